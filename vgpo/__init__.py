@@ -1,3 +1,37 @@
-"""VGPO, reproduced: visually-guided policy optimization for multimodal reasoning."""
+"""VGPO, reproduced: visually-guided policy optimization for multimodal reasoning.
+
+Names are loaded on first use, so that the mathematics alone needs torch and
+nothing else, and ``import vgpo`` costs nothing.
+"""
+
+from importlib import import_module
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "visual_prototype": "vgpo.focus",
+    "visual_focus_score": "vgpo.focus",
+    "completion_states": "vgpo.focus",
+    "compensation_schedule": "vgpo.compensation",
+    "visual_gate": "vgpo.compensation",
+    "compensate": "vgpo.compensation",
+    "intra_trajectory_weights": "vgpo.reweighting",
+    "inter_trajectory_weights": "vgpo.reweighting",
+    "reweight_advantages": "vgpo.reweighting",
+}
+
+_MODULES = ("testbed",)
+
+__all__ = sorted([*_HOME, *_MODULES])
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in _MODULES:
+        return import_module(f"vgpo.{name}")
+    raise AttributeError(f"module 'vgpo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
