@@ -1,0 +1,205 @@
+"""The built pages, as a reader without a network meets them."""
+
+import re
+import subprocess
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+from book import build, picture
+from tests.conftest import ROOT
+
+LOADED = {
+    "script": "src",
+    "link": "href",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "object": "data",
+}
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Path:
+    """The pages of the frozen notebooks, built once."""
+    out = tmp_path_factory.mktemp("site") / "html"
+    build.html(ROOT, notebooks=ROOT / "notebooks", out=out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def pages(site) -> dict[Path, BeautifulSoup]:
+    return {
+        path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        for path in sorted(site.rglob("*.html"))
+        if "_static" not in path.parts
+    }
+
+
+def contents() -> list[str]:
+    """The table of contents, flat and in order."""
+    toc = yaml.safe_load((ROOT / "book/_toc.yml").read_text())
+    chapters = [
+        chapter["file"] for part in toc["parts"] for chapter in part["chapters"]
+    ]
+    return [toc["root"], *chapters]
+
+
+def test_every_entry_of_the_contents_has_a_page(site):
+    for entry in contents():
+        assert (site / f"{entry}.html").exists(), entry
+    assert "book/intro.html" in (site / "index.html").read_text()
+
+
+def test_the_landing_page_leads_to_every_chapter(pages, site):
+    page = site / "book" / "intro.html"
+    article = pages[page].select_one("article")
+    linked = {
+        (page.parent / urlsplit(a["href"]).path).resolve()
+        for a in article.select("a[href]")
+    }
+    for entry in contents()[1:]:
+        assert site.resolve() / f"{entry}.html" in linked, f"{entry} is not linked"
+
+
+def test_internal_links_resolve(pages, site):
+    ids = {
+        path.resolve(): {tag["id"] for tag in page.select("[id]")}
+        for path, page in pages.items()
+    }
+    broken = []
+    for path, page in pages.items():
+        for tag in page.select("a[href]"):
+            link = urlsplit(tag["href"])
+            if link.scheme or link.netloc or tag["href"] in ("", "#"):
+                continue
+            target = (path.parent / unquote(link.path)).resolve() if link.path else path
+            target = target.resolve()
+            if not target.exists():
+                broken.append((path.name, tag["href"]))
+            elif link.fragment and unquote(link.fragment) not in ids.get(target, ()):
+                broken.append((path.name, tag["href"]))
+    assert broken == []
+
+
+def test_nothing_is_loaded_from_elsewhere(pages):
+    loaded = {
+        tag[attribute]
+        for page in pages.values()
+        for name, attribute in LOADED.items()
+        for tag in page.select(f"{name}[{attribute}]")
+        if "canonical" not in tag.get("rel", [])
+    }
+    assert [url for url in loaded if urlsplit(url).netloc] == []
+
+
+def test_stylesheets_load_nothing_from_elsewhere(site):
+    for sheet in site.rglob("*.css"):
+        text = sheet.read_text(encoding="utf-8", errors="replace")
+        found = re.findall(
+            r"""(?:@import\s*|url\()\s*["']?(?:https?:)?//[^"')]+""", text
+        )
+        assert found == [], sheet.name
+
+
+def test_formulas_come_with_the_book(pages, site):
+    page = pages[site / "book" / "method.html"]
+    assert len(page.select("div.math")) == 12
+    [script] = [s for s in page.select("script[src]") if "mathjax" in s["src"].lower()]
+    source = (site / "book" / script["src"].split("?")[0]).resolve()
+    assert source.stat().st_size > 1_000_000
+
+
+def test_equations_are_numbered_as_in_the_paper(pages, site):
+    page = pages[site / "book" / "method.html"]
+    numbers = [tag.get_text().strip("()#\xb6 ") for tag in page.select("span.eqno")]
+    labels = [tag["id"] for tag in page.select("div.math[id]")]
+    assert [re.sub(r"\D", "", n) for n in numbers] == [str(i) for i in range(1, 13)]
+    named = dict(zip(labels, range(1, 13), strict=True))
+    assert named["equation-eq-focus"] == 4
+    assert named["equation-eq-gate"] == 6
+    assert named["equation-eq-phi"] == 11
+
+
+def test_every_picture_has_alt_text(pages):
+    missing = [
+        (path.name, img.get("src", "")[:80])
+        for path, page in pages.items()
+        for img in page.select("article img")
+        if len(img.get("alt", "")) < 20 or "/" in img["alt"].split()[0]
+    ]
+    assert missing == []
+
+
+def test_pages_tell_nothing_of_the_machine(site):
+    for path in site.rglob("*"):
+        if path.suffix in (".html", ".ipynb", ".md", ".txt") or path.name in (
+            "searchindex.js",
+        ):
+            text = path.read_text(encoding="utf-8")
+            for place in (str(ROOT), str(Path.home())):
+                assert f"{place}/" not in text, path
+
+
+def test_every_page_can_be_found(site):
+    index = (site / "searchindex.js").read_text(encoding="utf-8")
+    for entry in contents():
+        assert f'"{entry}"' in index
+
+
+def test_notebooks_open_in_colab_and_binder_and_can_be_downloaded(pages, site):
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    repository = config["repository"]["url"].removeprefix("https://github.com/")
+    for source in build.notebook_sources(ROOT):
+        page = pages[site / "notebooks" / f"{source.stem}.html"]
+        links = [a["href"] for a in page.select("a[href]")]
+        path = f"notebooks/{source.stem}.ipynb"
+        colab = (
+            f"https://colab.research.google.com/github/{repository}/blob/main/{path}"
+        )
+        assert colab in links
+        assert any(link.startswith("https://mybinder.org/v2/gh/") for link in links)
+        assert any(link.endswith(f"_sources/{path}") for link in links)
+
+
+def test_the_ledger_gives_every_claim_a_verdict(pages, site):
+    verdicts = (
+        "reproduced at small scale",
+        "not reproduced",
+        "cannot be tested here",
+        "not yet run",
+    )
+    rows = pages[site / "book" / "claims.html"].select("table.ledger tbody tr")
+    assert len(rows) == 20
+    for row in rows:
+        assert row.select("td")[-1].get_text(strip=True).startswith(verdicts), row
+
+
+def test_the_picture_is_what_its_script_draws():
+    for name, palette in (("light", picture.LIGHT), ("dark", picture.DARK)):
+        drawn = (ROOT / f"book/_static/vgpo-{name}.svg").read_text(encoding="utf-8")
+        assert drawn == picture.draw(palette), "run python book/picture.py"
+
+
+def test_no_tracked_file_names_a_place_on_a_machine():
+    listing = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    places = [f"/{name}/" for name in ("root", "work")]
+    places += [f"{Path.home()}/", f"{ROOT}/"]
+    found = []
+    for name in filter(None, listing.stdout.split("\0")):
+        path = ROOT / name
+        if not path.is_file() or "mathjax" in path.parts:
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        found += [(name, place) for place in places if place in text]
+    assert found == []

@@ -1,0 +1,134 @@
+"""The Makefile's commands and the script that continuous integration runs."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+TARGETS = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=ROOT,
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+
+
+def executable(path: Path, script: str) -> Path:
+    path.write_text("#!/bin/sh\n" + script)
+    path.chmod(0o755)
+    return path
+
+
+def test_the_promised_targets_are_there():
+    promised = {"help", "book", "test", "html", "freeze", "bench", "lint", "clean"}
+    assert promised <= set(TARGETS)
+    [phony] = re.findall(
+        r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )
+    assert set(phony.split()) == set(TARGETS)
+
+
+def test_make_alone_lists_every_target():
+    shown = make()
+    assert shown.returncode == 0
+    for target in TARGETS:
+        assert re.search(rf"^  make {target} ", shown.stdout, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_parses(target):
+    shown = make("--dry-run", target)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip()
+
+
+def test_a_python_that_is_too_old_is_told_so(tmp_path):
+    old = executable(
+        tmp_path / "python3",
+        'case "$1" in -c) exit 1;; --version) echo "Python 3.9.6";; esac\n',
+    )
+    shown = make("env", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}")
+    assert shown.returncode != 0
+    assert "needs Python 3.11 or newer" in shown.stderr
+    assert "Python 3.9.6" in shown.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_missing_python_is_told_so(tmp_path):
+    shown = make("env", "PYTHON=no-such-python", f"VENV={tmp_path / 'venv'}")
+    assert shown.returncode != 0
+    assert "no-such-python is" in shown.stderr and "missing" in shown.stderr
+
+
+@pytest.mark.slow
+def test_make_html_builds_the_pages_and_leaves_the_checkout_alone():
+    def sources() -> dict[Path, int]:
+        paths = [
+            ROOT / "_config.yml",
+            *ROOT.glob("book/**/*"),
+            *ROOT.glob("notebooks/*"),
+        ]
+        return {
+            path: path.stat().st_mtime_ns
+            for path in paths
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+
+    before = sources()
+    built = make("--old-file=.venv/.ready", "html", f"RUN={sys.executable}")
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert (ROOT / "_build/html/index.html").exists()
+    assert sources() == before
+
+
+def test_make_bench_lists_its_modules_and_refuses_others():
+    names = [p.stem.removeprefix("bench_") for p in ROOT.glob("benchmarks/bench_*.py")]
+    listed = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--list"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sorted(listed.stdout.split()) == sorted(names)
+    refused = make(
+        "--old-file=.venv/.ready", "bench", f"RUN={sys.executable}", "BENCH=x"
+    )
+    assert refused.returncode != 0
+    assert "no benchmark called x" in refused.stderr
+
+
+CLOSING = "============ 1 failed, 2 passed in 3.21s ============"
+
+
+@pytest.mark.parametrize("status", [0, 2])
+def test_ci_passes_on_the_status_and_ends_with_the_summary(tmp_path, status):
+    executable(
+        tmp_path / "make",
+        f'[ "$1" = test ] || exit 9\necho "{CLOSING}"\n'
+        f'[ {status} = 0 ] || echo "make: *** [test] Error 1" >&2\nexit {status}\n',
+    )
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    ran = subprocess.run(
+        [ROOT / ".ci" / "run"],
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ran.returncode == status
+    assert ran.stdout.splitlines()[-1] == CLOSING
