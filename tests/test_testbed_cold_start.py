@@ -1,0 +1,207 @@
+"""The cold start: the same weights after a kill, whole files, clear complaints."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vgpo.testbed import World, load_tiny
+from vgpo.testbed.cold_start import (
+    STAGES,
+    ColdStartConfig,
+    _load_state,
+    batches,
+    main,
+    reading_hits,
+    train,
+)
+from vgpo.testbed.data import encode_examples
+from vgpo.testbed.model import build_tiny
+from vgpo.testbed.processor import build_processor
+
+SHORT = ColdStartConfig(
+    steps=6, batch_size=4, warmup_steps=2, decay_steps=2, threads=1, seed=3
+)
+
+
+def run(folder, config=SHORT, **options):
+    options = {"evaluate_every": 3, "save_every": 2, "final_count": 2} | options
+    return train(config, folder, **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("cold_start") / "whole")
+
+
+class Killed(Exception):
+    pass
+
+
+def test_an_interrupted_run_ends_in_the_same_weights(finished, tmp_path, monkeypatch):
+    import vgpo.testbed.cold_start as module
+
+    steps = 0
+    real = module.encode_examples
+
+    def dies_in_the_fifth_step(processor, examples):
+        nonlocal steps
+        steps += 1
+        if steps == 5:
+            raise Killed
+        return real(processor, examples)
+
+    monkeypatch.setattr(module, "encode_examples", dies_in_the_fifth_step)
+    with pytest.raises(Killed):
+        run(tmp_path)
+    monkeypatch.undo()
+    run(tmp_path)
+    whole = load_file(finished / "model.safetensors")
+    resumed = load_file(tmp_path / "model.safetensors")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    untimed = [
+        [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(f)]
+        for f in ((finished / "curve.csv").open(), (tmp_path / "curve.csv").open())
+    ]
+    assert untimed[0] == untimed[1]
+
+
+def test_a_finished_run_is_a_checkpoint_with_its_record(finished):
+    model, processor = load_tiny(finished)
+    assert not (finished / "state.safetensors").exists()
+    assert (finished / "cold_start.json").exists()
+    assert not list(finished.glob(".*"))
+    batch = encode_examples(processor, [World().example(0)])
+    assert torch.isfinite(model(**batch).loss)
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_a_state_that_can_be_read(tmp_path):
+    command = [sys.executable, "-m", "vgpo.testbed.cold_start", "--output"]
+    command += [str(tmp_path), "--steps", "100000", "--batch-size", "2"]
+    command += ["--save-every", "1", "--threads", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    state = tmp_path / "state.safetensors"
+    deadline = time.monotonic() + 120
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(1.0)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    config = ColdStartConfig(steps=100000, batch_size=2, threads=1)
+    model = build_tiny(build_processor(), seed=0)
+    optimizer = torch.optim.AdamW(model.parameters())
+    progress = _load_state(state, config, model, optimizer)
+    assert progress.step >= 1
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_other_settings_do_not_silently_continue_a_run(tmp_path):
+    (tmp_path / "state.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(ValueError, match="cannot be read"):
+        run(tmp_path)
+    (tmp_path / "state.safetensors").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt_after_first_save(tmp_path)
+    with pytest.raises(ValueError, match="learning_rate"):
+        run(tmp_path, replace(SHORT, learning_rate=1e-3))
+
+
+def _interrupt_after_first_save(folder):
+    import vgpo.testbed.cold_start as module
+
+    real = module._save_state
+
+    def save_then_stop(*arguments):
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_save_state", save_then_stop)
+        run(folder)
+
+
+def test_batches_are_a_pure_function_of_step_and_stage():
+    config = replace(SHORT, batch_size=3)
+    stream = batches(config, 0, 4)
+    through = [next(stream) for _ in range(12)]
+    stream = batches(config, 7, 4)
+    late = [next(stream) for _ in range(5)]
+    for a, b in zip(through[7:], late, strict=True):
+        assert [e.completion for e in a] == [e.completion for e in b]
+    questions = [e.completion + e.question for b in through for e in b]
+    assert len(set(questions)) > 0.9 * len(questions)
+
+
+def test_reading_is_judged_against_the_picture_not_the_taught_slip():
+    processor = build_processor()
+    world = World(forgetfulness=0.6)
+    examples = [world.example(i) for i in range(12)]
+    assert not all(t.faithful for e in examples for t in e.chain)
+    labels = encode_examples(processor, examples)["labels"]
+    vocabulary = len(processor.tokenizer)
+    ids = labels.clamp(min=0)
+    for row, example in enumerate(examples):
+        start = labels.shape[1] - 1 - len(example.chain)
+        for place, token in enumerate(example.chain):
+            if token.truth is not None:
+                (true_id,) = processor.tokenizer.encode(token.truth)
+                ids[row, start + place] = true_id
+    seer = torch.nn.functional.one_hot(ids.roll(-1, 1), vocabulary).float()
+    hits = reading_hits(seer, labels, examples, processor)
+    assert len(hits) == sum(e.reads for e in examples)
+    assert all(right for _, right in hits)
+    parrot = torch.nn.functional.one_hot(labels.clamp(min=0).roll(-1, 1), vocabulary)
+    taught = reading_hits(parrot.float(), labels, examples, processor)
+    faithful = [t.faithful for e in examples for t in e.chain if t.truth is not None]
+    assert [right for _, right in taught] == faithful
+
+
+def test_stages_grow_up_to_the_small_world():
+    config = ColdStartConfig()
+    sizes = [max(r * c for r, c in stage["grids"]) for stage in STAGES]
+    assert sizes == sorted(sizes)
+    assert config.world().grids == World().grids and config.world().bars == World().bars
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"pass_mark": 2.0}, "pass_mark"),
+        ({"forgetfulness": 1.0}, "forgetfulness"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_wrong_settings_are_named(wrong, name):
+    with pytest.raises(ValueError, match=name):
+        ColdStartConfig(**wrong)
+
+
+def test_command_line_names_the_wrong_option(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--output", str(tmp_path), "--verbosity", "1.5"])
+    assert "verbosity" in capsys.readouterr().err
+
+
+def test_a_missing_or_damaged_checkpoint_says_which_file_and_the_cure(
+    finished, tmp_path
+):
+    with pytest.raises(FileNotFoundError, match=r"config\.json.*cold_start"):
+        load_tiny(tmp_path / "nowhere")
+    for file in finished.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
+    with pytest.raises(ValueError, match="cold_start"):
+        load_tiny(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors.*cold_start"):
+        load_tiny(tmp_path)

@@ -1,0 +1,437 @@
+"""Teaches the tiny model to read pictures and write chains: the cold start.
+
+    python -m vgpo.testbed.cold_start --output runs/cold_start
+
+trains on reference chains (teacher forcing), from one tile to nine: the next size
+comes once the model reads the values of the present one. A kill loses at most the
+steps since the last save; the same command goes on from there. On one machine, with
+one number of threads, a seed always gives the same weights.
+
+The folder ``--output`` becomes an ordinary Hugging Face checkpoint, with the
+training curve (``curve.csv``) and the record of the run (``cold_start.json``).
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from vgpo.testbed.answers import accuracy, answer, blank, blind_accuracy, swap
+from vgpo.testbed.data import encode_examples
+from vgpo.testbed.model import CHECKPOINT, build_tiny
+from vgpo.testbed.processor import build_processor
+from vgpo.testbed.questions import FAMILIES, IMAGE_FAMILIES, Example, World
+
+STAGES: tuple[dict, ...] = (
+    {"grids": ((1, 1),), "bars": (1,)},
+    {"grids": ((1, 2), (2, 1)), "bars": (1, 2)},
+    {"grids": ((2, 2),), "bars": (2, 3)},
+    {"grids": ((2, 3), (3, 2)), "bars": (3, 4)},
+    {"grids": ((2, 2), (2, 3), (3, 2), (3, 3)), "bars": (3, 4, 5)},
+)
+"""Sizes of the pictures, stage by stage; the last is the small world itself."""
+
+BATCHES_PER_POOL = 8
+"""Examples are drawn for this many batches at once and batched by length, since
+padding would otherwise be half of the work."""
+
+
+@dataclass(frozen=True)
+class ColdStartConfig:
+    """Settings of the cold start.
+
+    Attributes:
+        steps: Optimiser steps in all.
+        batch_size: Chains per step.
+        learning_rate: Peak rate of AdamW (betas 0.9 and 0.95).
+        warmup_steps: Steps over which the rate rises from 0.
+        decay_steps: Last steps, over which the rate falls to a tenth.
+        forgetfulness: See :class:`World`.
+        verbosity: See :class:`World`.
+        total_share: See :class:`World`; chains that name the colours themselves
+            are what ties colours to tiles, so the cold start asks for many.
+        pass_mark: Share of right reads at which the next size comes.
+        revisit: Share of the examples taken from the stage before.
+        seed: Seed of weights and examples.
+        threads: Threads of torch; part of what makes a run repeatable.
+    """
+
+    steps: int = 6000
+    batch_size: int = 32
+    learning_rate: float = 6e-4
+    warmup_steps: int = 50
+    decay_steps: int = 1000
+    forgetfulness: float = 0.04
+    verbosity: float = 0.3
+    total_share: float = 0.5
+    pass_mark: float = 0.93
+    revisit: float = 0.2
+    seed: int = 0
+    threads: int = 2
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        for name in ("warmup_steps", "decay_steps", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
+        if self.learning_rate <= 0:
+            raise ValueError("learning_rate must be positive")
+        for name in ("pass_mark", "revisit"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1]")
+        self.world()
+
+    def world(self, stage: int = len(STAGES) - 1) -> World:
+        """The small world at a stage of the curriculum."""
+        return World(
+            **STAGES[stage],
+            forgetfulness=self.forgetfulness,
+            verbosity=self.verbosity,
+            total_share=self.total_share,
+        )
+
+    def rate(self, step: int) -> float:
+        """Learning rate at ``step``, 0-based."""
+        rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        left = (self.steps - step) / max(1, self.decay_steps)
+        return self.learning_rate * rise * max(0.1, min(1.0, left))
+
+
+@dataclass
+class _Progress:
+    """What must survive a kill besides weights and optimiser."""
+
+    step: int = 0
+    stage: int = 0
+    stage_since: int = 0
+    read_rate: float = 0.0
+    seconds: float = 0.0
+
+
+def batches(config: ColdStartConfig, step: int, stage: int) -> Iterator[list[Example]]:
+    """Batches of a stage from ``step`` on, each of chains of similar length.
+
+    A pure function of its arguments, so that a resumed run sees what the
+    uninterrupted one would have seen.
+    """
+    pool_size = BATCHES_PER_POOL * config.batch_size
+    while True:
+        pool_index, place = divmod(step, BATCHES_PER_POOL)
+        generator = torch.Generator().manual_seed(
+            config.seed * 1_000_003 + pool_index * len(STAGES) + stage
+        )
+        revisits = torch.rand(pool_size, generator=generator) < config.revisit
+        order = torch.randperm(BATCHES_PER_POOL, generator=generator).tolist()
+        pool = [
+            config.world(max(0, stage - int(again))).example(
+                pool_index * pool_size + i, seed=config.seed
+            )
+            for i, again in enumerate(revisits.tolist())
+        ]
+        pool.sort(key=lambda e: len(e.chain) + e.rows * e.columns)
+        for which in order[place:]:
+            start = which * config.batch_size
+            yield pool[start : start + config.batch_size]
+            step += 1
+
+
+def reading_hits(
+    logits: torch.Tensor, labels: torch.Tensor, examples: list[Example], processor
+) -> list[tuple[str, bool]]:
+    """For every value read from a picture: the family, and whether the most likely
+    token is what the picture shows (whatever the taught chain says)."""
+    guesses = logits[:, :-1].argmax(-1)
+    last = labels.shape[1] - 1  # where <|im_end|> stands
+    found = []
+    for row, example in enumerate(examples):
+        start = last - len(example.chain)
+        for place, token in enumerate(example.chain):
+            if token.truth is not None:
+                guess = int(guesses[row, start + place - 1])
+                right = processor.tokenizer.decode(guess) == token.truth
+                found.append((example.family, right))
+    return found
+
+
+def _write_atomically(path: Path, write) -> None:
+    """Writes beside ``path`` and renames, so that a kill leaves no half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    try:
+        write(Path(name))
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _save_state(path: Path, config, model, optimizer, progress: _Progress) -> None:
+    tensors = {f"model.{n}": p.detach() for n, p in model.named_parameters()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": v for k, v in state.items()}
+    tensors = {n: t.contiguous() for n, t in tensors.items()}
+    about = {"config": asdict(config), "progress": asdict(progress)}
+    metadata = {"cold_start": json.dumps(about)}
+    _write_atomically(path, lambda to: save_file(tensors, to, metadata=metadata))
+
+
+def _load_state(path: Path, config, model, optimizer) -> _Progress:
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["cold_start"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise ValueError(
+            f"the saved state {path} cannot be read ({error}); delete it to start anew"
+        ) from error
+    if about["config"] != asdict(config):
+        changed = [k for k, v in asdict(config).items() if about["config"].get(k) != v]
+        raise ValueError(
+            f"{path} was begun with other settings ({', '.join(changed)} differ); "
+            f"use those, choose another output, or delete that file"
+        )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[f"model.{name}"])
+    state: dict[int, dict] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, i, key = name.split(".")
+            state.setdefault(int(i), {})[key] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    return _Progress(**about["progress"])
+
+
+def _heldout(config: ColdStartConfig, family: str, count: int) -> list[Example]:
+    world = config.world()
+    return [world.example(i, split="heldout", family=family) for i in range(count)]
+
+
+def evaluate(model, processor, config: ColdStartConfig, count: int = 48) -> dict:
+    """Accuracy per family on held-out scans, greedy and sampled (temperature 1)."""
+    scores = {}
+    for family in FAMILIES:
+        examples = _heldout(config, family, count)
+        for name, temperature in (("greedy", 0.0), ("sampled", 1.0)):
+            texts = answer(model, processor, examples, temperature)
+            scores[f"{name}_{family}"] = accuracy(texts, examples)
+    return scores
+
+
+def looking_test(model, processor, config: ColdStartConfig, count: int = 400) -> dict:
+    """Greedy accuracy per image family with the true, a blank and a swapped picture,
+    beside what the best guesser who never looks would get."""
+    table = {}
+    for family in IMAGE_FAMILIES:
+        examples = _heldout(config, family, count)
+        seen = [config.world().example(i, family=family) for i in range(4 * count)]
+        swapped = swap(examples)
+        blanked = [blank(e) for e in examples]
+        table[family] = {
+            "true": accuracy(answer(model, processor, examples), examples),
+            "blank": accuracy(answer(model, processor, blanked), blanked),
+            "swapped": accuracy(answer(model, processor, swapped), swapped),
+            "never_looks": blind_accuracy(seen, examples),
+        }
+    return table
+
+
+def _append_row(path: Path, row: dict) -> None:
+    fresh = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def _forget_rows_after(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        names, rows = reader.fieldnames, [r for r in reader if int(r["step"]) <= step]
+
+    def write(to: Path) -> None:
+        with to.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=names)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    _write_atomically(path, write)
+
+
+def train(
+    config: ColdStartConfig,
+    output: str | Path,
+    evaluate_every: int = 500,
+    save_every: int = 100,
+    final_count: int = 400,
+) -> Path:
+    """Runs the cold start, or goes on with one that was interrupted.
+
+    Args:
+        config: The settings.
+        output: Folder of the checkpoint; created if need be.
+        evaluate_every: Steps between two rows of ``curve.csv``.
+        save_every: Steps between two saves of the state.
+        final_count: Held-out questions per family of the closing examination.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: the folder holds the state of a run with other settings, or one
+            that is damaged.
+    """
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    state_file, curve_file = output / "state.safetensors", output / "curve.csv"
+    torch.set_num_threads(config.threads)
+    processor = build_processor()
+    model = build_tiny(processor, seed=config.seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95)
+    )
+    progress = _Progress()
+    if state_file.exists():
+        progress = _load_state(state_file, config, model, optimizer)
+        print(f"going on from step {progress.step} of {config.steps}", file=sys.stderr)
+    _forget_rows_after(curve_file, progress.step)
+
+    bar = tqdm(
+        total=config.steps, initial=progress.step, disable=None, desc="cold start"
+    )
+    scores: dict[str, float] = {}
+    stream = batches(config, progress.step, progress.stage)
+    started = time.monotonic() - progress.seconds
+    model.train()
+    while progress.step < config.steps:
+        examples = next(stream)
+        batch = encode_examples(processor, examples)
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate(progress.step)
+        out = model(**batch)
+        out.loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        hits = reading_hits(out.logits, batch["labels"], examples, processor)
+        if hits:
+            share = sum(right for _, right in hits) / len(hits)
+            progress.read_rate += 0.05 * (share - progress.read_rate)
+        progress.step += 1
+        progress.seconds = time.monotonic() - started
+        settled = progress.step - progress.stage_since >= 60
+        if (
+            settled
+            and progress.read_rate >= config.pass_mark
+            and progress.stage < len(STAGES) - 1
+        ):
+            progress.stage += 1
+            progress.stage_since = progress.step
+            stream = batches(config, progress.step, progress.stage)
+        bar.update()
+        bar.set_postfix(
+            loss=f"{out.loss.item():.3f}",
+            stage=progress.stage,
+            read=f"{progress.read_rate:.2f}",
+            **{k.removeprefix("greedy_"): f"{v:.2f}" for k, v in scores.items()
+               if k.startswith("greedy_")},
+        )  # fmt: skip
+        if not math.isfinite(out.loss.item()):
+            raise FloatingPointError(f"the loss is not finite at step {progress.step}")
+        last = progress.step == config.steps
+        if progress.step % evaluate_every == 0 or last:
+            scores = evaluate(model, processor, config)
+            row = {
+                "step": progress.step,
+                "seconds": round(progress.seconds),
+                "stage": progress.stage,
+                "loss": round(out.loss.item(), 4),
+                "read_rate": round(progress.read_rate, 4),
+            }
+            row |= {name: round(value, 4) for name, value in scores.items()}
+            _append_row(curve_file, row)
+            if bar.disable:
+                print(row, file=sys.stderr, flush=True)
+        if progress.step % save_every == 0 or last:
+            _save_state(state_file, config, model, optimizer, progress)
+    bar.close()
+
+    print("closing examination on held-out scans", file=sys.stderr)
+    record = {
+        "command": f"python -m vgpo.testbed.cold_start --output {CHECKPOINT.name}",
+        "config": asdict(config),
+        "seconds": round(progress.seconds),
+        "date": date.today().isoformat(),
+        "python": platform.python_version(),
+        "versions": {n: version(n) for n in ("torch", "transformers", "tokenizers")},
+        "heldout_questions_per_family": final_count,
+        "accuracy": evaluate(model, processor, config, final_count),
+        "looking": looking_test(model, processor, config, final_count),
+    }
+    with tempfile.TemporaryDirectory(prefix=".new.", dir=output) as folder:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        for file in sorted(Path(folder).iterdir()):
+            os.replace(file, output / file.name)
+    _write_atomically(
+        output / "cold_start.json",
+        lambda to: to.write_text(json.dumps(record, indent=2) + "\n"),
+    )
+    state_file.unlink()
+    return output
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; ``--help`` lists one option per setting."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vgpo.testbed.cold_start",
+        description="Train the tiny model of the small world from nothing.",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder of the new checkpoint"
+    )
+    parser.add_argument("--evaluate-every", type=int, default=500)
+    parser.add_argument("--save-every", type=int, default=100)
+    parser.add_argument(
+        "--final-count", type=int, default=400, help="questions per family at the end"
+    )
+    defaults = ColdStartConfig()
+    for name, value in asdict(defaults).items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=type(value), default=value,
+            help=f"default {value}",
+        )  # fmt: skip
+    options = vars(parser.parse_args(arguments))
+    settings = {name: options.pop(name) for name in asdict(defaults)}
+    try:
+        config = replace(defaults, **settings)
+        folder = train(config, **options)
+    except ValueError as error:
+        parser.error(str(error))
+    print(f"done: {folder}")
+
+
+if __name__ == "__main__":
+    main()

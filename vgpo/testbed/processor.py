@@ -1,0 +1,119 @@
+"""Tokenizer and processor of the small world, in Qwen2.5-VL's format."""
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
+    Qwen2VLImageProcessorPil,
+)
+from transformers.processing_utils import ProcessorMixin
+
+from vgpo.testbed.images import TILE
+from vgpo.testbed.questions import vocabulary
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+"""Qwen's names; ``<|endoftext|>`` pads and ``<|im_end|>`` ends a turn."""
+
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "<|im_start|>{{ message.role }}\n"
+    "{%- if message.content is string -%}{{ message.content }}"
+    "{%- else -%}"
+    "{%- for part in message.content -%}"
+    "{%- if part.type == 'image' or 'image' in part -%}"
+    "<|vision_start|><|image_pad|><|vision_end|>"
+    "{%- elif part.type == 'text' -%}{{ part.text }}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- endif -%}"
+    "<|im_end|>\n"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<|im_start|>assistant\n{%- endif -%}"
+)
+# Jinja's `-` eats the line breaks around a tag, and the format needs them.
+CHAT_TEMPLATE = CHAT_TEMPLATE.replace("\n{%-", "{{ '\\n' }}{%-")
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    r"""A byte-level tokenizer that has one token for every word of the small world.
+
+    Any text can be encoded and comes back unchanged: what is no word of the small
+    world is spelt in bytes. ``<think>`` and ``</think>`` are single tokens but not
+    special ones, so they survive decoding, as in Qwen3.
+
+    Example:
+        >>> tokenizer = build_tokenizer()
+        >>> tokenizer.tokenize("<think> red = 5 .</think>")
+        ['<think>', 'Ġred', 'Ġ=', 'Ġ5', 'Ġ.', '</think>']
+        >>> tokenizer.decode(tokenizer.encode("naïve ☕"))
+        'naïve ☕'
+    """
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
+    for word in vocabulary():
+        pieces.append("".join(piece for piece, _ in to_bytes.pre_tokenize_str(word)))
+    vocab = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    core = Tokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL_TOKENS])
+    core.add_tokens([AddedToken(t, special=False) for t in ("<think>", "</think>")])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        additional_special_tokens=[
+            t for t in SPECIAL_TOKENS if t not in ("<|endoftext|>", "<|im_end|>")
+        ],
+        padding_side="left",
+        model_max_length=4096,
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+class TestbedProcessor(Qwen2_5_VLProcessor):
+    """Qwen2.5-VL's processor without its video part, so that no torchvision is needed.
+
+    Use it as any Hugging Face processor; ``from_pretrained`` and
+    ``save_pretrained`` work. ``AutoProcessor`` falls back to the bare tokenizer on
+    such a folder, so load it through this class.
+    """
+
+    __test__ = False  # not a test class, whatever its name starts with
+
+    def __init__(self, image_processor=None, tokenizer=None, chat_template=None):
+        self.image_token = "<|image_pad|>"
+        self.video_token = "<|video_pad|>"
+        self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
+        self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
+        # Qwen2_5_VLProcessor.__init__ hands on a video processor, which must exist.
+        ProcessorMixin.__init__(
+            self, image_processor, tokenizer, chat_template=chat_template
+        )
+
+
+def build_processor() -> TestbedProcessor:
+    """The processor of the small world: a 28-pixel tile becomes one image token.
+
+    Example:
+        >>> from PIL import Image
+        >>> processor = build_processor()
+        >>> text = "<|vision_start|><|image_pad|><|vision_end|>Total ?"
+        >>> grid = Image.new("RGB", (84, 56))
+        >>> batch = processor(text=text, images=grid, return_tensors="pt")
+        >>> int((batch["input_ids"] == processor.image_token_id).sum())
+        6
+    """
+    image_processor = Qwen2VLImageProcessorPil(
+        min_pixels=TILE * TILE, max_pixels=TILE * TILE * 256
+    )
+    tokenizer = build_tokenizer()
+    return TestbedProcessor(image_processor, tokenizer, chat_template=CHAT_TEMPLATE)
