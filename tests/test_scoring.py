@@ -1,0 +1,162 @@
+"""`vgpo.score` on the small world's processor and an untrained model."""
+
+import families
+import pytest
+import torch
+from PIL import Image
+from vgpo.compensation import compensate, visual_gate
+
+from vgpo.scoring import prepare_inputs, score
+from vgpo.testbed import build_processor, build_tiny
+
+PICTURE = Image.effect_noise((84, 56), 80).convert("RGB")
+QUESTION = {"type": "text", "text": "red + blue ?"}
+MESSAGES = [
+    {"role": "user", "content": [{"type": "image", "image": PICTURE}, QUESTION]}
+]
+COMPLETION = "<think> red = 5 . blue = 8 . 5 + 8 = 13 </think> \\boxed{13}"
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return build_processor()
+
+
+@pytest.fixture(scope="module")
+def model(processor):
+    return build_tiny(processor, hidden_size=64, layers=2).eval()
+
+
+@pytest.mark.parametrize("alignment", ["token", "prediction"])
+def test_scores_are_those_of_the_whole_conversation(model, processor, alignment):
+    scores = score(model, processor, MESSAGES, COMPLETION, alignment=alignment)
+
+    text = processor.apply_chat_template(MESSAGES, add_generation_prompt=True)
+    inputs = processor(text=text + COMPLETION, images=PICTURE, return_tensors="pt")
+    with torch.no_grad():
+        states = model(**inputs, output_hidden_states=True).hidden_states[-1][0]
+    states = states.double()
+    ids = inputs["input_ids"][0]
+    prototype = states[ids == model.config.image_token_id].mean(dim=0)
+    length = len(scores)
+    shift = 0 if alignment == "token" else 1
+    chosen = states[len(ids) - length - shift : len(ids) - shift]
+    cosine = torch.nn.functional.cosine_similarity(chosen, prototype[None])
+
+    assert scores.alignment == alignment
+    assert torch.equal(scores.token_ids, ids[-length:])
+    assert "".join(scores.tokens) == COMPLETION
+    torch.testing.assert_close(
+        scores.focus.double(), (cosine + 1) / 2, atol=1e-6, rtol=0
+    )
+
+
+def test_gate_and_weights_follow_the_options(model, processor):
+    options = {"tail_ratio": 0.8, "top_ratio": 0.5}
+    scores = score(
+        model,
+        processor,
+        MESSAGES,
+        COMPLETION,
+        strength=0.7,
+        schedule="exponential",
+        **options,
+    )
+    mask = torch.ones(1, len(scores), dtype=torch.bool)
+    focus = scores.focus[None]
+    assert torch.equal(scores.gate, visual_gate(focus, mask, **options)[0].bool())
+    weights = compensate(focus, mask, strength=0.7, schedule="exponential", **options)
+    assert torch.equal(scores.weights, weights[0])
+    assert scores.gate.any()
+    assert (scores.weights[scores.gate] > scores.focus[scores.gate]).all()
+
+
+def test_frame_has_one_row_per_token(model, processor):
+    scores = score(model, processor, MESSAGES, COMPLETION)
+    frame = scores.to_frame()
+    assert list(frame.columns) == [
+        "position",
+        "token",
+        "token_id",
+        "focus",
+        "gate",
+        "weight",
+    ]
+    assert frame["position"].tolist() == list(range(1, len(scores) + 1))
+    assert frame["gate"].dtype == bool
+    assert frame["focus"].between(0, 1).all()
+
+
+def test_the_model_answers_where_no_completion_is_given(model, processor):
+    scores = score(model, processor, MESSAGES, max_new_tokens=4)
+    inputs, _ = prepare_inputs(model, processor, MESSAGES, "x")
+    prompt = {key: inputs[key] for key in ("pixel_values", "image_grid_thw")} | {
+        key: inputs[key][:, :-1]
+        for key in ("input_ids", "attention_mask", "mm_token_type_ids")
+    }
+    answer = model.generate(**prompt, do_sample=False, max_new_tokens=4)
+    length = len(scores)
+    assert 1 <= length <= 4
+    assert torch.equal(scores.token_ids, answer[0, -length:])
+
+
+def test_two_images_in_two_turns(model, processor):
+    messages = [
+        *MESSAGES,
+        {"role": "assistant", "content": "13"},
+        {"role": "user", "content": [QUESTION, {"type": "image", "image": PICTURE}]},
+    ]
+    inputs, completion_ids = prepare_inputs(model, processor, messages, COMPLETION)
+    assert (inputs["input_ids"] == model.config.image_token_id).sum() == 12
+    shape = inputs["input_ids"].shape
+    assert inputs["attention_mask"].shape == inputs["mm_token_type_ids"].shape == shape
+    assert not inputs["mm_token_type_ids"][0, -len(completion_ids) :].any()
+    assert len(score(model, processor, messages, COMPLETION)) == len(completion_ids)
+
+
+def test_the_models_mode_is_put_back(processor):
+    model = build_tiny(processor, hidden_size=64, layers=2).train()
+    model.lm_head.eval()
+    score(model, processor, MESSAGES, COMPLETION)
+    assert model.training and model.model.training and not model.lm_head.training
+
+
+def test_no_image_is_refused(model, processor):
+    for content in ("red + blue ?", [QUESTION]):
+        with pytest.raises(ValueError, match="no image"):
+            score(model, processor, [{"role": "user", "content": content}], "x")
+
+
+def test_bad_messages_are_refused(model, processor):
+    for messages in ([], [MESSAGES]):
+        with pytest.raises(ValueError, match="one conversation"):
+            score(model, processor, messages, "x")
+
+
+def test_an_empty_completion_is_refused(model, processor):
+    with pytest.raises(ValueError, match="no token to score"):
+        score(model, processor, MESSAGES, "")
+
+
+def test_an_image_token_in_the_completion_is_refused(model, processor):
+    with pytest.raises(ValueError, match="contains the image token"):
+        score(model, processor, MESSAGES, "a <|image_pad|>")
+
+
+def test_a_tokenizer_in_place_of_the_processor_is_refused(model, processor):
+    with pytest.raises(ValueError, match="this is a tokenizer"):
+        score(model, processor.tokenizer, MESSAGES, "x")
+
+
+def test_another_models_processor_is_refused(processor):
+    other = families.build("qwen2_5_vl")
+    with pytest.raises(ValueError, match="holds no image token"):
+        score(other, processor, MESSAGES, COMPLETION)
+
+
+@pytest.mark.parametrize("completion", [COMPLETION, None])
+def test_features_that_do_not_fit_the_tokens_name_the_processor(model, completion):
+    processor = build_processor()
+    processor.image_processor.merge_size = 1  # the model merges 2 x 2 patches
+    with pytest.raises(ValueError, match="processor: it wrote another number"):
+        score(model, processor, MESSAGES, completion)

@@ -1,0 +1,282 @@
+"""Per-token visual focus of one completion, for a notebook of your own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
+
+from vgpo.capture import capture_focus, image_token_id, unwrap_model
+from vgpo.compensation import compensate, visual_gate
+from vgpo.image_grids import image_token_grids
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Visual focus, gate and compensated weight of each token of a completion.
+
+    Attributes:
+        tokens: The T tokens as text.
+        token_ids: Their ids, (T,) int64.
+        focus: Visual focus scores (Eq. 4), (T,) float32 in [0, 1].
+        gate: Visual gate (Eq. 6), (T,) bool, True where compensation applies.
+        weights: Compensated weights (Eq. 5), (T,) float32, at least ``focus``.
+        alignment: ``"token"`` or ``"prediction"``, the states that were scored.
+
+    All tensors are on the CPU.
+    """
+
+    tokens: list[str]
+    token_ids: torch.Tensor
+    focus: torch.Tensor
+    gate: torch.Tensor
+    weights: torch.Tensor
+    alignment: str
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per token; position counts from 1, weight is Eq. 5."""
+        return pd.DataFrame(
+            {
+                "position": range(1, len(self) + 1),
+                "token": self.tokens,
+                "token_id": self.token_ids.numpy(),
+                "focus": self.focus.numpy(),
+                "gate": self.gate.numpy(),
+                "weight": self.weights.numpy(),
+            }
+        )
+
+
+def score(
+    model: nn.Module,
+    processor: ProcessorMixin,
+    messages: list[dict],
+    completion: str | None = None,
+    *,
+    alignment: str = "token",
+    strength: float = 0.3,
+    tail_ratio: float = 0.5,
+    top_ratio: float = 0.2,
+    schedule: str = "linear",
+    max_new_tokens: int = 512,
+) -> TokenScores:
+    """Scores every token of one answer about one or more images (Eq. 3-6).
+
+    One forward pass over prompt and completion, without gradients and in eval
+    mode (the model's own mode is put back).
+
+    Args:
+        model: A vision-language model, wrapped or not.
+        processor: The model's own processor, with a chat template.
+        messages: One conversation, as the processor's chat template takes it:
+            ``[{"role": "user", "content": [{"type": "image", "image": ...},
+            {"type": "text", "text": ...}]}]``.
+        completion: The answer to score. ``None`` lets the model answer greedily.
+        alignment: ``"token"`` scores token t by the state at its own position,
+            ``"prediction"`` by the state before it.
+        strength: β of Eq. 5.
+        tail_ratio: γ of Eq. 6.
+        top_ratio: κ of Eq. 6.
+        schedule: How compensation grows: ``"linear"``, ``"exponential"``,
+            ``"step"``.
+        max_new_tokens: Longest answer, where the model writes it.
+
+    Returns:
+        The scores with their tokens.
+
+    Raises:
+        ValueError: No image in ``messages``; a model without image token; a
+            tokenizer, or another model's processor, for ``processor``; an empty
+            completion.
+
+    Example:
+        >>> from PIL import Image
+        >>> from vgpo.testbed import build_processor, build_tiny
+        >>> processor = build_processor()
+        >>> model = build_tiny(processor, hidden_size=64, layers=1)
+        >>> picture = {"type": "image", "image": Image.new("RGB", (56, 56))}
+        >>> question = {"type": "text", "text": "red ?"}
+        >>> messages = [{"role": "user", "content": [picture, question]}]
+        >>> scores = score(model, processor, messages, "red = 5")
+        >>> scores.tokens
+        ['red', ' =', ' 5']
+        >>> axes = scores.to_frame().plot(x="position", y=["focus", "weight"])
+    """
+    inputs, completion_ids = prepare_inputs(
+        model, processor, messages, completion, max_new_tokens=max_new_tokens
+    )
+    with (
+        eval_mode(model),
+        torch.no_grad(),
+        _mismatch_named(),
+        capture_focus(
+            model, completion_length=len(completion_ids), alignment=alignment
+        ) as capture,
+    ):
+        # The backbone alone: logits over the vocabulary are not needed.
+        unwrap_model(model).base_model(**inputs, use_cache=False)
+    focus = capture.focus
+    mask = torch.ones_like(focus, dtype=torch.bool)
+    gate = visual_gate(focus, mask, tail_ratio, top_ratio)
+    weights = compensate(
+        focus,
+        mask,
+        strength=strength,
+        tail_ratio=tail_ratio,
+        top_ratio=top_ratio,
+        schedule=schedule,
+    )
+    return TokenScores(
+        tokens=[processor.tokenizer.decode([i]) for i in completion_ids.tolist()],
+        token_ids=completion_ids.cpu(),
+        focus=focus[0].cpu(),
+        gate=gate[0].bool().cpu(),
+        weights=weights[0].cpu(),
+        alignment=alignment,
+    )
+
+
+def prepare_inputs(
+    model: nn.Module,
+    processor: ProcessorMixin,
+    messages: list[dict],
+    completion: str | None = None,
+    *,
+    max_new_tokens: int = 512,
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Forward arguments for one conversation followed by one completion.
+
+    Args:
+        model: A vision-language model, wrapped or not.
+        processor: The model's own processor, with a chat template.
+        messages: One conversation that holds an image; see :func:`score`.
+        completion: The answer. ``None`` lets the model answer greedily.
+        max_new_tokens: Longest answer, where the model writes it.
+
+    Returns:
+        ``(inputs, completion_ids)``: what the processor made of the messages, on
+        the model's device, with the completion appended to ``input_ids``,
+        ``attention_mask`` and token types (as text); and the (T,) completion ids.
+
+    Raises:
+        ValueError: As :func:`score`.
+    """
+    if isinstance(processor, PreTrainedTokenizerBase):
+        raise ValueError(
+            "processor: this is a tokenizer, which cannot read images. AutoProcessor "
+            "falls back to one where the image processor's needs are missing; load "
+            "the model's processor class itself."
+        )
+    _require_image(messages)
+    token_id = image_token_id(model)
+    inputs = dict(
+        processor.apply_chat_template(
+            messages,
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+        ).to(unwrap_model(model).device)
+    )
+    if not (inputs["input_ids"] == token_id).any():
+        raise ValueError(
+            f"processor: the prompt it wrote holds no image token (id {token_id} of "
+            "the model's configuration); is it this model's processor, and does its "
+            "chat template write images?"
+        )
+    with _mismatch_named():
+        image_token_grids(model, inputs, inputs["input_ids"] == token_id)
+
+    if completion is None:
+        completion_ids = _answer(model, inputs, token_id, max_new_tokens)
+    else:
+        completion_ids = torch.tensor(
+            processor.tokenizer(completion, add_special_tokens=False)["input_ids"],
+            dtype=torch.long,
+            device=inputs["input_ids"].device,
+        )
+        if (completion_ids == token_id).any():
+            raise ValueError(
+                "completion: it contains the image token, for which there is no image."
+            )
+    if not len(completion_ids):
+        raise ValueError(
+            "completion: it has no token to score"
+            + (" (the model answered nothing)." if completion is None else ".")
+        )
+    return _append(inputs, completion_ids), completion_ids
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Puts ``model`` in eval mode, and every module back as it was afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _mismatch_named() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        if "do not match" not in str(error):
+            raise
+        raise ValueError(
+            "processor: it wrote another number of image tokens than the model has "
+            f"image features; use the model's own processor, unchanged. ({error})"
+        ) from error
+
+
+def _require_image(messages: list[dict]) -> None:
+    if not messages or not all(isinstance(message, dict) for message in messages):
+        raise ValueError(
+            "messages: must be one conversation, a list of "
+            '{"role": ..., "content": ...} dictionaries.'
+        )
+    parts = [
+        part
+        for message in messages
+        if isinstance(message["content"], list)
+        for part in message["content"]
+    ]
+    if not any(part.get("type") == "image" for part in parts):
+        raise ValueError(
+            "messages: no image in the conversation; visual focus is defined against "
+            'one. Add {"type": "image", "image": ...} to a message\'s content.'
+        )
+
+
+def _answer(model, inputs, token_id, max_new_tokens):
+    with eval_mode(model), torch.no_grad(), _mismatch_named():
+        sequences = unwrap_model(model).generate(
+            **inputs,
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            suppress_tokens=[token_id],
+        )
+    return sequences[0, inputs["input_ids"].shape[1] :]
+
+
+def _append(inputs, completion_ids):
+    """The inputs with the completion as further, text, tokens."""
+    row = completion_ids[None]
+    extended = dict(inputs)
+    for name, value in inputs.items():
+        if name == "input_ids":
+            extended[name] = torch.cat([value, row], dim=1)
+        elif name == "attention_mask":
+            extended[name] = torch.cat([value, value.new_ones(row.shape)], dim=1)
+        elif name.endswith("token_type_ids"):
+            extended[name] = torch.cat([value, value.new_zeros(row.shape)], dim=1)
+    return extended
