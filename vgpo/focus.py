@@ -59,14 +59,14 @@ def visual_prototype(
     )
     with torch.autocast(states.device.type, enabled=False):
         total = _masked_total(states, mask)
-    if not total.isfinite().all():
-        # A NaN outside the mask reaches the product as 0 * NaN. This slow way is
-        # taken only to tell such rows from the ones whose image is at fault.
-        total = at_least_float32(torch.where(mask[..., None], states, 0)).sum(dim=1)
-        fault = ~total.isfinite().all(dim=1)
-        if fault.any():
-            _report_nonfinite(fault, "hidden_states", nonfinite)
-            total[fault] = 0
+        if not total.isfinite().all():
+            # NaN outside the mask reaches the product as 0 * NaN. A cleaned copy
+            # tells such rows from those whose image is at fault.
+            total = _masked_total(torch.where(mask[..., None], states, 0), mask)
+            fault = ~total.isfinite().all(dim=1)
+            if fault.any():
+                _report_nonfinite(fault, "hidden_states", nonfinite)
+                total[fault] = 0
     return total / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
