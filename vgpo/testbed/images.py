@@ -39,17 +39,21 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 SPLITS = ("train", "heldout")
 """``heldout`` scans (every fifth of the 1,797) are never seen in training."""
 
-_LIGHT_INK = np.array([250.0, 250.0, 250.0])
-_DARK_INK = np.array([15.0, 15.0, 15.0])
+_CARD = 22  # side of the white card on a tile that carries the digit
+
+_PAPER = np.array([250.0, 250.0, 250.0])
+_INK = np.array([15.0, 15.0, 15.0])
 
 
 @lru_cache(maxsize=1)
 def _scans() -> tuple[np.ndarray, np.ndarray]:
     digits = load_digits()
-    ink = np.empty((len(digits.images), 24, 24), dtype=np.float32)
+    ink = np.empty((len(digits.images), _CARD, _CARD), dtype=np.float32)
     for i, scan in enumerate(digits.images):
         small = Image.fromarray((scan / 16 * 255).astype(np.uint8))
-        ink[i] = np.asarray(small.resize((24, 24), Image.Resampling.BICUBIC)) / 255
+        ink[i] = (
+            np.asarray(small.resize((_CARD, _CARD), Image.Resampling.BICUBIC)) / 255
+        )
     return ink, digits.target.astype(np.int64)
 
 
@@ -83,11 +87,11 @@ def scan_label(scan: int) -> int:
 
 
 def _paint(rgb: tuple[int, int, int], noise: float, rng: np.random.Generator):
-    return np.asarray(rgb, dtype=np.float64) + rng.normal(0, 8 * noise, 3)
+    return np.asarray(rgb, dtype=np.float64) + rng.normal(0, 6 * noise, 3)
 
 
 def _finish(canvas: np.ndarray, noise: float, rng: np.random.Generator) -> Image.Image:
-    canvas = canvas + rng.normal(0, 6 * noise, canvas.shape)
+    canvas = canvas + rng.normal(0, 4 * noise, canvas.shape)
     return Image.fromarray(np.clip(canvas, 0, 255).round().astype(np.uint8))
 
 
@@ -98,7 +102,7 @@ def draw_grid(
     rng: np.random.Generator,
     noise: float = 1.0,
 ) -> Image.Image:
-    """Draws tiles in raster order, each a colour with a handwritten digit on it.
+    """Draws tiles in raster order, each a colour with a handwritten digit on a card.
 
     Args:
         colours: Names from :data:`COLOURS`, one per tile.
@@ -123,13 +127,13 @@ def draw_grid(
     canvas = np.empty((rows * TILE, columns * TILE, 3))
     for i, (name, scan) in enumerate(zip(colours, scans, strict=True)):
         ground = _paint(COLOURS[name], noise, rng)
-        pen = _DARK_INK if ground @ [0.299, 0.587, 0.114] > 110 else _LIGHT_INK
         tile = np.broadcast_to(ground, (TILE, TILE, 3)).copy()
         shift = round(noise)
-        top, left = 2 + rng.integers(-shift, shift + 1, 2) if shift else (2, 2)
+        margin = (TILE - _CARD) // 2
+        top, left = margin + rng.integers(-shift, shift + 1, 2)
         alpha = ink[scan][..., None]
-        window = tile[top : top + 24, left : left + 24]
-        window[:] = (1 - alpha) * window + alpha * pen
+        card = (1 - alpha) * _PAPER + alpha * _INK
+        tile[top : top + _CARD, left : left + _CARD] = card
         y, x = divmod(i, columns)
         canvas[y * TILE : (y + 1) * TILE, x * TILE : (x + 1) * TILE] = tile
     return _finish(canvas, noise, rng)

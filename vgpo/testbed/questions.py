@@ -175,7 +175,7 @@ class World:
     bars: tuple[int, ...] = (3, 4, 5)
     families: tuple[str, ...] = FAMILIES
     max_terms: int = 5
-    total_share: float = 0.3
+    total_share: float = 0.5
     forgetfulness: float = 0.0
     verbosity: float = 0.0
     noise: float = 1.0
