@@ -418,6 +418,20 @@ def test_bad_options_are_named(options, message):
         captured(families.build("qwen2_5_vl"), families.batch("qwen2_5_vl"), **options)
 
 
+def test_states_that_are_not_finite_are_named_or_scored_as_no_image():
+    model = families.build("gemma3")
+    inputs = families.batch("gemma3")
+    broken = 110  # no other token of the batch
+    inputs["input_ids"][1, -1] = broken
+    with torch.no_grad():
+        model.get_input_embeddings().weight[broken] = float("nan")
+    with pytest.raises(ValueError, match=r"row\(s\) \[1\]"):
+        captured(model, inputs)
+    focus = captured(model, inputs, nonfinite="neutral")
+    assert (focus[1] == 0).all()
+    assert (focus[[0, 2]] > 0).all()
+
+
 def test_embeddings_in_place_of_ids_are_refused():
     model = families.build("gemma3")
     inputs = families.batch("gemma3", images_per_row=(0,))
