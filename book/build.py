@@ -478,6 +478,12 @@ def freeze(root: Path, names: Sequence[str] = (), *, timeout: int = 900) -> None
     each(notebook_sources(root, names), root / "_build" / "freeze", work)
 
 
+def listed_notebooks(root: Path) -> list[str]:
+    """Stems of the notebooks in the table of contents, in its order."""
+    contents = (root / "book" / "_toc.yml").read_text(encoding="utf-8")
+    return re.findall(r"\bnotebooks/(\w+)", contents)
+
+
 def stage(root: Path, notebooks: Path, folder: Path) -> None:
     """Copy what the book is made of, with the notebooks of one folder."""
     shutil.copytree(
@@ -485,14 +491,12 @@ def stage(root: Path, notebooks: Path, folder: Path) -> None:
     )
     shutil.copy2(root / "_config.yml", folder)
     (folder / "notebooks").mkdir()
-    for source in notebook_sources(root):
-        notebook = notebooks / f"{source.stem}.ipynb"
+    frozen = notebooks == root / "notebooks"
+    for name in listed_notebooks(root):
+        notebook = notebooks / f"{name}.ipynb"
         if not notebook.exists():
-            raise BuildError(
-                f"{notebook} is missing: `make freeze NOTEBOOK={source.stem}` makes it"
-                if notebooks == root / "notebooks"
-                else f"{notebook} is missing: execute the notebooks first"
-            )
+            cure = f"`make freeze NOTEBOOK={name}` makes it" if frozen else "execute it"
+            raise BuildError(f"{notebook.relative_to(root)} is missing: {cure}")
         shutil.copy2(notebook, folder / "notebooks")
 
 
@@ -513,11 +517,18 @@ def html(root: Path, *, notebooks: Path, out: Path) -> None:
             *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
             *("build", str(staged)),
             *("--toc", str(staged / "book" / "_toc.yml")),
-            *("--path-output", scratch, "-W", "--keep-going", "-n", "-q"),
+            *(
+                "--path-output",
+                str(Path(scratch).resolve()),
+                "-W",
+                "--keep-going",
+                "-n",
+                "-q",
+            ),
         ]
-        environment = os.environ | {"PYTHONPATH": str(root)}
+        # Run from the root, the API page documents the package that lies there.
         result = subprocess.run(
-            command, env=environment, text=True, capture_output=True, check=False
+            command, cwd=root, text=True, capture_output=True, check=False
         )
         if result.returncode:
             log = ANSI.sub("", result.stdout + result.stderr).replace(f"{staged}/", "")

@@ -6,9 +6,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import torch
 import yaml
 from bs4 import BeautifulSoup
 
+import vgpo
 from book import build, picture
 from tests.conftest import ROOT
 
@@ -76,11 +78,11 @@ def test_internal_links_resolve(pages, site):
             link = urlsplit(tag["href"])
             if link.scheme or link.netloc or tag["href"] in ("", "#"):
                 continue
-            target = (path.parent / unquote(link.path)).resolve() if link.path else path
-            target = target.resolve()
-            if not target.exists():
-                broken.append((path.name, tag["href"]))
-            elif link.fragment and unquote(link.fragment) not in ids.get(target, ()):
+            target = path.parent / unquote(link.path) if link.path else path
+            found = ids.get(target.resolve(), {unquote(link.fragment)})
+            if not target.exists() or (
+                link.fragment and unquote(link.fragment) not in found
+            ):
                 broken.append((path.name, tag["href"]))
     assert broken == []
 
@@ -94,6 +96,14 @@ def test_nothing_is_loaded_from_elsewhere(pages):
         if "canonical" not in tag.get("rel", [])
     }
     assert [url for url in loaded if urlsplit(url).netloc] == []
+
+
+def test_no_script_on_a_page_names_another_script_elsewhere(pages):
+    inline = {
+        tag.get_text() for page in pages.values() for tag in page.select("script")
+    }
+    for script in inline:
+        assert re.findall(r"https?://[^\s\"']+\.js\b", script) == []
 
 
 def test_stylesheets_load_nothing_from_elsewhere(site):
@@ -153,10 +163,10 @@ def test_every_page_can_be_found(site):
 def test_notebooks_open_in_colab_and_binder_and_can_be_downloaded(pages, site):
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     repository = config["repository"]["url"].removeprefix("https://github.com/")
-    for source in build.notebook_sources(ROOT):
-        page = pages[site / "notebooks" / f"{source.stem}.html"]
+    for name in build.listed_notebooks(ROOT):
+        page = pages[site / "notebooks" / f"{name}.html"]
         links = [a["href"] for a in page.select("a[href]")]
-        path = f"notebooks/{source.stem}.ipynb"
+        path = f"notebooks/{name}.ipynb"
         colab = (
             f"https://colab.research.google.com/github/{repository}/blob/main/{path}"
         )
@@ -182,6 +192,32 @@ def test_the_picture_is_what_its_script_draws():
     for name, palette in (("light", picture.LIGHT), ("dark", picture.DARK)):
         drawn = (ROOT / f"book/_static/vgpo-{name}.svg").read_text(encoding="utf-8")
         assert drawn == picture.draw(palette), "run python book/picture.py"
+
+
+def test_the_picture_shows_what_the_package_computes():
+    length = max(map(len, picture.FOCUS))
+    focus = torch.zeros(len(picture.FOCUS), length)
+    mask = torch.zeros(focus.shape, dtype=torch.bool)
+    for i, row in enumerate(picture.FOCUS):
+        focus[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = True
+    rewards = torch.tensor(picture.REWARDS, dtype=torch.float32)
+    base = (rewards - rewards.mean()) / rewards.std(correction=0)
+    weights = vgpo.compensate(focus, mask)
+    psi = vgpo.intra_trajectory_weights(weights, mask)
+    phi = vgpo.inter_trajectory_weights(weights, mask, torch.zeros(len(rewards)).long())
+    expected = vgpo.reweight_advantages(base, psi, phi)
+    for row, drawn in zip(expected, picture.advantages(), strict=True):
+        assert row[: len(drawn)].tolist() == pytest.approx(drawn, abs=1e-5)
+
+
+def test_the_example_of_the_readme_runs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    *setup, last = example.strip().splitlines()
+    names: dict = {}
+    exec("\n".join(setup), names)
+    assert eval(last, names).shape == (2, 12)
 
 
 def test_no_tracked_file_names_a_place_on_a_machine():
