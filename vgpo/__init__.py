@@ -18,6 +18,10 @@ _HOME = {
     "intra_trajectory_weights": "vgpo.reweighting",
     "inter_trajectory_weights": "vgpo.reweighting",
     "reweight_advantages": "vgpo.reweighting",
+    "capture_focus": "vgpo.capture",
+    "score": "vgpo.scoring",
+    "VGPOConfig": "vgpo.config",
+    "VGPOTrainer": "vgpo.trainer",
 }
 
 _MODULES = ("testbed",)

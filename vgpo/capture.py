@@ -245,7 +245,7 @@ def capture_focus(
         nonfinite=nonfinite,
     )
     capture = FocusCapture()
-    adapters = _AdapterState(model)
+    adapters = AdapterState(model)
 
     def observer(input_ids, attention_mask, hidden_states):
         if rows is not None and capture.rows >= rows:
@@ -264,7 +264,7 @@ def resolve_image_token_id(model: nn.Module, override: int | None) -> int:
     return image_token_id(model) if override is None else override
 
 
-class _AdapterState:
+class AdapterState:
     """Notices when a model's PEFT adapters are disabled or exchanged."""
 
     def __init__(self, model: nn.Module) -> None:
