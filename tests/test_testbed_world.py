@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vgpo.testbed import COLOURS, FAMILIES, IMAGE_FAMILIES, World, draw_bars, draw_grid
+from vgpo.testbed import (
+    COLOURS,
+    FAMILIES,
+    IMAGE_FAMILIES,
+    World,
+    draw_bars,
+    draw_grid,
+    trace,
+)
 from vgpo.testbed.images import TILE, sample_scan, scan_label
 from vgpo.testbed.questions import SOURCES, vocabulary
 
@@ -230,3 +238,24 @@ def test_every_family_has_reads_in_several_places():
     for family in IMAGE_FAMILIES:
         reads = {World().example(i, family=family).reads for i in range(60)}
         assert len(reads) > 1
+
+
+@given(worlds, anywhere, st.sampled_from(FAMILIES))
+@settings(max_examples=150, deadline=None)
+def test_tracing_a_reference_chain_finds_the_sources_it_was_written_with(
+    world, where, family
+):
+    index, split, seed = where
+    example = world.example(index, seed=seed, split=split, family=family)
+    assert trace(example, [t.text for t in example.chain]) == example.chain
+
+
+def test_tracing_marks_a_misread_and_survives_nonsense():
+    example = World(grids=((2, 2),)).example(1, family="sum")
+    colour, value = example.colours[0], example.values[0]
+    wrong = f" {(value + 1) % 10}"
+    traced = trace(example, ["<think>", f" {colour}", " =", wrong, " ☕", " ="])
+    assert traced[3].tiles == (0,) and traced[3].truth == f" {value}"
+    assert not traced[3].faithful
+    assert traced[4].source == traced[5].source == "text"
+    assert trace(example, []) == ()

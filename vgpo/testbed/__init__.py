@@ -15,7 +15,9 @@ from vgpo.testbed.questions import (
     Example,
     SourcedToken,
     World,
+    trace,
 )
+from vgpo.testbed.tables import token_table
 
 __all__ = [
     "CHECKPOINT",
@@ -35,4 +37,6 @@ __all__ = [
     "make_dataset",
     "messages",
     "tiny_config",
+    "token_table",
+    "trace",
 ]

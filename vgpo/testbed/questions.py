@@ -6,6 +6,7 @@ which tiles), the question, earlier text, or nowhere (filler). That is the truth
 against which focus scores, gates and attention are graded.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -90,6 +91,12 @@ class Example:
     def completion(self) -> str:
         """The text of the chain: ``<think> ... </think> \\boxed{...}``."""
         return "".join(token.text for token in self.chain)
+
+    def tiles_of(self, entry: int) -> tuple[int, ...]:
+        """Raster indices of the tiles that show colour number ``entry``."""
+        if self.family == "chart":
+            return tuple(row * self.columns + entry for row in range(self.rows))
+        return () if self.image is None else (entry,)
 
     @property
     def reads(self) -> int:
@@ -401,6 +408,55 @@ class World:
         asked = " , ".join(colours[i] for i in chosen)
         answer = max(chosen, key=lambda i: digits[i])
         return f"Largest of {asked} ?", colours[answer]
+
+
+def trace(example: Example, tokens: Sequence[str]) -> tuple[SourcedToken, ...]:
+    """The true source of each token of any completion of an example's question.
+
+    What a model writes follows the grammar of the chains more or less, so a token's
+    source is read off its neighbours: ``" red", " =", " 5"`` looks the red tile up,
+    whatever stands around it.
+
+    Args:
+        example: The question that was asked.
+        tokens: The completion, one text per token.
+
+    Returns:
+        One :class:`SourcedToken` per token, with what a faithful reader would have
+        written as ``truth`` where a value is looked up.
+
+    Example:
+        >>> example = World().example(0, family="sum")
+        >>> trace(example, [t.text for t in example.chain]) == example.chain
+        True
+    """
+    entries = {f" {colour}": i for i, colour in enumerate(example.colours)}
+    asked = example.question.split(":")[-1].split()
+    fillers = {f" {word}" for word in FILLERS}
+    traced = []
+    for i, text in enumerate(tokens):
+        before, after = tokens[max(0, i - 2) : i], tokens[i + 1 : i + 2]
+        if text in entries and list(after) == [" ="]:
+            if text.strip() in asked or example.image is None:
+                traced.append(SourcedToken(text, "question"))
+            else:
+                traced.append(
+                    SourcedToken(text, "image", example.tiles_of(entries[text]))
+                )
+        elif len(before) == 2 and before[0] in entries and before[1] == " =":
+            entry = entries[before[0]]
+            truth = f" {example.values[entry]}"
+            if example.image is None:
+                traced.append(SourcedToken(text, "question"))
+            else:
+                traced.append(
+                    SourcedToken(text, "image", example.tiles_of(entry), truth)
+                )
+        elif text in fillers:
+            traced.append(SourcedToken(text, "filler"))
+        else:
+            traced.append(SourcedToken(text))
+    return tuple(traced)
 
 
 def vocabulary() -> list[str]:

@@ -1,0 +1,97 @@
+"""Tidy tables of what a model does, token by token, beside the truth."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+
+from vgpo.capture import capture_focus
+from vgpo.rewards import last_boxed
+from vgpo.testbed.data import encode_prompts
+from vgpo.testbed.questions import Example, trace
+
+
+def token_table(
+    model,
+    processor,
+    examples: Sequence[Example],
+    completions: Sequence[str] | None = None,
+    batch_size: int = 32,
+) -> pd.DataFrame:
+    """Visual focus of every completion token under both alignments, with its truth.
+
+    One forward pass per batch over prompts and completions (teacher forcing).
+
+    Args:
+        model: A model of the small world.
+        processor: Its processor.
+        examples: What was asked; an example may stand there several times.
+        completions: What was answered; by default the reference chains.
+        batch_size: Rows per forward pass.
+
+    Returns:
+        One row per token: ``row`` (index into ``examples``), ``family``, ``t``
+        (1..T), ``length`` (T), ``token``, ``source``, ``tiles``, ``truth`` (what
+        the picture shows, for a read), ``faithful``, ``correct`` (whether the
+        completion's boxed answer is right), ``log_prob`` of the token, ``focus``
+        (alignment ``"token"``) and ``focus_prediction``. The closing ``<|im_end|>``
+        is not part of it.
+
+    Raises:
+        ValueError: as many completions as examples are needed.
+    """
+    if completions is None:
+        completions = [example.completion for example in examples]
+    if len(completions) != len(examples):
+        raise ValueError(
+            f"completions: need one per example, got {len(completions)} for "
+            f"{len(examples)}"
+        )
+    tables = []
+    for start in range(0, len(examples), batch_size):
+        some = slice(start, start + batch_size)
+        tables += _tables(model, processor, examples[some], completions[some], start)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _tables(model, processor, examples, completions, first) -> list[pd.DataFrame]:
+    ids = [processor.tokenizer(text).input_ids for text in completions]
+    batch = encode_prompts(processor, examples, completions)
+    longest = max(map(len, ids))
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+    with (
+        torch.no_grad(),
+        capture_focus(model, completion_length=longest) as at_token,
+        capture_focus(
+            model, completion_length=longest, alignment="prediction"
+        ) as at_prediction,
+    ):
+        logits = model(**batch).logits
+    log_probs = logits[:, -longest - 1 : -1].log_softmax(dim=-1).cpu()
+    tables = []
+    for row, (example, tokens) in enumerate(zip(examples, ids, strict=True)):
+        texts = [processor.tokenizer.decode(token) for token in tokens]
+        sourced = trace(example, texts)
+        length = len(tokens)
+        mine = slice(longest - length, longest)
+        picked = log_probs[row, mine].gather(1, torch.tensor(tokens)[:, None])
+        tables.append(
+            pd.DataFrame(
+                {
+                    "row": first + row,
+                    "family": example.family,
+                    "t": range(1, length + 1),
+                    "length": length,
+                    "token": texts,
+                    "source": [t.source for t in sourced],
+                    "tiles": [t.tiles for t in sourced],
+                    "truth": [t.truth for t in sourced],
+                    "faithful": [t.faithful for t in sourced],
+                    "correct": last_boxed(completions[row]) == example.answer,
+                    "log_prob": picked[:, 0].numpy(),
+                    "focus": at_token.focus[row, mine].cpu().numpy(),
+                    "focus_prediction": at_prediction.focus[row, mine].cpu().numpy(),
+                }
+            )
+        )
+    return tables
