@@ -210,17 +210,21 @@ def run_notebook(
     if parameters:
         check_parameters(prepared, parameters)
     try:
-        return papermill.execute_notebook(
-            prepared,
-            partial,
-            parameters=dict(parameters or {}),
-            kernel_name=KERNEL,
-            progress_bar={"desc": source.stem, "disable": None},
-            start_timeout=START_TIMEOUT,
-            execution_timeout=timeout,
-            cwd=source.parent,
-            config=Config(KernelManager={"transport": "ipc"}),
-        )
+        # Sockets rather than ports: no other user can connect, and two runs cannot
+        # pick the same number. Their path must be short, hence the system's folder.
+        with tempfile.TemporaryDirectory(prefix="vgpo-") as sockets:
+            address = {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}
+            return papermill.execute_notebook(
+                prepared,
+                partial,
+                parameters=dict(parameters or {}),
+                kernel_name=KERNEL,
+                progress_bar={"desc": source.stem, "disable": None},
+                start_timeout=START_TIMEOUT,
+                execution_timeout=timeout,
+                cwd=source.parent,
+                config=Config(KernelManager=address),
+            )
     except Exception as error:
         raise BuildError(failure_message(source.stem, partial, error)) from error
 
