@@ -4,8 +4,8 @@ import families
 import pytest
 import torch
 from PIL import Image
-from vgpo.compensation import compensate, visual_gate
 
+from vgpo.compensation import compensate, visual_gate
 from vgpo.scoring import prepare_inputs, score
 from vgpo.testbed import build_processor, build_tiny
 
