@@ -1,0 +1,1 @@
+"""Performance of the package, as ratios taken within one run."""
