@@ -19,6 +19,7 @@ _HOME = {
     "inter_trajectory_weights": "vgpo.reweighting",
     "reweight_advantages": "vgpo.reweighting",
     "capture_focus": "vgpo.capture",
+    "attention_split": "vgpo.attention",
     "score": "vgpo.scoring",
     "VGPOConfig": "vgpo.config",
     "VGPOTrainer": "vgpo.trainer",

@@ -57,24 +57,27 @@ def token_table(
 def _tables(model, processor, examples, completions, first) -> list[pd.DataFrame]:
     ids = [processor.tokenizer(text).input_ids for text in completions]
     batch = encode_prompts(processor, examples, completions)
-    longest = max(map(len, ids))
+    width = batch["input_ids"].shape[1]
+    lengths = torch.tensor([len(row) for row in ids])
+    completion_mask = torch.arange(width) >= width - lengths[:, None]
     batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
     with (
         torch.no_grad(),
-        capture_focus(model, completion_length=longest) as at_token,
+        capture_focus(model, completion_mask=completion_mask) as at_token,
         capture_focus(
-            model, completion_length=longest, alignment="prediction"
+            model, completion_mask=completion_mask, alignment="prediction"
         ) as at_prediction,
     ):
         logits = model(**batch).logits
-    log_probs = logits[:, -longest - 1 : -1].log_softmax(dim=-1).cpu()
+    log_probs = logits[:, :-1].log_softmax(dim=-1).cpu()
     tables = []
     for row, (example, tokens) in enumerate(zip(examples, ids, strict=True)):
         texts = [processor.tokenizer.decode(token) for token in tokens]
         sourced = trace(example, texts)
         length = len(tokens)
-        mine = slice(longest - length, longest)
-        picked = log_probs[row, mine].gather(1, torch.tensor(tokens)[:, None])
+        mine = slice(width - length, width)
+        before = slice(width - length - 1, width - 1)
+        picked = log_probs[row, before].gather(1, torch.tensor(tokens)[:, None])
         tables.append(
             pd.DataFrame(
                 {
@@ -95,3 +98,19 @@ def _tables(model, processor, examples, completions, first) -> list[pd.DataFrame
             )
         )
     return tables
+
+
+def padded(table: pd.DataFrame, column: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """A column of :func:`token_table` as the method's functions take it.
+
+    Returns:
+        ``(values, mask)``: (B, T) float32 padded on the right with 0, and (B, T)
+        bool.
+    """
+    rows = [
+        torch.tensor(values.to_numpy(), dtype=torch.float32)
+        for _, values in table.groupby("row", sort=True)[column]
+    ]
+    mask = [torch.ones(len(row), dtype=torch.bool) for row in rows]
+    pad = torch.nn.utils.rnn.pad_sequence
+    return pad(rows, batch_first=True), pad(mask, batch_first=True)

@@ -1,0 +1,78 @@
+"""The token table against passes of one row each, where nothing is padded."""
+
+import numpy as np
+import pytest
+import torch
+
+from vgpo.focus import visual_focus_score, visual_prototype
+from vgpo.testbed import (
+    FAMILIES,
+    World,
+    build_processor,
+    build_tiny,
+    messages,
+    token_table,
+)
+from vgpo.testbed.tables import padded
+
+processor = build_processor()
+model = build_tiny(processor, seed=2, hidden_size=64, layers=2).eval()
+EXAMPLES = [World(verbosity=0.4).example(i, family=f) for i, f in enumerate(FAMILIES)]
+
+
+@pytest.fixture(scope="module")
+def table():
+    return token_table(model, processor, EXAMPLES)
+
+
+def test_rows_of_any_length_equal_a_pass_of_their_own(table):
+    for row, example in enumerate(EXAMPLES):
+        text = processor.apply_chat_template(
+            messages(example), add_generation_prompt=True
+        )
+        images = None if example.image is None else [example.image]
+        batch = processor(
+            text=text + example.completion, images=images, return_tensors="pt"
+        )
+        with torch.no_grad():
+            out = model(**batch, output_hidden_states=True)
+        states = out.hidden_states[-1]
+        length = len(example.chain)
+        in_image = batch["input_ids"] == processor.image_token_id
+        prototype = visual_prototype(states, in_image)
+        mine = table[table["row"] == row]
+        for column, shift in (("focus", 0), ("focus_prediction", 1)):
+            end = states.shape[1] - shift
+            focus = visual_focus_score(states[:, end - length : end], prototype)[0]
+            np.testing.assert_allclose(mine[column], focus, atol=1e-5)
+        ids = batch["input_ids"][0, -length:]
+        log_probs = out.logits[0, -length - 1 : -1].log_softmax(-1)
+        expected = log_probs.gather(1, ids[:, None])[:, 0]
+        np.testing.assert_allclose(mine["log_prob"], expected, atol=1e-4)
+
+
+def test_truth_stands_beside_each_token(table):
+    for row, example in enumerate(EXAMPLES):
+        mine = table[table["row"] == row]
+        assert list(mine["token"]) == [t.text for t in example.chain]
+        assert list(mine["source"]) == [t.source for t in example.chain]
+        assert list(mine["tiles"]) == [t.tiles for t in example.chain]
+        assert mine["correct"].all() and (mine["length"] == len(mine)).all()
+
+
+def test_only_rows_with_an_image_have_focus(table):
+    for row, example in enumerate(EXAMPLES):
+        seen = (table.loc[table["row"] == row, "focus"] != 0).any()
+        assert seen == (example.image is not None)
+
+
+def test_padding_a_column(table):
+    values, mask = padded(table, "focus")
+    assert mask.sum(1).tolist() == [len(e.chain) for e in EXAMPLES]
+    assert values[~mask].eq(0).all()
+    np.testing.assert_allclose(values[mask], table["focus"], atol=0)
+
+
+def test_completions_must_match_examples():
+    with pytest.raises(ValueError, match="completions"):
+        token_table(model, processor, EXAMPLES, ["one"])

@@ -1,0 +1,264 @@
+"""Training runs on the small world, by method and seed, with their record.
+
+    python -m vgpo.experiments --methods dapo vgpo --seeds 0 1 2 --output results/rl
+
+trains each pair from the shipped cold start and writes, per run, the metrics of
+every step and accuracy before and after on held-out scans. Finished runs are kept:
+after a kill the same command goes on with the next.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from vgpo.config import VGPOConfig
+from vgpo.metrics import read_metrics
+from vgpo.rewards import accuracy_reward
+from vgpo.testbed import (
+    FAMILIES,
+    IMAGE_FAMILIES,
+    World,
+    load_tiny,
+    make_dataset,
+)
+from vgpo.testbed.answers import accuracy, answer
+from vgpo.trainer import VGPOTrainer
+
+METHODS = ("grpo", "dapo", "vgpo")
+
+
+@dataclass(frozen=True)
+class TestbedRun:
+    """Settings of one training run on the small world.
+
+    They were found with GRPO, before VGPO was looked at, and are the same for all
+    methods.
+
+    Attributes:
+        method: A preset of :class:`VGPOConfig`.
+        seed: Of prompts, sampling and adapters.
+        steps: Optimiser steps.
+        prompts_per_step: Prompts per step, with ``rollouts`` completions each.
+        rollouts: G.
+        learning_rate: Peak rate of AdamW, reached after ``warmup_steps``.
+        warmup_steps: Steps over which the rate rises.
+        max_completion_length: Longer completions are cut off.
+    """
+
+    __test__ = False  # not a test class, whatever its name starts with
+
+    method: str = "vgpo"
+    seed: int = 0
+    steps: int = 40
+    prompts_per_step: int = 16
+    rollouts: int = 8
+    learning_rate: float = 5e-5
+    warmup_steps: int = 10
+    max_completion_length: int = 128
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {METHODS}, got {self.method!r}")
+        for name in ("steps", "prompts_per_step", "rollouts", "max_completion_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+
+    def config(self, output_dir: str | Path, **fields) -> VGPOConfig:
+        """The trainer's settings; ``fields`` change any of them."""
+        rows = self.prompts_per_step * self.rollouts
+        micro_batch = 4 * self.rollouts if rows % (4 * self.rollouts) == 0 else rows
+        return VGPOConfig.preset(
+            self.method,
+            **{
+                "output_dir": str(output_dir),
+                "seed": self.seed,
+                "max_steps": self.steps,
+                "learning_rate": self.learning_rate,
+                "lr_scheduler_type": "constant_with_warmup",
+                "warmup_steps": self.warmup_steps,
+                "per_device_train_batch_size": micro_batch,
+                "gradient_accumulation_steps": rows // micro_batch,
+                "num_generations": self.rollouts,
+                "max_completion_length": self.max_completion_length,
+                "top_p": 1.0,
+                "dynamic_sampling_max_attempts": 2,
+                "logging_steps": 1,
+                "save_strategy": "no",
+                "disable_tqdm": True,
+                **fields,
+            },
+        )
+
+
+def testbed_trainer(
+    run: TestbedRun,
+    output_dir: str | Path,
+    world: World | None = None,
+    families: Sequence[str] = IMAGE_FAMILIES,
+    model=None,
+    **fields,
+) -> VGPOTrainer:
+    """A trainer that goes on from the shipped cold start.
+
+    Args:
+        run: The settings.
+        output_dir: Where metrics and checkpoints go.
+        world: The questions; by default those of the small world.
+        families: What is asked.
+        model: A model to train in place of the shipped one.
+        **fields: Any field of :class:`VGPOConfig`.
+
+    Returns:
+        The trainer; call its ``train()``.
+    """
+    shipped, processor = load_tiny()
+    world = World(families=tuple(families)) if world is None else world
+    peft_config = fields.pop("peft_config", None)
+    return VGPOTrainer(
+        model=shipped if model is None else model,
+        reward_funcs=accuracy_reward,
+        args=run.config(output_dir, **fields),
+        train_dataset=make_dataset(
+            run.steps * run.prompts_per_step, world, seed=1000 + run.seed
+        ),
+        processing_class=processor,
+        peft_config=peft_config,
+    )
+
+
+testbed_trainer.__test__ = False
+
+
+def heldout_accuracy(
+    model, processor, questions: int = 100, temperature: float = 1.0, seed: int = 0
+) -> dict[str, float]:
+    """Accuracy per family on held-out scans, the text-only control included."""
+    scores = {}
+    for family in FAMILIES:
+        asked = [
+            World().example(i, seed=7, split="heldout", family=family)
+            for i in range(questions)
+        ]
+        texts = answer(model, processor, asked, temperature, seed)
+        scores[family] = accuracy(texts, asked)
+    return scores
+
+
+def run_once(run: TestbedRun, folder: str | Path, questions: int = 200) -> dict:
+    """Trains once and records it in ``folder``: ``run.json`` and ``metrics.csv``.
+
+    The folder appears when the run is complete. A folder that is there is read and
+    not made again.
+    """
+    folder = Path(folder)
+    record_file = folder / "run.json"
+    if record_file.exists():
+        return json.loads(record_file.read_text())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        trainer = testbed_trainer(run, scratch / "work")
+        model, processor = trainer.model, trainer.processing_class
+        before = _both_accuracies(model, processor, questions)
+        started = time.monotonic()
+        trainer.train()
+        seconds = time.monotonic() - started
+        record = {
+            "run": asdict(run),
+            "seconds": round(seconds),
+            "threads": torch.get_num_threads(),
+            "heldout_questions_per_family": questions,
+            "before": before,
+            "after": _both_accuracies(model, processor, questions),
+            "versions": {n: version(n) for n in ("torch", "transformers", "trl")},
+        }
+        metrics = read_metrics(scratch / "work")
+        shutil.rmtree(scratch / "work")
+        metrics.to_csv(scratch / "metrics.csv", index=False)
+        (scratch / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+        os.replace(scratch, folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return record
+
+
+def _both_accuracies(model, processor, questions: int) -> dict[str, dict[str, float]]:
+    return {
+        "sampled": heldout_accuracy(model, processor, questions, 1.0),
+        "greedy": heldout_accuracy(model, processor, questions, 0.0),
+    }
+
+
+def load_runs(folder: str | Path) -> pd.DataFrame:
+    """Accuracies of all runs in ``folder``, tidy: method, seed, when, how, family,
+    accuracy.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    rows = []
+    for file in sorted(Path(folder).glob("*/run.json")):
+        record = json.loads(file.read_text())
+        for when in ("before", "after"):
+            for how, scores in record[when].items():
+                for family, value in scores.items():
+                    rows.append(
+                        {
+                            "method": record["run"]["method"],
+                            "seed": record["run"]["seed"],
+                            "when": when,
+                            "how": how,
+                            "family": family,
+                            "accuracy": value,
+                        }
+                    )
+    if not rows:
+        raise FileNotFoundError(f"no runs recorded in {folder}")
+    return pd.DataFrame(rows)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; runs are done one after another, seeds before methods."""
+    parser = argparse.ArgumentParser(prog="python -m vgpo.experiments")
+    parser.add_argument("--methods", nargs="+", default=["dapo", "vgpo"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=TestbedRun.steps)
+    parser.add_argument("--learning-rate", type=float, default=TestbedRun.learning_rate)
+    parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    for seed in options.seeds:
+        for method in options.methods:
+            try:
+                run = TestbedRun(
+                    method=method,
+                    seed=seed,
+                    steps=options.steps,
+                    learning_rate=options.learning_rate,
+                )
+            except ValueError as error:
+                parser.error(str(error))
+            folder = options.output / f"{method}-seed{seed}"
+            record = run_once(run, folder, options.questions)
+            means = [
+                sum(record[when]["sampled"][f] for f in IMAGE_FAMILIES)
+                / len(IMAGE_FAMILIES)
+                for when in ("before", "after")
+            ]
+            print(f"{folder.name}: sampled accuracy {means[0]:.3f} -> {means[1]:.3f}")
+
+
+if __name__ == "__main__":
+    main()
