@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from vgpo.testbed.answers import accuracy, answer, blank, blind_accuracy, swap
 from vgpo.testbed.data import encode_examples
-from vgpo.testbed.model import CHECKPOINT, build_tiny
+from vgpo.testbed.model import build_tiny
 from vgpo.testbed.processor import build_processor
 from vgpo.testbed.questions import FAMILIES, IMAGE_FAMILIES, Example, World
 
@@ -409,7 +409,7 @@ def train(
 
     print("closing examination on held-out scans", file=sys.stderr)
     record = {
-        "command": f"python -m vgpo.testbed.cold_start --output {CHECKPOINT.name}",
+        "command": _command(config),
         "config": asdict(config),
         "seconds": round(progress.seconds),
         "date": date.today().isoformat(),
@@ -423,6 +423,7 @@ def train(
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
         for file in sorted(Path(folder).iterdir()):
+            file.chmod(0o644)
             os.replace(file, output / file.name)
     _write_atomically(
         output / "cold_start.json",
@@ -430,6 +431,15 @@ def train(
     )
     state_file.unlink()
     return output
+
+
+def _command(config: ColdStartConfig) -> str:
+    """The command that repeats a run: what differs from the defaults, spelt out."""
+    words = ["python -m vgpo.testbed.cold_start --output runs/cold_start"]
+    for name, default in asdict(ColdStartConfig()).items():
+        if (value := getattr(config, name)) != default:
+            words.append(f"--{name.replace('_', '-')} {value}")
+    return " ".join(words)
 
 
 def main(arguments: list[str] | None = None) -> None:
