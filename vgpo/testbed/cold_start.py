@@ -204,6 +204,7 @@ def _write_atomically(path: Path, write) -> None:
     os.close(handle)
     try:
         write(Path(name))
+        os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -421,7 +422,8 @@ def train(
     }
     with tempfile.TemporaryDirectory(prefix=".new.", dir=output) as folder:
         model.save_pretrained(folder)
-        processor.save_pretrained(folder)
+        # A fresh one: the tokenizer in use remembers its last padding.
+        build_processor().save_pretrained(folder)
         for file in sorted(Path(folder).iterdir()):
             file.chmod(0o644)
             os.replace(file, output / file.name)

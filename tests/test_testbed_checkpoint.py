@@ -1,0 +1,100 @@
+"""The shipped checkpoint: it loads as any other, it answers, and it looks."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoTokenizer
+
+from vgpo import testbed
+from vgpo.testbed import CHECKPOINT, FAMILIES, IMAGE_FAMILIES, World, load_tiny
+from vgpo.testbed.answers import accuracy, answer, blank, blind_accuracy, swap
+
+RECORD = json.loads((CHECKPOINT / "cold_start.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return load_tiny()
+
+
+def heldout(family, count=40):
+    return [World().example(i, 3, "heldout", family) for i in range(count)]
+
+
+def test_it_is_small_and_has_no_pickle():
+    files = [f for f in CHECKPOINT.rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in files) < 20e6
+    assert {f.suffix for f in files} <= {".json", ".safetensors", ".csv", ".jinja"}
+
+
+def test_it_loads_through_the_ordinary_calls(tiny):
+    model, processor = tiny
+    auto = AutoModelForImageTextToText.from_pretrained(CHECKPOINT)
+    assert type(auto) is type(model) and model.dtype == torch.float32
+    assert not model.training
+    same = zip(auto.parameters(), model.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in same)
+    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT)
+    text = "<think> red = 5 .</think> \\boxed{5} naïve"
+    assert tokenizer.encode(text) == processor.tokenizer.encode(text)
+
+
+def test_the_record_meets_the_target_it_was_made_for():
+    sampled = {f: RECORD["accuracy"][f"sampled_{f}"] for f in FAMILIES}
+    mean = sum(sampled[f] for f in IMAGE_FAMILIES) / len(IMAGE_FAMILIES)
+    assert 0.30 <= mean <= 0.60
+    assert min(sampled.values()) > 0.15
+    assert RECORD["seconds"] < 45 * 60
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_answers_as_well_as_recorded(tiny, family):
+    examples = heldout(family)
+    greedy = accuracy(answer(*tiny, examples), examples)
+    expected = RECORD["accuracy"][f"greedy_{family}"]
+    # Four standard errors of 40 answers.
+    assert (
+        abs(greedy - expected) < 4 * (max(expected * (1 - expected), 0.02) / 40) ** 0.5
+    )
+
+
+def test_without_its_picture_it_is_no_better_than_a_guess(tiny):
+    examples = [e for f in IMAGE_FAMILIES for e in heldout(f)]
+    seen = [World().example(i, family=f) for f in IMAGE_FAMILIES for i in range(300)]
+    chance = blind_accuracy(seen, examples)
+    blanked = [blank(e) for e in examples]
+    swapped = swap(examples)
+    assert accuracy(answer(*tiny, blanked), blanked) < chance + 0.1
+    assert accuracy(answer(*tiny, swapped), swapped) < chance + 0.1
+    assert accuracy(answer(*tiny, examples), examples) > chance + 0.4
+
+
+def test_answers_depend_on_the_seed_alone(tiny):
+    examples = heldout("sum", 8)
+    torch.manual_seed(1)
+    first = answer(*tiny, examples, temperature=1.0, seed=5)
+    torch.manual_seed(2)
+    assert answer(*tiny, examples, temperature=1.0, seed=5) == first
+    assert answer(*tiny, examples, temperature=1.0, seed=6) != first
+    with pytest.raises(ValueError, match="temperature"):
+        answer(*tiny, examples, temperature=-1.0)
+
+
+def test_swapping_keeps_family_and_size_and_changes_the_picture():
+    examples = heldout("sum") + heldout("text", 3)
+    swapped = swap(examples)
+    assert len(swapped) >= 30
+    for example in swapped:
+        assert example.family == "sum"
+        assert example.image.size == (example.columns * 28, example.rows * 28)
+    originals = {id(e.image) for e in examples if e.image is not None}
+    assert {id(e.image) for e in swapped} <= originals
+    by_question = {e.question + e.answer: e for e in examples}
+    assert all(e.image is not by_question[e.question + e.answer].image for e in swapped)
+
+
+def test_lazy_package_gives_the_testbed():
+    import vgpo
+
+    assert vgpo.testbed is testbed
