@@ -34,6 +34,8 @@ _CHOICES = {
 # What the paper's methods have in common, and what each adds (METHOD: Eq. 1-2 and
 # the recipe). The paper's batch, 512 prompts x 8 rollouts, is left to the recipes.
 _SHARED = {
+    "seed": 1,
+    "num_train_epochs": 2,
     "learning_rate": 1e-6,
     "lr_scheduler_type": "constant",
     "weight_decay": 1e-2,

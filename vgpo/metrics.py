@@ -4,6 +4,7 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from transformers import TrainerCallback
@@ -24,11 +25,10 @@ class MetricsFile(TrainerCallback):
         path = Path(args.output_dir) / FILE_NAME
         kept = []
         if path.exists() and state.global_step:
-            lines = path.read_text().splitlines()
-            kept = [x for x in lines if json.loads(x)["step"] <= state.global_step]
+            kept = [row for row in _rows(path) if row["step"] <= state.global_step]
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(".new")
-        beside.write_text("".join(f"{line}\n" for line in kept))
+        beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
         os.replace(beside, path)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
@@ -51,4 +51,10 @@ def read_metrics(output_dir: str | Path) -> pd.DataFrame:
     path = Path(output_dir) / FILE_NAME
     if not path.exists():
         raise FileNotFoundError(f"no {FILE_NAME} in {output_dir}; has a run begun?")
-    return pd.read_json(path, lines=True)
+    return pd.DataFrame(_rows(path))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text().splitlines(keepends=True)
+    # A run that was killed may have left half a line at the end.
+    return [json.loads(line) for line in lines if line.endswith("\n")]

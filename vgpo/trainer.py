@@ -10,6 +10,10 @@ way of a batch:
    computes old log-probabilities, it is that pass; else it is one of its own.
 4. Focus, from all processes, becomes weights, psi and phi, and advantages (B, T).
 
+A checkpoint taken between two generations holds the rollouts still in use, and a
+resumed run goes on as if it had not been stopped. With ``save_steps`` a multiple of
+the optimizer steps per generation there are none to keep.
+
 Departures from the paper: weights are computed once per rollout and stay fixed over
 its updates, where the released code recomputes them at each (the paper is silent);
 truncated rollouts that TRL masks are left out of their group's statistics.
@@ -18,15 +22,16 @@ truncated rollouts that TRL masks are left out of their group's statistics.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset as TorchIterableDataset
-from transformers import PreTrainedTokenizerBase
+from torch.utils.data import IterableDataset, Sampler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
+from trl.trainer.utils import split_pixel_values_by_grid
 
 from vgpo.capture import AdapterState, capture_focus, image_token_id
 from vgpo.compensation import compensate, visual_gate
@@ -38,6 +43,7 @@ from vgpo.reweighting import (
     intra_trajectory_weights,
     reweight_advantages,
 )
+from vgpo.rollouts import load_batches, save_batches, stack_rows, take_row, to_device
 
 logger = logging.getLogger(__name__)
 
@@ -186,9 +192,7 @@ class VGPOTrainer(GRPOTrainer):
             )
         if args.reweights:
             image_token_id(self.model)
-        if args.dynamic_sampling and isinstance(
-            self.train_dataset, TorchIterableDataset
-        ):
+        if args.dynamic_sampling and isinstance(self.train_dataset, IterableDataset):
             raise ValueError(
                 "dynamic_sampling needs a train_dataset that can be indexed, to draw "
                 "fresh prompts; load it without streaming"
@@ -211,6 +215,51 @@ class VGPOTrainer(GRPOTrainer):
                 f"{name!r}"
             )
         return self.reward_func_names.index(name)
+
+    # -- resuming -----------------------------------------------------------------
+
+    def _get_train_sampler(self, dataset=None):
+        sampler = super()._get_train_sampler(dataset)
+        return _SamplerOfEpoch(sampler, lambda: int(self.state.epoch or 0))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        model = self.model if model is None else model
+        if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        # Checkpoints have the weight names of the hub. Trainer reads them without
+        # translating, finds none of a vision-language model's weights, and goes on
+        # from the untrained ones with a warning.
+        saved = type(model).from_pretrained(
+            resume_from_checkpoint, dtype=model.dtype, local_files_only=True
+        )
+        model.load_state_dict(saved.state_dict())
+
+    def _save_optimizer_and_scheduler(self, output_dir):
+        super()._save_optimizer_and_scheduler(output_dir)
+        every = self.args.steps_per_generation * self.num_iterations
+        # Between two generations, rollouts of an older policy are still in use.
+        unfinished = self._buffered_inputs if self._step % every else []
+        save_batches(
+            self._rollouts_file(output_dir),
+            unfinished,
+            {"step": self._step, "processes": self.accelerator.num_processes},
+        )
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        path = self._rollouts_file(checkpoint)
+        if not path.exists():
+            return  # a checkpoint of another trainer
+        batches, notes = load_batches(path, self.accelerator.device)
+        if notes["processes"] == self.accelerator.num_processes:
+            self._step = notes["step"]
+            self._buffered_inputs = batches or None
+
+    def _rollouts_file(self, folder) -> Path:
+        return Path(folder) / f"rollouts_{self.accelerator.process_index}.safetensors"
 
     # -- rollouts -----------------------------------------------------------------
 
@@ -308,7 +357,7 @@ class VGPOTrainer(GRPOTrainer):
         focus = batch.pop("visual_focus", None)
         if focus is None:
             focus = self._score_focus(batch)
-        mask = batch["completion_mask"].bool()
+        mask = (batch["completion_mask"] * batch.get("tool_mask", 1)).bool()
         rows, length = mask.shape
         # Groups may be spread over processes, so factors are computed for all rows.
         gathered = self.accelerator.gather(
@@ -411,18 +460,25 @@ class VGPOTrainer(GRPOTrainer):
         ]
         rounds = [split_pixel_values_by_grid(r) for r in rounds]
         held = {
-            target: _row(rounds[attempt], row - rank * local_rows)
+            target: take_row(rounds[attempt], row - rank * local_rows)
             for target, (attempt, row) in enumerate(sources)
             if row // local_rows == rank
         }
         mine = range(rank * local_rows, (rank + 1) * local_rows)
         if self.accelerator.num_processes > 1:
             device = self.accelerator.device
-            elsewhere = {t: _to(row, "cpu") for t, row in held.items() if t not in mine}
+            elsewhere = {
+                target: to_device(row, "cpu")
+                for target, row in held.items()
+                if target not in mine
+            }
             for rows in _all_gather_object(elsewhere):
-                held |= {t: _to(row, device) for t, row in rows.items() if t in mine}
-        batch = _stack([held[target] for target in mine], self._tokenizer.pad_token_id)
-        batch = unsplit_pixel_values_by_grid(batch)
+                held |= {
+                    target: to_device(row, device)
+                    for target, row in rows.items()
+                    if target in mine
+                }
+        batch = stack_rows([held[row] for row in mine], self._tokenizer.pad_token_id)
         counted = batch["completion_mask"]
         if "tool_mask" in batch:
             counted = counted * batch["tool_mask"]
@@ -452,67 +508,22 @@ def _no_empty_images(module, args, kwargs):
     return args, kwargs
 
 
-# -- rows of a batch, taken apart and put together --------------------------------
+class _SamplerOfEpoch(Sampler):
+    """TRL's sampler, which in a resumed run would begin with the first epoch's order
+    whatever epoch it is."""
 
-_PROMPT_KEYS = ("prompt_ids", "prompt_mask")
-_SEQUENCE_KEYS = ("token_type_ids", "mm_token_type_ids")
-_PER_IMAGE_KEYS = ("pixel_values", "image_grid_thw", "image_sizes")
-_PER_ROW_KEYS = ("importance_sampling_ratio",)
+    def __init__(self, sampler, epoch):
+        self._sampler, self._epoch = sampler, epoch
 
+    def __iter__(self):
+        if self._sampler.shuffle:
+            generator = self._sampler.generator.manual_seed(self._sampler.seed)
+            for _ in range(self._epoch()):
+                torch.randperm(self._sampler.num_samples, generator=generator)
+        return iter(self._sampler)
 
-def _row(batch: dict[str, Any], row: int) -> dict[str, Any]:
-    """One row of a batch, without its padding."""
-    real = batch["prompt_mask"][row].bool()
-    prompt = int(real.sum())
-    width = len(real)
-    out = {}
-    for key, values in batch.items():
-        if isinstance(values, Tensor) and values.ndim == 0:
-            continue
-        value = values[row]
-        if key in _PROMPT_KEYS:
-            value = value[width - prompt :]
-        elif key in _SEQUENCE_KEYS:
-            value = value[width - prompt : width]
-        out[key] = value
-    return out
-
-
-def _stack(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, Any]:
-    """Rows as a batch: prompts padded on the left, completions on the right."""
-    prompt = max(len(row["prompt_ids"]) for row in rows)
-    completion = max(len(row["completion_ids"]) for row in rows)
-    batch: dict[str, Any] = {}
-    for key in dict.fromkeys(key for row in rows for key in row):
-        like = next(row[key] for row in rows if key in row)
-        values = [row[key] if key in row else _absent(key, row, like) for row in rows]
-        if not isinstance(like, Tensor) or key in _PER_IMAGE_KEYS:
-            batch[key] = values
-            continue
-        fill = pad_token_id if key in ("prompt_ids", "completion_ids") else 0
-        if key in _PROMPT_KEYS:
-            values = [_pad(v, prompt - len(v), 0, fill) for v in values]
-        elif key in _SEQUENCE_KEYS:
-            values = [_pad(v, prompt - len(v), completion, 0) for v in values]
-        elif like.ndim == 1 and key not in _PER_ROW_KEYS:
-            values = [_pad(v, 0, completion - len(v), fill) for v in values]
-        batch[key] = torch.stack(values)
-    return batch
-
-
-def _absent(key: str, row: dict[str, Any], like: Any) -> Any:
-    """What a row of a round without any image has under a key of the others."""
-    if key in _SEQUENCE_KEYS:
-        return torch.zeros_like(row["prompt_ids"])
-    return like[:0] if isinstance(like, Tensor) else 0
-
-
-def _pad(values: Tensor, left: int, right: int, fill: int) -> Tensor:
-    return torch.nn.functional.pad(values, (left, right), value=fill)
-
-
-def _to(row: dict[str, Any], device) -> dict[str, Any]:
-    return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in row.items()}
+    def __len__(self):
+        return len(self._sampler)
 
 
 def _all_gather_object(value: Any) -> list[Any]:

@@ -1,0 +1,623 @@
+"""The trainer against plain GRPO, against the reference, and against itself resumed."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, Features, List
+from datasets import Image as ImageFeature
+from peft import LoraConfig, get_peft_model
+from tiny_training import (
+    GROUP,
+    LENGTH,
+    Scripted,
+    config,
+    dataset,
+    different,
+    expect,
+    group_ids,
+    last_states,
+    make_trainer,
+    model,
+    parameters,
+    processor,
+    reward_of,
+    rows_of,
+    script,
+    split,
+    train,
+)
+from transformers import (
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    TrainerCallback,
+)
+from trl import GRPOConfig, GRPOTrainer
+
+import vgpo.trainer
+from vgpo import VGPOTrainer
+from vgpo.metrics import read_metrics
+from vgpo.released import advantage_factors
+from vgpo.rollouts import load_batches, save_batches, stack_rows, take_row
+from vgpo.trainer import VisualFactors
+
+LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo")
+
+
+# -- weights of 1: plain GRPO -----------------------------------------------------
+
+
+def factors_of_one(focus, completion_mask, group_size, args):
+    zeros = torch.zeros_like(focus)
+    return VisualFactors(focus, zeros.bool(), zeros, zeros[:, 0])
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory):
+    """A folder, since TRL loads the reference model of a KL term by its name."""
+    folder = tmp_path_factory.mktemp("model")
+    model().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *(
+            pytest.param({"loss_type": name, "num_iterations": 2}, id=name)
+            for name in LOSSES
+        ),
+        pytest.param({"beta": 0.04}, id="KL term, no old log-probabilities"),
+        pytest.param(
+            {
+                "loss_type": "grpo",
+                "importance_sampling_level": "sequence",
+                "steps_per_generation": 2,
+                "gradient_checkpointing": True,
+            },
+            id="GSPO, gradient checkpointing",
+        ),
+    ],
+)
+def test_weights_of_one_train_like_grpo_bit_for_bit(
+    fields, saved_model, tmp_path, monkeypatch
+):
+    shapes = []
+
+    class Watched(VGPOTrainer):
+        def _compute_loss(self, model, inputs):
+            shapes.append(inputs["advantages"].ndim)
+            return super()._compute_loss(model, inputs)
+
+    def trained(trainer_class):
+        start = Qwen2_5_VLForConditionalGeneration.from_pretrained(saved_model)
+        trainer = make_trainer(tmp_path, trainer_class, model=start, **fields)
+        before = parameters(trainer)
+        trainer.train()
+        assert different(parameters(trainer), before)
+        return parameters(trainer)
+
+    monkeypatch.setattr(vgpo.trainer, "visual_factors", factors_of_one)
+    assert not different(trained(Watched), trained(GRPOTrainer))
+    assert set(shapes) == {2}
+
+
+# -- every row keeps its own weights ----------------------------------------------
+
+
+def two_images_each():
+    def prompt(text):
+        image = {"type": "image", "text": ""}
+        content = [image, image, {"type": "text", "text": text}]
+        return [{"role": "user", "content": content}]
+
+    pictures = [row["image"] for row in dataset()]
+    rows = [
+        {"prompt": prompt(f"red + {i} ?"), "images": pictures[2 * i : 2 * i + 2]}
+        for i in range(8)
+    ]
+    prompt_type = dataset().features["prompt"]
+    return Dataset.from_list(
+        rows, features=Features({"prompt": prompt_type, "images": List(ImageFeature())})
+    )
+
+
+def lora(**fields):
+    return LoraConfig(r=4, target_modules=["q_proj", "v_proj"], **fields)
+
+
+def adapters():
+    # Not zero at the start, so that a pass without them gives other scores.
+    return lora(init_lora_weights=False)
+
+
+SETTINGS = {
+    "one batch, a pass of its own": {},
+    "old log-probabilities in chunks": {
+        "per_device_train_batch_size": 4,
+        "steps_per_generation": 2,
+    },
+    "gradient accumulation and checkpointing": {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "gradient_checkpointing": True,
+    },
+    "num_iterations 2": {"num_iterations": 2},
+    "steps_per_generation 4": {
+        "per_device_train_batch_size": 4,
+        "steps_per_generation": 4,
+        "num_iterations": 2,
+        "max_steps": 8,
+    },
+    "prediction": {"alignment": "prediction"},
+    "inter only, mean, exponential": {
+        "intra_trajectory": False,
+        "accumulation": "mean",
+        "compensation_schedule": "exponential",
+    },
+    "intra only, step": {"inter_trajectory": False, "compensation_schedule": "step"},
+    "truncated rollouts masked": {"mask_truncated_completions": True},
+    "KL with LoRA, a pass of its own": {"beta": 0.1, "peft_config": adapters},
+    "KL with LoRA, old log-probabilities": {
+        "beta": 0.1,
+        "peft_config": adapters,
+        "num_iterations": 2,
+    },
+    "two images a row": {"train_dataset": two_images_each},
+    "rows with and without image": {"train_dataset": lambda: rows_of("sum", "text")},
+    "micro-batches of one row, some without image": {
+        "train_dataset": lambda: rows_of("sum", "text"),
+        "per_device_train_batch_size": 1,
+        "steps_per_generation": 8,
+        "max_steps": 8,
+    },
+    "no image at all": {"train_dataset": lambda: rows_of("text", "text")},
+    "dynamic sampling": {
+        "dynamic_sampling": True,
+        "dynamic_sampling_lower_bound": 0.4,
+        "dynamic_sampling_upper_bound": 0.6,
+    },
+    "dynamic sampling, old log-probabilities, with and without image": {
+        "dynamic_sampling": True,
+        "dynamic_sampling_lower_bound": 0.4,
+        "dynamic_sampling_upper_bound": 0.6,
+        "train_dataset": lambda: rows_of(*["sum", "text", "count", "text"] * 4),
+        "num_iterations": 2,
+    },
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_row_has_the_advantages_of_its_own_ids(setting, tmp_path):
+    options = {"max_steps": 2, "learning_rate": 0.0} | SETTINGS[setting]
+    for name in ("train_dataset", "peft_config"):
+        if name in options:
+            options[name] = options[name]()
+    trainer = train(tmp_path, Scripted, **options)
+
+    args = trainer.args
+    every = args.steps_per_generation * args.num_iterations
+    generations = len(trainer.seen) // every
+    assert generations >= 1
+    for g in range(generations):
+        micro_batches = trainer.seen[g * every : (g + 1) * every]
+        rows = [
+            row
+            for mb in micro_batches[: args.steps_per_generation]
+            for row in split(mb)
+        ]
+        expected = expect(trainer.model, rows, args)
+        for i, row in enumerate(rows):
+            real = row["mask"].bool()
+            wanted = torch.tensor(expected["advantages"][i])
+            torch.testing.assert_close(
+                row["advantages"][real], wanted[real], atol=2e-5, rtol=1e-4
+            )
+            if "pixel_values" not in row:
+                first = row["advantages"][0]
+                assert (row["advantages"] == first).all()
+                assert first == pytest.approx(expected["base"][i], abs=1e-6)
+        again = [row for mb in micro_batches for row in split(mb)]
+        for row, repeated in zip(again, again[len(rows) :], strict=False):
+            assert torch.equal(row["advantages"], repeated["advantages"])
+        spread = (
+            torch.tensor(expected["psi"]).std() + torch.tensor(expected["phi"]).std()
+        )
+        assert spread > 0.01 or setting == "no image at all"
+        logged = [x for x in trainer.state.log_history if "visual/psi_std" in x][g]
+        assert_logged(logged, expected)
+
+
+def assert_logged(logged, expected):
+    """The visual metrics of a generation, once more from the reference."""
+    focus, psi, phi = (np.array(expected[name]) for name in ("focus", "psi", "phi"))
+    mask, gates = np.array(expected["mask"]) > 0, np.array(expected["gates"])
+    has_image = (focus > 0).any(axis=1)
+    seen = mask & has_image[:, None]
+    lengths = mask.sum(axis=1)
+    first_half = mask.cumsum(axis=1) <= lengths[:, None] / 2
+    if not has_image.any():
+        assert logged["visual/focus_early"] is None
+        return
+    values = {
+        "focus_early": focus[seen & first_half].mean(),
+        "focus_late": focus[seen & ~first_half].mean(),
+        "gate_rate": gates[seen].mean(),
+        "psi_std": psi[seen].std(),
+        "phi_std": phi[has_image].std(),
+    }
+    if phi.any():
+        both = np.corrcoef(phi[has_image], lengths[has_image])
+        values["phi_length_corr"] = both[0, 1]
+    else:
+        assert logged["visual/phi_length_corr"] is None
+    for name, value in values.items():
+        assert logged[f"visual/{name}"] == pytest.approx(value, abs=1e-4), name
+
+
+def test_reference_pass_without_adapters_would_score_otherwise():
+    # What the settings with KL and LoRA rest on.
+    tuned = get_peft_model(model(), adapters())
+    row = {
+        "prompt": torch.tensor([1, processor().image_token_id, 2]),
+        "completion": torch.tensor([30, 40, 50]),
+        "mask": torch.ones(3, dtype=torch.long),
+        "pixel_values": torch.randn(4, 1176),
+        "image_grid_thw": torch.tensor([[1, 2, 2]]),
+    }
+    on = last_states(tuned, row)
+    with tuned.disable_adapter():
+        off = last_states(tuned, row)
+    assert (on - off).abs().max() > 0.01
+
+
+def test_released_variant_has_the_factors_of_the_released_code(tmp_path):
+    trainer = train(
+        tmp_path, Scripted, variant="released", learning_rate=0.0, max_steps=1
+    )
+    rows = split(trainer.seen[0])
+    # Shuffled on the way to the loss; groups are put together again.
+    groups = group_ids(rows)
+    rows = [
+        row for _, row in sorted(zip(groups, rows, strict=True), key=lambda x: x[0])
+    ]
+    longest = max(len(row["prompt"]) for row in rows)
+
+    def padded(values, row):
+        missing = longest - len(row["prompt"])
+        return torch.nn.functional.pad(
+            values, (0, 0) * (values.ndim - 1) + (missing, 0)
+        )
+
+    factors = advantage_factors(
+        torch.stack([padded(last_states(trainer.model, row), row) for row in rows]),
+        torch.stack(
+            [padded(torch.cat([row["prompt"], row["completion"]]), row) for row in rows]
+        ),
+        torch.stack([row["mask"] for row in rows]),
+        processor().image_token_id,
+        strength=0.3,
+        start_ratio=0.5,
+        top_ratio=0.2,
+        schedule="linear",
+        gated=True,
+        num_generations=GROUP,
+    )
+    base = torch.tensor(expect(trainer.model, rows, trainer.args)["base"])
+    expected = base[:, None] * factors.intra_factor * factors.inter_factor[:, None]
+    for row, wanted in zip(rows, expected, strict=True):
+        real = row["mask"].bool()
+        torch.testing.assert_close(
+            row["advantages"][real], wanted[real], atol=2e-5, rtol=1e-3
+        )
+
+
+# -- rewards, rows and errors -----------------------------------------------------
+
+
+def test_groups_of_equal_rewards_change_nothing(tmp_path):
+    start = dict(model().named_parameters())
+    trainer = train(
+        tmp_path,
+        max_steps=1,
+        reward_funcs=lambda completions, **columns: [1.0] * len(completions),
+    )
+    assert not different(parameters(trainer), start)
+    assert trainer.state.log_history[0]["frac_reward_zero_std"] == 1.0
+
+
+def test_truncated_rollouts_are_masked_and_count_for_nothing(tmp_path):
+    trainer = train(tmp_path, Scripted, mask_truncated_completions=True, max_steps=1)
+    rows = split(trainer.seen[0])
+    cut = [row for row in rows if not row["mask"].any()]
+    assert 0 < len(cut) < len(rows)
+    assert sum(len(script(1, row)) == LENGTH for row in range(2 * GROUP)) == len(cut)
+
+
+def test_train_evaluate_train_with_rows_without_image(tmp_path):
+    rows = rows_of("sum", "text", "count", "text")
+    trainer = make_trainer(
+        tmp_path, train_dataset=rows, eval_dataset=rows, max_steps=2, beta=0.0
+    )
+    before = parameters(trainer)
+    trainer.train()
+    once = parameters(trainer)
+    metrics = trainer.evaluate()
+    assert "eval_reward" in metrics
+    assert not any("visual" in name for name in metrics)
+    trainer.train()
+    assert different(once, before)
+    assert different(parameters(trainer), once)
+
+
+def test_grpo_and_dapo_take_no_forward_pass_for_focus(tmp_path, monkeypatch):
+    monkeypatch.setattr(vgpo.trainer, "capture_focus", None)
+    trainer = train(
+        tmp_path,
+        Scripted,
+        intra_trajectory=False,
+        inter_trajectory=False,
+        max_steps=1,
+    )
+    assert trainer.seen[0]["advantages"].ndim == 1
+    assert not any(k.startswith("visual/") for k in trainer.state.log_history[0])
+
+
+def test_right_padding_is_refused(tmp_path):
+    tokenizer = processor().tokenizer
+    try:
+        tokenizer.padding_side = "right"
+        with pytest.raises(ValueError, match=r"pads on the right.*padding_side"):
+            make_trainer(tmp_path)
+    finally:
+        tokenizer.padding_side = "left"
+
+
+def test_other_configurations_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="args must be a VGPOConfig, got GRPOConfig"):
+        VGPOTrainer(
+            model=model(),
+            args=config(tmp_path, GRPOConfig),
+            reward_funcs=len,
+            train_dataset=dataset(),
+            processing_class=processor(),
+        )
+
+
+def test_unknown_accuracy_reward_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"dynamic_sampling_reward.*'reward'.*'right'"):
+        make_trainer(tmp_path, dynamic_sampling_reward="right")
+
+
+def test_dynamic_sampling_from_a_stream_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="dynamic_sampling needs a train_dataset"):
+        make_trainer(
+            tmp_path,
+            dynamic_sampling=True,
+            train_dataset=dataset().to_iterable_dataset(),
+        )
+
+
+def test_model_without_image_token_is_refused(tmp_path):
+    text_model = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(processor().tokenizer),
+            hidden_size=32,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+        )
+    )
+    with pytest.raises(ValueError, match="names no image token"):
+        VGPOTrainer(
+            model=text_model,
+            args=config(tmp_path),
+            reward_funcs=len,
+            train_dataset=Dataset.from_dict({"prompt": ["red ?"] * 8}),
+            processing_class=processor().tokenizer,
+        )
+
+
+# -- dynamic sampling -------------------------------------------------------------
+
+
+def informative(call, group, low=0.4, high=0.6):
+    rewards = [reward_of(script(call, GROUP * group + i)) for i in range(GROUP)]
+    return low < sum(rewards) / GROUP < high
+
+
+def completions(trainer):
+    return sorted(
+        tuple(row["completion"][row["mask"].bool()].tolist())
+        for micro_batch in trainer.seen
+        for row in split(micro_batch)
+    )
+
+
+def group_rows(chosen):
+    return sorted(
+        tuple(script(call, GROUP * group + i))
+        for call, group in chosen
+        for i in range(GROUP)
+    )
+
+
+GROUPS = 3
+SAMPLING = {
+    "dynamic_sampling": True,
+    "per_device_train_batch_size": GROUPS * GROUP,
+    "max_steps": 1,
+}
+
+
+def test_dynamic_sampling_keeps_the_first_informative_groups(tmp_path):
+    trainer = train(
+        tmp_path,
+        Scripted,
+        dynamic_sampling_lower_bound=0.4,
+        dynamic_sampling_upper_bound=0.6,
+        dynamic_sampling_max_attempts=20,
+        **SAMPLING,
+    )
+    good, calls = [], 0
+    while len(good) < GROUPS:
+        calls += 1
+        good += [(calls, g) for g in range(GROUPS) if informative(calls, g)]
+    assert calls > 1
+    assert trainer.calls == calls
+    assert completions(trainer) == group_rows(good[:GROUPS])
+    logged = trainer.state.log_history[0]
+    assert logged["dynamic_sampling/attempts"] == calls
+    assert logged["dynamic_sampling/unfilled_share"] == 0
+    sampled = GROUPS * calls
+    assert logged["dynamic_sampling/dropped_share"] == pytest.approx(
+        1 - len(good) / sampled
+    )
+
+
+def test_used_up_attempts_fill_the_batch_and_are_logged(tmp_path):
+    trainer = train(
+        tmp_path,
+        Scripted,
+        # Between two of the possible means: no group ever qualifies.
+        dynamic_sampling_lower_bound=0.9999,
+        dynamic_sampling_upper_bound=1.0,
+        dynamic_sampling_max_attempts=3,
+        **SAMPLING,
+    )
+    assert trainer.calls == 3
+    assert completions(trainer) == group_rows([(1, g) for g in range(GROUPS)])
+    logged = trainer.state.log_history[0]
+    assert logged["dynamic_sampling/attempts"] == 3
+    assert logged["dynamic_sampling/unfilled_share"] == 1
+    assert logged["dynamic_sampling/dropped_share"] == 1
+
+
+def test_dynamic_sampling_measures_the_reward_it_is_told(tmp_path):
+    def always_right(completions, **columns):
+        return [1.0] * len(completions)
+
+    def half_right(completions, **columns):
+        return [float(i % 2) for i in range(len(completions))]
+
+    options = {"reward_funcs": [always_right, half_right]} | SAMPLING
+    by_first = train(tmp_path, Scripted, dynamic_sampling_max_attempts=2, **options)
+    by_name = train(tmp_path, Scripted, dynamic_sampling_reward="half_right", **options)
+    assert by_first.calls == 2
+    assert by_name.calls == 1
+
+
+def test_rounds_of_padded_image_stacks_are_joined():
+    # Some families pad every row to the round's largest number of pictures.
+    def batch(rows, pictures, prompt, length):
+        return {
+            "prompt_ids": torch.full((rows, prompt), 5),
+            "prompt_mask": torch.ones(rows, prompt, dtype=torch.long),
+            "completion_ids": torch.full((rows, length), 7),
+            "completion_mask": torch.ones(rows, length, dtype=torch.long),
+            "pixel_values": torch.randn(rows, pictures, 3, 4, 4),
+            "importance_sampling_ratio": torch.rand(rows, 1),
+            "num_images": [1] * rows,
+        }
+
+    one, two = batch(2, 1, 3, 4), batch(2, 2, 5, 2)
+    stacked = stack_rows([take_row(one, 1), take_row(two, 0)], pad_token_id=0)
+    assert stacked["prompt_ids"].tolist() == [[0, 0, 5, 5, 5], [5] * 5]
+    assert stacked["completion_ids"].tolist() == [[7] * 4, [7, 7, 0, 0]]
+    assert stacked["importance_sampling_ratio"].shape == (2, 1)
+    assert stacked["pixel_values"].shape == (2, 2, 3, 4, 4)
+    assert torch.equal(stacked["pixel_values"][0, 0], one["pixel_values"][1, 0])
+    assert (stacked["pixel_values"][0, 1] == 0).all()
+    assert torch.equal(stacked["pixel_values"][1], two["pixel_values"][0])
+
+
+# -- killed and resumed -----------------------------------------------------------
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAfter(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise Killed
+
+
+RESUMED = {
+    "one generation a step": {},
+    "between two generations": {
+        "per_device_train_batch_size": 4,
+        "steps_per_generation": 2,
+        "num_iterations": 2,
+        "save_steps": 1,
+    },
+    "in the second epoch, dynamic sampling, LoRA": {
+        "train_dataset": lambda: dataset().select(range(4)),
+        "dynamic_sampling": True,
+        "dynamic_sampling_lower_bound": 0.4,
+        "dynamic_sampling_upper_bound": 0.6,
+        "peft_config": lora,
+    },
+}
+
+
+@pytest.mark.parametrize("setting", RESUMED)
+def test_killed_and_resumed_is_as_never_stopped(setting, tmp_path):
+    options = {"max_steps": 5, "save_strategy": "steps", "save_steps": 3}
+    options |= RESUMED[setting]
+    for name in ("train_dataset", "peft_config"):
+        if name in options:
+            options[name] = options[name]()
+    whole = train(tmp_path / "whole", **options)
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", callbacks=[KillAfter(4)], **options)
+    resumed = train(
+        tmp_path / "cut", resume=str(tmp_path / "cut" / "checkpoint-3"), **options
+    )
+    assert not different(parameters(resumed), parameters(whole))
+
+    ours, theirs = read_metrics(tmp_path / "cut"), read_metrics(tmp_path / "whole")
+    assert ours["step"].tolist() == theirs["step"].tolist() == [1, 2, 3, 4, 5, 5]
+    for name in ("reward", "visual/focus_late", "visual/phi_std"):
+        assert ours[name].tolist() == pytest.approx(theirs[name].tolist(), nan_ok=True)
+
+
+def test_checkpoint_of_another_number_of_processes_starts_a_fresh_generation(tmp_path):
+    batches = [{"completion_ids": torch.ones(2, 3), "num_images": [1, 0]}]
+    save_batches(
+        tmp_path / "rollouts_0.safetensors", batches, {"step": 5, "processes": 2}
+    )
+    loaded, notes = load_batches(tmp_path / "rollouts_0.safetensors")
+    assert notes == {"step": 5, "processes": 2}
+    assert loaded[0]["num_images"] == [1, 0]
+    assert torch.equal(loaded[0]["completion_ids"], batches[0]["completion_ids"])
+    trainer = make_trainer(tmp_path)
+    trainer.create_optimizer_and_scheduler(3)
+    trainer._load_optimizer_and_scheduler(str(tmp_path))
+    assert trainer._buffered_inputs is None
+    assert trainer._step == 0
+
+
+def test_metrics_of_a_killed_run_can_be_read(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')
+    table = read_metrics(tmp_path)
+    assert table.to_dict("records") == [{"step": 1, "loss": 0.5}]
+
+
+def test_no_metrics_no_table(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"metrics\.jsonl"):
+        read_metrics(tmp_path)
+
+
+def test_metrics_file_is_json_even_without_any_image(tmp_path):
+    train(tmp_path, Scripted, train_dataset=rows_of("text", "text"), max_steps=1)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert "NaN" not in "".join(lines)
+    assert json.loads(lines[0])["visual/focus_late"] is None
