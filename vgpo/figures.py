@@ -305,25 +305,18 @@ def group_figure(shaped, mask, rewards) -> Figure:
     return figure
 
 
-def _centred_in_groups(table: pd.DataFrame) -> pd.DataFrame:
-    centred = table.copy()
-    for column in ("length", "sum", "mean"):
-        centred[column] -= table.groupby("group")[column].transform("mean")
-    spread = table.groupby("group")["length"].transform("nunique") > 1
-    return centred[spread]
-
-
 def within_group_correlations(table: pd.DataFrame) -> pd.Series:
-    """Pearson correlation of length with phi inside groups, for ``sum`` and
-    ``mean`` accumulation; groups of one length are left out."""
-    centred = _centred_in_groups(table)
-    return centred[["sum", "mean"]].corrwith(centred["length"]).rename("r")
+    """Pearson correlation of length with phi within a group, for ``sum`` and
+    ``mean`` accumulation, averaged over the groups whose lengths differ."""
+    groups = [g for _, g in table.groupby("group") if g["length"].nunique() > 1]
+    within = [g[["sum", "mean"]].corrwith(g["length"]) for g in groups]
+    return pd.DataFrame(within).mean().rename("r")
 
 
 def length_figure(table: pd.DataFrame) -> Figure:
     """phi against length less its group's mean, for both accumulations (columns
     ``group``, ``length``, ``sum``, ``mean``)."""
-    centred = _centred_in_groups(table)
+    length = table["length"] - table.groupby("group")["length"].transform("mean")
     r = within_group_correlations(table)
     with style():
         figure, axes = plt.subplots(
@@ -332,8 +325,8 @@ def length_figure(table: pd.DataFrame) -> Figure:
         for place, how, colour in zip(
             axes, ("sum", "mean"), (PALETTE[0], PALETTE[1]), strict=True
         ):
-            place.scatter(centred["length"], centred[how], s=9, alpha=0.6, color=colour)
-            place.set_title(f"{how} over tokens: r = {r[how]:.2f}", loc="left")
+            place.scatter(length, table[how], s=9, alpha=0.6, color=colour)
+            place.set_title(f"{how}: mean r in a group = {r[how]:.2f}", loc="left")
             place.set_xlabel("length less the group's mean, tokens")
         axes[0].set_ylabel("φ")
     plt.close(figure)
