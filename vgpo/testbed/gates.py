@@ -1,0 +1,163 @@
+"""What the gate lets through on the small world, graded against the truth."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from vgpo.compensation import compensate, visual_gate
+from vgpo.reweighting import intra_trajectory_weights
+from vgpo.testbed.tables import padded
+
+PARTS = ("head", "tail, shut", "tail, gated")
+"""Where a token stands: before the tail, or in it with the gate shut or open."""
+
+
+def truly_visual(table: pd.DataFrame) -> Tensor:
+    """Which tokens of a table read the image, (B, T) bool padded on the right."""
+    reads = table.assign(_reads=(table["source"] == "image").astype(float))
+    return padded(reads, "_reads")[0].bool()
+
+
+def grade_gates(
+    table: pd.DataFrame,
+    columns: Sequence[str] = ("focus", "focus_prediction"),
+    tail_ratios: Iterable[float] = (0.5,),
+    top_ratios: Iterable[float] = (0.2,),
+    draws: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Precision of the gate: what share of the tokens it lets through truly read.
+
+    Args:
+        table: From :func:`vgpo.testbed.token_table`, of families with an image.
+        columns: Scores the gate goes by.
+        tail_ratios: Values of gamma.
+        top_ratios: Values of kappa.
+        draws: Bootstrap samples of whole chains.
+        seed: Of the bootstrap.
+
+    Returns:
+        One row per score, gamma and kappa: ``score``, ``gamma``, ``kappa``,
+        ``precision`` with its 95 % interval ``low`` and ``high``, ``base`` (the
+        share of reads in the tail: a gate that knows nothing), ``best`` (a gate of
+        the same size that knows the truth), ``recall`` of the tail's reads, and
+        ``gated``, tokens per chain.
+
+    Raises:
+        ValueError: a ratio is out of range.
+    """
+    reads = truly_visual(table)
+    rows = []
+    for column in columns:
+        focus, mask = padded(table, column)
+        for gamma in tail_ratios:
+            tail = visual_gate(focus, mask, gamma, 1.0)
+            for kappa in top_ratios:
+                gate = visual_gate(focus, mask, gamma, kappa)
+                counts = np.stack(
+                    [chosen.sum(dim=1).numpy() for chosen in (
+                        gate & reads, gate, tail & reads, tail
+                    )]
+                )  # fmt: skip
+                hits, gated, visual, size = counts.sum(axis=1)
+                low, high = _interval(counts[0], counts[1], draws, seed)
+                rows.append(
+                    {
+                        "score": column,
+                        "gamma": gamma,
+                        "kappa": kappa,
+                        "precision": hits / gated,
+                        "low": low,
+                        "high": high,
+                        "base": visual / size,
+                        "best": np.minimum(counts[1], counts[2]).sum() / gated,
+                        "recall": hits / visual,
+                        "gated": gated / len(mask),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _interval(part, whole, draws: int, seed: int) -> tuple[float, float]:
+    """95 % interval of sum(part) / sum(whole) over chains drawn with replacement."""
+    chains = np.random.default_rng(seed).integers(len(part), size=(draws, len(part)))
+    ratios = part[chains].sum(axis=1) / whole[chains].sum(axis=1)
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def psi_by_part(
+    focus: Tensor,
+    mask: Tensor,
+    strengths: Iterable[float],
+    tail_ratio: float = 0.5,
+    top_ratio: float = 0.2,
+) -> pd.DataFrame:
+    """Mean psi of the head, the tail and the gated tokens, as beta grows.
+
+    Args:
+        focus: Visual focus scores, (B, T).
+        mask: bool or 0/1, (B, T), True on real tokens.
+        strengths: Values of beta.
+        tail_ratio: gamma.
+        top_ratio: kappa.
+
+    Returns:
+        One row per strength and part: ``strength``, ``part`` (of
+        :data:`PARTS`), ``psi``, and ``tokens``, how many the mean is over.
+
+    Raises:
+        ValueError: a shape or range is wrong.
+    """
+    gate = visual_gate(focus, mask, tail_ratio, top_ratio)
+    tail = visual_gate(focus, mask, tail_ratio, 1.0)
+    places = dict(zip(PARTS, (mask.bool() & ~tail, tail & ~gate, gate), strict=True))
+    rows = []
+    for strength in strengths:
+        weights = compensate(focus, mask, strength, tail_ratio, top_ratio)
+        psi = intra_trajectory_weights(weights, mask)
+        for part, place in places.items():
+            rows.append(
+                {
+                    "strength": strength,
+                    "part": part,
+                    "psi": float(psi[place].mean()),
+                    "tokens": int(place.sum()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def along_the_chain(values: Tensor, mask: Tensor, steps: int = 10) -> pd.DataFrame:
+    """Mean of a token's value by its place t/T, one row per chain and step.
+
+    Args:
+        values: (B, T).
+        mask: bool or 0/1, (B, T), True on real tokens.
+        steps: Equal parts of the chain; token t of T belongs to part
+            ceil(steps t/T).
+
+    Returns:
+        ``chain``, ``progress`` (the upper end of the part, in (0, 1]), ``value``;
+        a part that has no token in a chain has no row there.
+
+    Raises:
+        ValueError: ``steps`` is not positive.
+    """
+    if steps < 1:
+        raise ValueError(f"steps: must be at least 1, got {steps}")
+    mask = mask.bool()
+    number, length = mask.cumsum(dim=1), mask.sum(dim=1, keepdim=True)
+    part = -torch.div(-number * steps, length.clamp(min=1), rounding_mode="floor")
+    chain = torch.arange(len(mask))[:, None].expand_as(mask)
+    table = pd.DataFrame(
+        {
+            "chain": chain[mask].numpy(),
+            "progress": part[mask].numpy() / steps,
+            "value": values[mask].numpy(),
+        }
+    )
+    return table.groupby(["chain", "progress"], as_index=False).mean()
