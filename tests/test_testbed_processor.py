@@ -136,6 +136,10 @@ def test_cached_generation_equals_a_full_forward():
 
 def test_dataset_is_in_trls_format():
     rows = make_dataset(12, seed=2, family=None)
+    # TRL looks at any one of these columns to tell whether rows are conversations.
+    assert {"prompt", "chosen", "rejected", "completion", "messages"} & set(
+        rows.column_names
+    ) == {"prompt"}
     world = World()
     for i, row in enumerate(rows):
         example = world.example(i, seed=2)

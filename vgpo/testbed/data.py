@@ -21,7 +21,7 @@ _FEATURES = Features(
         "answer": Value("string"),
         "family": Value("string"),
         "question": Value("string"),
-        "completion": Value("string"),
+        "reference": Value("string"),
         "sources": List(Value("string")),
         "tiles": List(List(Value("int64"))),
         "rows": Value("int64"),
@@ -61,8 +61,9 @@ def make_dataset(
 
     Returns:
         Columns ``prompt`` and ``image`` (what TRL reads; ``image`` is None for the
-        text-only control), ``answer``, ``family``, ``question``, the reference
-        ``completion`` with ``sources`` and ``tiles`` per token, ``rows``,
+        text-only control), ``answer``, ``family``, ``question``, the chain
+        that leads there as ``reference`` (TRL takes a column called ``completion``
+        for something else) with ``sources`` and ``tiles`` per token, ``rows``,
         ``columns``.
 
     Raises:
@@ -85,7 +86,7 @@ def make_dataset(
                 "answer": example.answer,
                 "family": example.family,
                 "question": example.question,
-                "completion": example.completion,
+                "reference": example.completion,
                 "sources": [token.source for token in example.chain],
                 "tiles": [list(token.tiles) for token in example.chain],
                 "rows": example.rows,
