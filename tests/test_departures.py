@@ -1,6 +1,7 @@
 """Departures one at a time: none is the paper, all are the released code."""
 
 import doctest
+import math
 from decimal import Decimal
 
 import numpy as np
@@ -150,10 +151,16 @@ def test_lost_tokens_against_decimal_arithmetic(ratio):
 def test_correlation_within_groups_ignores_differences_between_them():
     group_ids = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
     by = torch.tensor([1, 2, 3, 1, 2, 3, 4, 4])
-    values = torch.tensor([1.0, 3.0, 2.0, 101.0, 103.0, 102.0, 7.0, -7.0])
+    values = torch.tensor([1.0, 3.0, 2.0, 102.0, 104.0, 109.0, 7.0, -7.0])
     r = departures.within_group_correlation(values, by, group_ids)
-    expected = np.corrcoef([-1, 0, 1, -1, 0, 1], [-1, 1, 0, -1, 1, 0])[0, 1]
-    assert r == pytest.approx(expected)
+    expected = [
+        np.corrcoef([1, 3, 2], [1, 2, 3])[0, 1],
+        np.corrcoef([102, 104, 109], [1, 2, 3])[0, 1],
+    ]
+    assert r == pytest.approx(np.mean(expected))
+    assert math.isnan(
+        departures.within_group_correlation(values, torch.ones(8), group_ids)
+    )
 
 
 def test_changes_are_zero_without_departures_and_one_row_per_prompt():

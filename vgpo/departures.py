@@ -6,9 +6,11 @@ computed with any selection of them, so that each can be seen alone. With
 over each micro-batch; with none they are the paper's.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -469,9 +471,9 @@ def lost_tokens(longest: int, ratio: float) -> list[int]:
 
 
 def within_group_correlation(values: Tensor, by: Tensor, group_ids: Tensor) -> float:
-    """Pearson correlation after both were centred in each group.
+    """Mean over groups of the Pearson correlation within the group.
 
-    Groups in which ``by`` does not vary say nothing and are left out.
+    Groups in which one of the two does not vary say nothing and are left out.
 
     Args:
         values: (B,).
@@ -479,19 +481,19 @@ def within_group_correlation(values: Tensor, by: Tensor, group_ids: Tensor) -> f
         group_ids: (B,).
 
     Returns:
-        In [-1, 1]; NaN if nothing varies.
+        In [-1, 1]; NaN if no group is left.
 
     Raises:
         ValueError: Lengths differ.
 
     Example:
         >>> import torch
-        >>> values = torch.tensor([1.0, 2.0, 9.0, 8.0])
+        >>> values = torch.tensor([1.0, 2.0, 9.0, 8.0, 9.0])
         >>> r = within_group_correlation(
-        ...     values, torch.tensor([3, 5, 1, 0]), torch.tensor([0, 0, 1, 1])
+        ...     values, torch.tensor([3, 5, 1, 0, 0]), torch.tensor([0, 0, 1, 1, 1])
         ... )
         >>> round(r, 3)
-        0.949
+        0.75
     """
     if not len(values) == len(by) == len(group_ids):
         raise ValueError(
@@ -499,10 +501,12 @@ def within_group_correlation(values: Tensor, by: Tensor, group_ids: Tensor) -> f
             f"{len(values)}, {len(by)} and {len(group_ids)}."
         )
     table = pd.DataFrame({"values": values.double().numpy(), "by": by.double().numpy()})
-    grouped = table.groupby(group_ids.numpy())
-    varies = grouped["by"].transform("nunique") > 1
-    centred = (table - grouped.transform("mean"))[varies]
-    return float(centred["values"].corr(centred["by"]))
+    within = [
+        group["values"].corr(group["by"])
+        for _, group in table.groupby(group_ids.numpy())
+        if (group.nunique() > 1).all()
+    ]
+    return float(np.mean(within)) if within else math.nan
 
 
 def departure_table(measured: Mapping[int, str]) -> pd.DataFrame:
