@@ -26,7 +26,6 @@ from vgpo.metrics import read_metrics
 from vgpo.rewards import accuracy_reward
 from vgpo.testbed import (
     FAMILIES,
-    IMAGE_FAMILIES,
     World,
     load_tiny,
     make_dataset,
@@ -35,6 +34,9 @@ from vgpo.testbed.answers import accuracy, answer
 from vgpo.trainer import VGPOTrainer
 
 METHODS = ("grpo", "dapo", "vgpo")
+
+TRAINED_FAMILIES = ("sum", "count")
+"""What the runs train on: the longest chains, where most is forgotten."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,11 @@ class TestbedRun:
 
     method: str = "vgpo"
     seed: int = 0
-    steps: int = 40
+    steps: int = 24
     prompts_per_step: int = 16
     rollouts: int = 8
-    learning_rate: float = 5e-5
-    warmup_steps: int = 10
+    learning_rate: float = 2e-4
+    warmup_steps: int = 5
     max_completion_length: int = 128
 
     def __post_init__(self):
@@ -104,7 +106,7 @@ def testbed_trainer(
     run: TestbedRun,
     output_dir: str | Path,
     world: World | None = None,
-    families: Sequence[str] = IMAGE_FAMILIES,
+    families: Sequence[str] = TRAINED_FAMILIES,
     model=None,
     **fields,
 ) -> VGPOTrainer:
@@ -159,49 +161,48 @@ def run_once(run: TestbedRun, folder: str | Path, questions: int = 200) -> dict:
 
     The folder appears when the run is complete. A folder that is there is read and
     not made again.
+
+    Raises:
+        ValueError: the folder holds a run with other settings.
     """
     folder = Path(folder)
     record_file = folder / "run.json"
     if record_file.exists():
-        return json.loads(record_file.read_text())
+        record = json.loads(record_file.read_text())
+        if record["run"] != asdict(run):
+            raise ValueError(f"{folder} holds a run with other settings: {record}")
+        return record
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         trainer = testbed_trainer(run, scratch / "work")
         model, processor = trainer.model, trainer.processing_class
-        before = _both_accuracies(model, processor, questions)
+        before = heldout_accuracy(model, processor, questions)
         started = time.monotonic()
         trainer.train()
-        seconds = time.monotonic() - started
         record = {
             "run": asdict(run),
-            "seconds": round(seconds),
+            "seconds": round(time.monotonic() - started),
             "threads": torch.get_num_threads(),
             "heldout_questions_per_family": questions,
             "before": before,
-            "after": _both_accuracies(model, processor, questions),
+            "after": heldout_accuracy(model, processor, questions),
             "versions": {n: version(n) for n in ("torch", "transformers", "trl")},
         }
         metrics = read_metrics(scratch / "work")
         shutil.rmtree(scratch / "work")
         metrics.to_csv(scratch / "metrics.csv", index=False)
         (scratch / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+        scratch.chmod(0o755)
         os.replace(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return record
 
 
-def _both_accuracies(model, processor, questions: int) -> dict[str, dict[str, float]]:
-    return {
-        "sampled": heldout_accuracy(model, processor, questions, 1.0),
-        "greedy": heldout_accuracy(model, processor, questions, 0.0),
-    }
-
-
 def load_runs(folder: str | Path) -> pd.DataFrame:
-    """Accuracies of all runs in ``folder``, tidy: method, seed, when, how, family,
-    accuracy.
+    """Sampled accuracies of all runs in ``folder``, tidy: ``method``, ``seed``,
+    ``when`` (before or after), ``family``, ``accuracy``.
 
     Raises:
         FileNotFoundError: there are none.
@@ -209,19 +210,10 @@ def load_runs(folder: str | Path) -> pd.DataFrame:
     rows = []
     for file in sorted(Path(folder).glob("*/run.json")):
         record = json.loads(file.read_text())
+        about = {name: record["run"][name] for name in ("method", "seed")}
         for when in ("before", "after"):
-            for how, scores in record[when].items():
-                for family, value in scores.items():
-                    rows.append(
-                        {
-                            "method": record["run"]["method"],
-                            "seed": record["run"]["seed"],
-                            "when": when,
-                            "how": how,
-                            "family": family,
-                            "accuracy": value,
-                        }
-                    )
+            for family, value in record[when].items():
+                rows.append(about | {"when": when, "family": family, "accuracy": value})
     if not rows:
         raise FileNotFoundError(f"no runs recorded in {folder}")
     return pd.DataFrame(rows)
@@ -253,8 +245,7 @@ def main(arguments: list[str] | None = None) -> None:
             folder = options.output / f"{method}-seed{seed}"
             record = run_once(run, folder, options.questions)
             means = [
-                sum(record[when]["sampled"][f] for f in IMAGE_FAMILIES)
-                / len(IMAGE_FAMILIES)
+                sum(record[when][f] for f in TRAINED_FAMILIES) / len(TRAINED_FAMILIES)
                 for when in ("before", "after")
             ]
             print(f"{folder.name}: sampled accuracy {means[0]:.3f} -> {means[1]:.3f}")
