@@ -131,8 +131,8 @@ def main() -> None:
         reweighting = bench_reweighting(device)
         figures[device] = {"scoring": states, "reweighting": reweighting}
         print_table(
-            f"Eq. 3-4 on states ({ROWS}, {TOKENS}, {WIDTH}), {IMAGE_TOKENS} a row "
-            f"of them of an image, on {device}; limit for both: {LIMIT:g} reads",
+            f"Eq. 3-4, states ({ROWS}, {TOKENS}, {WIDTH}) on {device}, {IMAGE_TOKENS} "
+            f"image tokens a row; limit for both: {LIMIT:g} reads",
             ["", "float32 ms", "reads", "bfloat16 ms", "reads"],
             [
                 [name]

@@ -138,6 +138,15 @@ def test_length_of_the_prototype_does_not_matter(scale):
     )
 
 
+@pytest.mark.parametrize("width", [3, 100, 1000])
+def test_rounding_does_not_leave_the_unit_interval(width):
+    prototype = torch.randn(20, width)
+    states = prototype[:, None] * torch.randn(20, 30, 1)
+    scores = visual_focus_score(states, prototype)
+    assert scores.min() >= 0 and scores.max() <= 1
+    torch.testing.assert_close(scores, scores.round(), rtol=0, atol=1e-6)
+
+
 def test_score_is_the_cosine_mapped_to_the_unit_interval():
     states, prototype = torch.randn(2, 5, 3), torch.randn(2, 3)
     expected = torch.cosine_similarity(states, prototype[:, None], dim=-1)
