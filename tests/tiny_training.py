@@ -5,6 +5,7 @@ rollout and can be recomputed from any row's ids. :class:`Scripted` writes rollo
 of its own, a pure function of round and row, in place of sampling them.
 """
 
+import gc
 import random
 from functools import cache
 
@@ -16,6 +17,9 @@ from trl.trainer.utils import split_pixel_values_by_grid
 
 from vgpo import VGPOConfig, VGPOTrainer
 from vgpo.testbed import World, build_processor, build_tiny, make_dataset
+
+# The trainer collects garbage at the end of each run; what was imported never is any.
+gc.freeze()
 
 LENGTH = 8
 GROUP = 4
