@@ -137,7 +137,9 @@ class VGPOTrainer(GRPOTrainer):
 
     Takes what :class:`trl.GRPOTrainer` takes, with a :class:`VGPOConfig` as
     ``args``. Data sets may mix rows with and without images; a row's ``image`` (or
-    ``images``) is then None (or empty), and its advantages are left as they are.
+    ``images``) is then None (or empty), and its advantages are left as they are. Not
+    so under FSDP or DeepSpeed ZeRO-3, where all processes must run the vision tower
+    together: there, every row needs an image.
 
     Logged beside TRL's metrics:
 
@@ -276,15 +278,26 @@ class VGPOTrainer(GRPOTrainer):
     def _roll_out(self, inputs) -> dict[str, Any]:
         """One round of TRL's generation and scoring, with the focus scores if a
         forward pass over the rollouts was part of it."""
+        inputs = _images_as_lists(inputs)
+        log_images = self.log_multimodal
+        self.log_multimodal = log_images and self._all_processes_have_images(inputs)
         self._tapped = None
         self._listening = self.model.training and self.args.reweights
         try:
-            batch = super()._generate_and_score_completions(_images_as_lists(inputs))
+            batch = super()._generate_and_score_completions(inputs)
         finally:
             self._listening = False
+            self.log_multimodal = log_images
         if self._tapped is not None:
             batch["visual_focus"], self._tapped = self._tapped, None
         return batch
+
+    def _all_processes_have_images(self, inputs) -> bool:
+        # TRL gathers images for its log on those processes only that have some, and
+        # the others would wait for ever.
+        mine = any(row.get("images") for row in inputs)
+        flag = torch.tensor([mine], device=self.accelerator.device)
+        return bool(self.accelerator.gather(flag).all())
 
     def _tokenize_prompts(self, prompts):
         prompt_ids, images, fields = super()._tokenize_prompts(prompts)

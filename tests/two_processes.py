@@ -1,0 +1,101 @@
+"""Trains as one of several processes and writes down what every batch was.
+
+    RANK=0 WORLD_SIZE=2 ... python tests/two_processes.py FOLDER
+
+``record`` does the same in a process of its own, for comparison.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from tiny_training import GROUP, Scripted, rows_of, train
+
+import vgpo.trainer
+
+GROUPS = 3
+FAMILIES = ["sum", "text", "count", "sum", "text", "count"] * 2
+
+SETTINGS = {
+    "plain": {},
+    "dynamic sampling": {
+        "dynamic_sampling": True,
+        "dynamic_sampling_lower_bound": 0.4,
+        "dynamic_sampling_upper_bound": 0.6,
+        "dynamic_sampling_max_attempts": 20,
+    },
+    "dynamic sampling, old log-probabilities": {
+        "dynamic_sampling": True,
+        "dynamic_sampling_lower_bound": 0.4,
+        "dynamic_sampling_upper_bound": 0.6,
+        "dynamic_sampling_max_attempts": 3,
+        "num_iterations": 2,
+    },
+}
+
+
+class Recording(Scripted):
+    def _generate_and_score_completions(self, inputs):
+        batch = super()._generate_and_score_completions(inputs)
+        rows = []
+        for i, mask in enumerate(batch["completion_mask"].bool()):
+            rows.append(
+                {
+                    "completion": batch["completion_ids"][i][mask].tolist(),
+                    "advantages": batch["advantages"][i][mask].tolist(),
+                    "images": batch["num_images"][i],
+                    "items": int(batch["num_items_in_batch"]),
+                }
+            )
+        self.recorded.append(rows)
+        return batch
+
+
+def record(folder: Path, processes: int) -> dict:
+    out = {}
+    original = vgpo.trainer.visual_factors
+    for name, fields in SETTINGS.items():
+        factors = []
+
+        def noted(*arguments, factors=factors):
+            result = original(*arguments)
+            factors.append([result.psi.tolist(), result.phi.tolist()])
+            return result
+
+        vgpo.trainer.visual_factors = noted
+        Recording.recorded = []
+        try:
+            trainer = train(
+                folder / name,
+                Recording,
+                train_dataset=rows_of(*FAMILIES),
+                per_device_train_batch_size=GROUPS * GROUP // processes,
+                max_steps=2 * fields.get("num_iterations", 1),
+                learning_rate=1e-3,
+                loss_type="dapo",
+                **fields,
+            )
+        finally:
+            vgpo.trainer.visual_factors = original
+        weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+        out[name] = {
+            "batches": Recording.recorded,
+            "factors": factors,
+            "calls": trainer.calls,
+            "log": [
+                {k: v for k, v in row.items() if "visual" in k or "sampling" in k}
+                for row in trainer.state.log_history
+            ],
+            "weights": [float(weights.mean()), float(weights.std())],
+        }
+    return out
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    result = record(folder, processes=2)
+    rank = torch.distributed.get_rank()
+    (folder / f"rank{rank}.json").write_text(json.dumps(result))
+    torch.distributed.destroy_process_group()
