@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from vgpo.testbed import World, load_tiny
+from vgpo.testbed.answers import answer
 from vgpo.testbed.cold_start import (
     STAGES,
     ColdStartConfig,
@@ -32,12 +33,26 @@ SHORT = ColdStartConfig(
 
 
 def run(folder, config=SHORT, **options):
-    options = {"evaluate_every": 3, "save_every": 2, "final_count": 2} | options
+    counts = {"curve_count": 1, "final_count": 2}
+    options = {"evaluate_every": 3, "save_every": 2} | counts | options
     return train(config, folder, **options)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_answers():
+    """An untrained model never stops by itself, and nobody reads what it says."""
+    import vgpo.testbed.cold_start as module
+
+    def answer_briefly(*arguments, max_new_tokens=None, **named):
+        return answer(*arguments, max_new_tokens=6, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "answer", answer_briefly)
+        yield
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, short_answers):
     return run(tmp_path_factory.mktemp("cold_start") / "whole")
 
 
@@ -111,7 +126,7 @@ def test_other_settings_do_not_silently_continue_a_run(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         _interrupt_after_first_save(tmp_path)
     with pytest.raises(ValueError, match="learning_rate"):
-        run(tmp_path, replace(SHORT, learning_rate=1e-3))
+        run(tmp_path, replace(SHORT, learning_rate=2e-3))
 
 
 def _interrupt_after_first_save(folder):

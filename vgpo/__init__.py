@@ -25,7 +25,7 @@ _HOME = {
     "VGPOTrainer": "vgpo.trainer",
 }
 
-_MODULES = ("testbed",)
+_MODULES = ("released", "rewards", "testbed")
 
 __all__ = sorted([*_HOME, *_MODULES])
 

@@ -265,7 +265,7 @@ def evaluate(model, processor, config: ColdStartConfig, count: int = 48) -> dict
     return scores
 
 
-def looking_test(model, processor, config: ColdStartConfig, count: int = 400) -> dict:
+def looking_test(model, processor, config: ColdStartConfig, count: int = 200) -> dict:
     """Greedy accuracy per image family with the true, a blank and a swapped picture,
     beside what the best guesser who never looks would get."""
     table = {}
@@ -313,7 +313,8 @@ def train(
     output: str | Path,
     evaluate_every: int = 500,
     save_every: int = 100,
-    final_count: int = 400,
+    curve_count: int = 48,
+    final_count: int = 200,
 ) -> Path:
     """Runs the cold start, or goes on with one that was interrupted.
 
@@ -322,6 +323,7 @@ def train(
         output: Folder of the checkpoint; created if need be.
         evaluate_every: Steps between two rows of ``curve.csv``.
         save_every: Steps between two saves of the state.
+        curve_count: Held-out questions per family and row of ``curve.csv``.
         final_count: Held-out questions per family of the closing examination.
 
     Returns:
@@ -392,7 +394,7 @@ def train(
             raise FloatingPointError(f"the loss is not finite at step {progress.step}")
         last = progress.step == config.steps
         if progress.step % evaluate_every == 0 or last:
-            scores = evaluate(model, processor, config)
+            scores = evaluate(model, processor, config, curve_count)
             row = {
                 "step": progress.step,
                 "seconds": round(progress.seconds),
@@ -456,7 +458,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--evaluate-every", type=int, default=500)
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument(
-        "--final-count", type=int, default=400, help="questions per family at the end"
+        "--curve-count", type=int, default=48, help="questions per family on the way"
+    )
+    parser.add_argument(
+        "--final-count", type=int, default=200, help="questions per family at the end"
     )
     defaults = ColdStartConfig()
     for name, value in asdict(defaults).items():
