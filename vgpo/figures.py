@@ -720,7 +720,7 @@ def focus_chain_figure(tokens: pd.DataFrame) -> Figure:
             2, 1, figsize=(7.6, 3.9), sharex=True, sharey=True, layout="constrained"
         )
         for place, (column, title) in zip(axes, panels.items(), strict=True):
-            place.bar(x, tokens[column], width=0.75, color=colours)
+            place.bar(x, tokens[column], width=0.75, lw=0, color=colours)
             place.set_title(title, loc="left")
             place.set_ylabel("focus")
         axes[0].set_ylim(tokens[list(panels)].min().min() - 0.05, None)
@@ -800,8 +800,8 @@ def focus_around_reads_figure(lags: pd.DataFrame) -> Figure:
             colour = ALIGNMENT_COLOURS[name]
             axes.plot(lag, mean[lag], "o", ms=9, color=colour)
             axes.annotate(
-                f"“{name}”", (lag, mean[lag]), xytext=(0, 13 if lag else -17),
-                textcoords="offset points", color=colour, ha="center",
+                f"“{name}”", (lag, mean[lag]), xytext=(10, 0 if lag else -10),
+                textcoords="offset points", color=colour, va="center",
             )  # fmt: skip
         names = {-2: "−2\ncolour", -1: "−1\n=", 0: "t\nvalue", 1: "+1\n. or yes/no"}
         axes.set_xticks(
@@ -820,7 +820,8 @@ def states_figure(points: pd.DataFrame) -> Figure:
     kinds = list(dict.fromkeys(points["kind"]))
     with style():
         figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-        for kind, colour in zip(kinds, PALETTE, strict=False):
+        colours = [PALETTE[i] for i in (5, 1, 3, 2, 4, 0)]
+        for kind, colour in zip(kinds, colours, strict=False):
             mine = points[points["kind"] == kind]
             axes.scatter(mine["x"], mine["y"], s=8, alpha=0.45, lw=0, color=colour)
             axes.plot([], [], "o", color=colour, label=f"{kind} ({len(mine)})")
@@ -923,8 +924,9 @@ def dependence_figure(table: pd.DataFrame) -> Figure:
                 place.plot(focus[role], drop[role], "o", ms=6, color=colour)
                 if role in ("value read", "colour read"):
                     place.annotate(
-                        role, (focus[role], drop[role]), xytext=(7, 0), va="center",
-                        textcoords="offset points", color=colour,
+                        role, (focus[role], drop[role]), xytext=(0, -12),
+                        textcoords="offset points", color=colour, ha="center",
+                        va="center",
                     )  # fmt: skip
             top = focus.drop(["value read", "colour read"], errors="ignore").idxmax()
             place.annotate(
@@ -964,7 +966,7 @@ def robustness_figure(summary: pd.DataFrame) -> Figure:
                 0.02 if name == "token" else 0.3, 1.02, f"state at {when}",
                 color=colour, transform=left.transAxes,
             )  # fmt: skip
-        right.barh(y, summary["read_probability"], height=0.6, color=PALETTE[5])
+        right.barh(y, summary["read_probability"], height=0.6, lw=0, color=PALETTE[5])
         left.set_yticks(y, summary.index)
         left.invert_yaxis()
         left.set(xlabel="Spearman correlation with the score before", xlim=(0, 1.02))
