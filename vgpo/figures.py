@@ -886,12 +886,12 @@ def attention_correlation_figure(correlations: pd.DataFrame) -> Figure:
                     & (correlations["attention"] == attention)
                     & (correlations["scope"] == scope)
                 ]
-                x = mine["layer"] + 1 + (i - 1.5) * 0.06
+                x = mine["layer"] + (i - 1.5) * 0.06
                 _intervals(place, x, mine["r"], mine, colour, line=True)
             place.axhline(0, color=INK, lw=0.8, ls=":")
-            place.set_xticks(sorted(correlations["layer"].unique() + 1))
+            place.set_xticks(sorted(correlations["layer"].unique()))
             place.set_title(title, loc="left")
-            place.set_xlabel("layer of the attention")
+            place.set_xlabel("layer of the attention, from 0")
         axes[0].set_ylabel("Pearson r with focus")
         for i, (label, colour) in enumerate(zip(pairs.values(), colours, strict=True)):
             figure.text(
