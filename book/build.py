@@ -310,14 +310,15 @@ def scrub(notebook: NotebookNode, source: NotebookNode, root: Path) -> NotebookN
         and "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
     ]
     cells, count = [], 0
-    for cell in executed:
+    # Metadata come from the source: files on the way have sorted them.
+    for cell, written in zip(executed, source.cells, strict=True):
         clean = NotebookNode(
             cell_type=cell.cell_type,
             id="",
             metadata={
-                key: cell.metadata[key]
+                key: written.metadata[key]
                 for key in KEPT_CELL_METADATA
-                if cell.metadata.get(key)
+                if key in written.metadata
             },
             source=cell.source,
         )
@@ -347,12 +348,9 @@ def scrub(notebook: NotebookNode, source: NotebookNode, root: Path) -> NotebookN
 
 
 def dumps(notebook: NotebookNode) -> str:
-    """The one spelling of a notebook: sorted keys, one-space indent."""
+    """The one spelling of a notebook; metadata keep the order of the source."""
     split = nbformat.v4.rwbase.split_lines(nbformat.from_dict(notebook))
-    return (
-        json.dumps(split, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        + "\n"
-    )
+    return json.dumps(split, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_atomically(text: str, target: Path, scratch: Path) -> None:

@@ -44,7 +44,7 @@ for i in range(4):
     print(f"{i} of 4", end="\\r")
 print({"a", "b", "c", "d"})
 
-# %% mystnb={"image": {"alt": "A line that rises."}}
+# %% mystnb={"image": {"alt": "A line that rises."}, "b": {"d": 1, "c": 2}}
 import matplotlib.pyplot as plt
 
 fig, ax = plt.subplots(figsize=(2, 1))
@@ -212,6 +212,7 @@ def test_freezing_twice_is_byte_identical_and_tells_nothing_of_the_machine(proje
         assert f"{path}/" not in text
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
+    assert build.source_text(notebook, project) == UNSTEADY
     assert [c.execution_count for c in notebook.cells] == [1, 2]
     assert "piece 3\n" in outputs_text(notebook)
     assert any("image/png" in o.get("data", {}) for o in notebook.cells[1].outputs)
