@@ -183,9 +183,18 @@ class VGPOConfig(GRPOConfig):
         Raises:
             ValueError: Unknown preset, or as the class.
         """
+        return cls(**(cls.preset_fields(name) | fields))
+
+    @staticmethod
+    def preset_fields(name: str) -> dict[str, Any]:
+        """The fields a preset sets, as a new dictionary.
+
+        Raises:
+            ValueError: Unknown preset.
+        """
         if name not in _PRESETS:
-            raise ValueError(f"name must be one of {tuple(_PRESETS)}, got {name!r}")
-        return cls(**(_PRESETS[name] | fields))
+            raise ValueError(f"preset must be one of {tuple(_PRESETS)}, got {name!r}")
+        return dict(_PRESETS[name])
 
     @property
     def reweights(self) -> bool:
