@@ -220,6 +220,12 @@ def test_the_example_of_the_readme_runs():
     assert eval(last, names).shape == (2, 12)
 
 
+def test_every_public_name_is_on_the_api_page(pages, site):
+    documented = {tag["id"] for tag in pages[site / "book/api.html"].select("dt[id]")}
+    functions = {name for name in vgpo.__all__ if callable(getattr(vgpo, name))}
+    assert {name.rsplit(".")[-1] for name in documented} >= functions
+
+
 def test_no_tracked_file_names_a_place_on_a_machine():
     listing = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False

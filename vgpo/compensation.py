@@ -33,11 +33,11 @@ def compensation_schedule(
 
     With t = 1..T_i over the real tokens of row i:
 
-    ==============  ===========================  ==========================
-    ``linear``      :math:`t/T_i`                Eq. 5
-    ``exponential`` :math:`(t/T_i)^e`            ablation, ``exponent`` e
-    ``step``        :math:`1[t/T_i \ge r]`       ablation, ``step_ratio`` r
-    ==============  ===========================  ==========================
+    ===============  ===========================  ==========================
+    ``linear``       :math:`t/T_i`                Eq. 5
+    ``exponential``  :math:`(t/T_i)^e`            ablation, ``exponent`` e
+    ``step``         :math:`1[t/T_i \ge r]`       ablation, ``step_ratio`` r
+    ===============  ===========================  ==========================
 
     Args:
         completion_mask: bool or 0/1, (B, T), True on real tokens.

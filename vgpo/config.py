@@ -2,16 +2,16 @@
 
 Greek letters of the paper, words of the code:
 
-======  ====================================  =======  ====================
-letter  field                                 default  equation
-======  ====================================  =======  ====================
-β       ``visual_compensation_strength``      0.3      Eq. 5
-γ       ``visual_gate_tail_ratio``            0.5      Eq. 6
-κ       ``visual_gate_top_ratio``             0.2      Eq. 6
-ψ       ``intra_trajectory``                  on       Eq. 7-8
-φ       ``inter_trajectory``                  on       Eq. 9-11
-ε       ``epsilon``, ``epsilon_high`` (TRL)   0.2/0.28 Eq. 1
-======  ====================================  =======  ====================
+======  ====================================  ========  ====================
+letter  field                                 default   equation
+======  ====================================  ========  ====================
+β       ``visual_compensation_strength``      0.3       Eq. 5
+γ       ``visual_gate_tail_ratio``            0.5       Eq. 6
+κ       ``visual_gate_top_ratio``             0.2       Eq. 6
+ψ       ``intra_trajectory``                  on        Eq. 7-8
+φ       ``inter_trajectory``                  on        Eq. 9-11
+ε       ``epsilon``, ``epsilon_high`` (TRL)   0.2/0.28  Eq. 1
+======  ====================================  ========  ====================
 
 TRL's own ``beta`` is the weight of the KL term, not the paper's β.
 """
@@ -68,7 +68,7 @@ _PRESETS = {
 
 @dataclass
 class VGPOConfig(GRPOConfig):
-    r"""Settings of :class:`VGPOTrainer`: all of TRL's ``GRPOConfig``, and these.
+    r"""All of TRL's ``GRPOConfig``, and what :class:`~vgpo.trainer.VGPOTrainer` adds.
 
     Unlike TRL's, ``bf16`` and ``gradient_checkpointing`` are off where there is no
     accelerator, unless they are set.

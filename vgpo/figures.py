@@ -28,7 +28,7 @@ from vgpo.testbed.images import TILE
 from vgpo.testbed.questions import Example, SourcedToken
 
 INK = "#7d7d7d"
-"""Text and axes: 4.1 : 1 against white and against the dark theme's ground."""
+"""Text and axes, 4.1 : 1 against white and against the dark theme's ground."""
 
 SOURCE_COLOURS = {
     "image": "#e07b00",

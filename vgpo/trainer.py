@@ -135,8 +135,9 @@ def visual_factors(
 class VGPOTrainer(GRPOTrainer):
     """Trains a vision-language model with GRPO, DAPO or VGPO.
 
-    Takes what :class:`trl.GRPOTrainer` takes, with a :class:`VGPOConfig` as
-    ``args``. Data sets may mix rows with and without images; a row's ``image`` (or
+    Takes what :class:`trl.GRPOTrainer` takes, with a
+    :class:`~vgpo.config.VGPOConfig` as ``args``. Data sets may mix rows with and
+    without images; a row's ``image`` (or
     ``images``) is then None (or empty), and its advantages are left as they are. Not
     so under FSDP or DeepSpeed ZeRO-3, where all processes must run the vision tower
     together: there, every row needs an image.
@@ -147,7 +148,8 @@ class VGPOTrainer(GRPOTrainer):
       and the second half of the completions that have an image;
     - ``visual/gate_rate``: share of their tokens that pass the gate;
     - ``visual/psi_std``, ``visual/phi_std``: spread of the two terms;
-    - ``visual/phi_length_corr``: correlation of phi with the completion's length;
+    - ``visual/phi_length_corr``: correlation of phi with the completion's length
+      within a group, averaged over the groups;
     - ``dynamic_sampling/dropped_share``: share of the sampled groups that were all
       right or all wrong; ``dynamic_sampling/attempts``: rounds of generation;
       ``dynamic_sampling/unfilled_share``: share of the batch that had to be filled
@@ -156,8 +158,8 @@ class VGPOTrainer(GRPOTrainer):
     They, and TRL's, are written to ``metrics.jsonl`` in ``output_dir`` as well.
 
     Raises:
-        ValueError: ``args`` is no :class:`VGPOConfig`; the processor pads on the
-            right; the model has no image token; dynamic sampling over a stream.
+        ValueError: ``args`` is no :class:`~vgpo.config.VGPOConfig`; the processor pads
+            on the right; the model has no image token; dynamic sampling over a stream.
 
     Example:
         >>> from vgpo.testbed import build_processor, build_tiny, make_dataset
@@ -400,7 +402,9 @@ class VGPOTrainer(GRPOTrainer):
             "gate_rate": _mean(factors.gate.float(), seen),
             "psi_std": _std(factors.psi, seen),
             "phi_std": _std(factors.phi, rows),
-            "phi_length_corr": _correlation(factors.phi[rows], lengths[rows]),
+            "phi_length_corr": _within_groups(
+                factors.phi, lengths, rows, self.num_generations
+            ),
         }
         for name, value in values.items():
             self._metrics["train"][f"visual/{name}"].append(float(value))
@@ -557,6 +561,16 @@ def _std(values: Tensor, mask: Tensor) -> Tensor:
     return (centred.square().sum() / mask.sum()).sqrt()
 
 
-def _correlation(a: Tensor, b: Tensor) -> Tensor:
-    a, b = a - a.mean(), b - b.mean()
-    return (a * b).sum() / (a.norm() * b.norm())
+def _within_groups(a: Tensor, b: Tensor, rows: Tensor, group_size: int) -> Tensor:
+    """Correlation of a with b over the rows of a group that count, averaged over the
+    groups in which both vary; NaN if there is none."""
+    counted = rows.view(-1, group_size)
+    size = counted.sum(dim=1, keepdim=True).clamp(min=1)
+
+    def centred(values: Tensor) -> Tensor:
+        values = torch.where(counted, values.view(-1, group_size), 0)
+        mean = values.sum(dim=1, keepdim=True) / size
+        return torch.where(counted, values - mean, 0)
+
+    a, b = centred(a), centred(b)
+    return ((a * b).sum(dim=1) / (a.norm(dim=1) * b.norm(dim=1))).nanmean()

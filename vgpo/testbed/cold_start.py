@@ -61,10 +61,11 @@ class ColdStartConfig:
         learning_rate: Peak rate of AdamW (betas 0.9 and 0.95).
         warmup_steps: Steps over which the rate rises from 0.
         decay_steps: Last steps, over which the rate falls to a tenth.
-        forgetfulness: See :class:`World`.
-        verbosity: See :class:`World`.
-        total_share: See :class:`World`; chains that name the colours themselves
-            are what ties colours to tiles, so the cold start asks for many.
+        forgetfulness: See :class:`~vgpo.testbed.questions.World`.
+        verbosity: See :class:`~vgpo.testbed.questions.World`.
+        total_share: See :class:`~vgpo.testbed.questions.World`; chains that name the
+            colours themselves are what ties colours to tiles, so the cold start
+            asks for many.
         pass_mark: Share of right reads at which the next size comes.
         revisit: Share of the examples taken from the stage before.
         image_weight: Weight in the loss of the tokens that read the image. They

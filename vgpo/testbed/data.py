@@ -67,7 +67,8 @@ def make_dataset(
         ``columns``.
 
     Raises:
-        ValueError: ``size`` is below 1, or as :meth:`World.example`.
+        ValueError: ``size`` is below 1, or as
+            :meth:`~vgpo.testbed.questions.World.example`.
 
     Example:
         >>> make_dataset(2, family="sum")[0]["prompt"][0]["content"][0]["type"]
@@ -102,7 +103,8 @@ def encode_prompts(
     """Model inputs of the examples' prompts, padded on the left.
 
     Args:
-        processor: From :func:`load_tiny` or :func:`build_processor`.
+        processor: From :func:`~vgpo.testbed.model.load_tiny` or
+            :func:`~vgpo.testbed.processor.build_processor`.
         examples: At least one; with and without images may be mixed.
         suffixes: Text to append to each prompt, e.g. completions.
     """

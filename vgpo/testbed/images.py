@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 TILE = 28
-"""Side of a tile in pixels: one image token."""
+"""Side of a tile in pixels, one image token."""
 
 BAR_ROWS = 3
 """Height of a chart in tiles."""
@@ -66,7 +66,7 @@ def _scans_by_digit(split: str) -> tuple[np.ndarray, ...]:
 
 
 def check_split(split: str) -> None:
-    """Raises ``ValueError`` unless ``split`` is one of :data:`SPLITS`."""
+    """Raises ``ValueError`` unless ``split`` is one of ``SPLITS``."""
     if split not in SPLITS:
         raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
 
@@ -105,7 +105,7 @@ def draw_grid(
     """Draws tiles in raster order, each a colour with a handwritten digit on a card.
 
     Args:
-        colours: Names from :data:`COLOURS`, one per tile.
+        colours: Names from ``COLOURS``, one per tile.
         scans: Scan numbers (see :func:`sample_scan`), one per tile.
         columns: Tiles per row; ``len(colours)`` must be a multiple of it.
         rng: Source of the jitter of hue, position and pixels.
@@ -148,8 +148,8 @@ def draw_bars(
     """Draws a bar chart, one 28-pixel column per bar, three tiles high.
 
     Args:
-        colours: Names from :data:`COLOURS`, one per bar.
-        heights: Units 1..9 per bar; a unit is :data:`BAR_UNIT` pixels.
+        colours: Names from ``COLOURS``, one per bar.
+        heights: Units 1..9 per bar; a unit is ``BAR_UNIT`` pixels.
         rng: Source of the jitter of hue and pixels.
         noise: Size of that jitter; 0 draws clean bars.
 

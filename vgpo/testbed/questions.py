@@ -22,7 +22,7 @@ from vgpo.testbed.images import (
 )
 
 SOURCES = ("image", "question", "text", "filler")
-"""Where a token comes from: tiles of the image, words of the question, earlier
+"""Where a token comes from, that is tiles of the image, words of the question, earlier
 text of the completion (arithmetic and syntax included), or free choice."""
 
 FAMILIES = ("sum", "count", "compare", "chart", "text")
@@ -43,7 +43,7 @@ class SourcedToken:
     Attributes:
         text: The token's text, leading space included; concatenating the texts
             of a completion gives the completion.
-        source: One of :data:`SOURCES`.
+        source: One of ``SOURCES``.
         tiles: For ``source="image"``, the raster indices of the tiles that show
             it (a bar spans several); empty otherwise.
         truth: For a read of the image, the text a faithful reader would write;
@@ -66,7 +66,7 @@ class Example:
     r"""A question with its picture, its answer and a chain that leads there.
 
     Attributes:
-        family: One of :data:`FAMILIES`.
+        family: One of ``FAMILIES``.
         question: What the user asks, without the image.
         image: The picture, or None for the text-only control.
         answer: The true answer, whatever the chain says.
@@ -89,7 +89,7 @@ class Example:
 
     @property
     def completion(self) -> str:
-        """The text of the chain: ``<think> ... </think> \\boxed{...}``."""
+        """The text of the chain, ``<think> ... </think> \\boxed{...}``."""
         return "".join(token.text for token in self.chain)
 
     def tiles_of(self, entry: int) -> tuple[int, ...]:

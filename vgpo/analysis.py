@@ -1,0 +1,558 @@
+"""Where a model looks while it reasons: the forgetting analysis, for any model.
+
+    analysis = vgpo.analyze(model, processor, dataset)
+    analysis.summary()
+    analysis.figures()
+
+For every answer, the attention of each of its tokens on the image, on the question
+and on what was generated before; how the image's part falls; and whether right
+answers keep more of it than wrong ones.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import torch
+from datasets import Dataset
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import nn
+from tqdm import tqdm
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
+
+from vgpo import figures
+from vgpo.attention import attention_split
+from vgpo.forgetting import (
+    Comparison,
+    accumulation_ratio,
+    compare_right_wrong,
+    decay_curve,
+    length_correlation,
+    mean_interval,
+    progress_profile,
+)
+from vgpo.rewards import accuracy_reward
+from vgpo.scoring import eval_mode, prepare_inputs
+from vgpo.testbed import load_tiny
+
+KINDS = ("image", "query", "generated")
+"""Columns of attention shares, in the order of :attr:`AttentionSplit.masses`."""
+
+
+@dataclass(frozen=True)
+class AnsweredImages:
+    """What is needed to draw where one answer looked.
+
+    Attributes:
+        images: The pictures of the conversation, in order; those given as addresses
+            or paths are not among them.
+        maps: As :attr:`vgpo.attention.AttentionSplit.image_maps`, on the CPU: per
+            grid of image tokens (T, height, width) float32, layers averaged.
+    """
+
+    images: list[Image.Image]
+    maps: list[torch.Tensor]
+
+    @property
+    def aligned(self) -> bool:
+        """Whether each picture has one grid of image tokens, so that the grid lies on
+        it edge to edge; not so for families that cut pictures into tiles."""
+        return len(self.images) == len(self.maps) > 0
+
+
+@dataclass(frozen=True)
+class ForgettingAnalysis:
+    """What :func:`analyze` found.
+
+    Attributes:
+        tokens: One row per answer, layer and token: ``row`` (which conversation),
+            ``layer`` (from 0), ``t`` (1..T), ``length`` (T), ``token`` (text),
+            ``image``, ``query``, ``generated`` (shares of attention, sum 1) and
+            ``special`` (share on special tokens before they were left out).
+        responses: One row per answer and layer: ``row``, ``layer``, ``length``,
+            ``image`` (mean over tokens), ``ratio`` (late/early visual accumulation
+            ratio), ``completion``; ``answer`` and ``correct`` where answers are known.
+        kept: Pictures and attention maps of the first answers, by ``row``.
+        split: Where late begins, a part of the response.
+    """
+
+    tokens: pd.DataFrame
+    responses: pd.DataFrame
+    kept: dict[int, AnsweredImages]
+    split: float
+
+    def masses(self, layer: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Shares of attention as the functions of :mod:`vgpo.forgetting` take them.
+
+        Args:
+            layer: One of the analysed layers; by default their mean.
+
+        Returns:
+            ``(masses, mask)``: (B, T, 3) float64 in the order image, query,
+            generated, padded on the right with 0; and (B, T) bool. Rows are in the
+            order of ``responses``.
+
+        Raises:
+            ValueError: ``layer`` was not analysed.
+        """
+        table = self.tokens
+        if layer is not None:
+            table = table[table["layer"] == layer]
+            if table.empty:
+                raise ValueError(
+                    f"layer: {layer} was not analysed; there are "
+                    f"{sorted(self.tokens['layer'].unique().tolist())}."
+                )
+        mean = table.groupby(["row", "t"], sort=True)[list(KINDS)].mean()
+        rows = [
+            torch.tensor(values.to_numpy())
+            for _, values in mean.groupby(level="row", sort=True)
+        ]
+        mask = [torch.ones(len(row), dtype=torch.bool) for row in rows]
+        pad = torch.nn.utils.rnn.pad_sequence
+        return pad(rows, batch_first=True), pad(mask, batch_first=True)
+
+    @cached_property
+    def per_answer(self) -> pd.DataFrame:
+        """``responses`` with the mean over layers, one row per answer."""
+        first = self.responses.drop_duplicates("row").set_index("row")
+        masses, mask = self.masses()
+        image = masses[..., 0]
+        return first.drop(columns="layer").assign(
+            image=(image.sum(dim=1) / mask.sum(dim=1)).numpy(),
+            ratio=accumulation_ratio(image, mask, self.split).numpy(),
+        )
+
+    def curves(self, groups: Sequence | None = None, bins: int = 20) -> pd.DataFrame:
+        """Attention over generation progress, mean over answers with 95 % bands.
+
+        Args:
+            groups: A name for each answer, to have a curve per group (a benchmark,
+                a model); by default all are one group.
+            bins: Stretches of progress.
+
+        Returns:
+            Tidy: ``group``, ``kind``, and the columns of
+            :func:`vgpo.forgetting.decay_curve`.
+
+        Raises:
+            ValueError: ``groups`` does not name every answer.
+        """
+        masses, mask = self.masses()
+        if groups is None:
+            groups = ["all answers"] * len(masses)
+        if len(groups) != len(masses):
+            raise ValueError(
+                f"groups: need one per answer, got {len(groups)} for {len(masses)}."
+            )
+        profile = progress_profile(masses, mask, bins)
+        member = pd.Series(range(len(masses))).groupby(list(groups), sort=False)
+        return pd.concat(
+            [
+                decay_curve(profile[list(rows), :, k]).assign(group=group, kind=kind)
+                for group, rows in member.groups.items()
+                for k, kind in enumerate(KINDS)
+            ],
+            ignore_index=True,
+        )
+
+    def right_against_wrong(self) -> Comparison:
+        """The late/early ratio of right against wrong answers.
+
+        Raises:
+            ValueError: No reference answers were given.
+        """
+        if "correct" not in self.responses:
+            raise ValueError(
+                "answers: none were given to analyze, so right and wrong answers "
+                "cannot be told apart; pass answers=[...], or a data set with a "
+                "column 'answer'."
+            )
+        table = self.per_answer
+        return compare_right_wrong(table["ratio"], table["correct"])
+
+    def summary(self) -> pd.DataFrame:
+        """The main numbers with their 95 % intervals, one per row."""
+        table = self.per_answer
+        rows = {
+            "share of attention on the image": mean_interval(table["image"]),
+            "late/early ratio": mean_interval(table["ratio"]),
+            "ratio against length, Spearman's rho": length_correlation(
+                table["ratio"], table["length"]
+            ),
+        }
+        p_values = {}
+        if "correct" in table:
+            outcome = self.right_against_wrong()
+            rows["late/early ratio, right answers"] = outcome.right
+            rows["late/early ratio, wrong answers"] = outcome.wrong
+            rows["right less wrong"] = outcome.difference
+            p_values["right less wrong"] = outcome.p_value
+        summary = pd.DataFrame({name: row._asdict() for name, row in rows.items()}).T
+        return summary.astype({"count": int}).assign(p_value=pd.Series(p_values))
+
+    def example_figure(self, row: int = 0, most: int = 96) -> Figure:
+        """Attention of one answer, token by token, over its words.
+
+        Args:
+            row: Which conversation.
+            most: Tokens drawn, from the first.
+
+        Raises:
+            ValueError: No such row.
+        """
+        table = self.tokens[self.tokens["row"] == row]
+        if table.empty:
+            raise ValueError(
+                f"row: {row} was not analysed; there are 0 to "
+                f"{self.tokens['row'].max()}."
+            )
+        table = table.groupby("t").agg(
+            {"token": "first", **dict.fromkeys(KINDS, "mean")}
+        )
+        return figures.attention_split_figure(table.iloc[:most])
+
+    def heatmap_figure(self, row: int = 0, steps: Sequence[int] | None = None):
+        """Where on the image chosen tokens of one answer look.
+
+        Args:
+            row: One of the answers whose maps were kept.
+            steps: Tokens, counted from 1; by default the six that look most.
+
+        Raises:
+            ValueError: The maps of ``row`` were not kept, or a step is not there.
+        """
+        if row not in self.kept:
+            raise ValueError(
+                f"row: the maps of answer {row} were not kept, only of "
+                f"{sorted(self.kept)}; raise keep_maps."
+            )
+        table = self.tokens[self.tokens["row"] == row].groupby("t")
+        image, words = table["image"].mean(), table["token"].first()
+        if steps is None:
+            steps = sorted(image.nlargest(6).index)
+        if unknown := set(steps) - set(image.index):
+            raise ValueError(
+                f"steps: {sorted(unknown)} are not tokens of this answer, which has "
+                f"{len(image)}."
+            )
+        kept = self.kept[row]
+        if not kept.aligned:
+            raise ValueError(
+                f"row: answer {row} has {len(kept.maps)} grids of image tokens for "
+                f"{len(kept.images)} pictures and cannot be laid over them; "
+                f"kept[{row}].maps holds the grids."
+            )
+        return figures.attention_maps_figure(
+            kept.images,
+            [[grid[t - 1].numpy() for grid in kept.maps] for t in steps],
+            [f"{t}: {words[t].strip() or '␣'}  ({image[t]:.2f})" for t in steps],
+        )
+
+    def figures(self) -> dict[str, Figure]:
+        """The figures by name: ``example``, ``decay``, ``length``; ``heatmaps``, where
+        maps lie on pictures; ``ratio``, where answers are known."""
+        drawn = {"example": self.example_figure(self.responses["row"].iloc[0])}
+        aligned = [row for row, kept in self.kept.items() if kept.aligned]
+        if aligned:
+            drawn["heatmaps"] = self.heatmap_figure(aligned[0])
+        drawn["decay"] = figures.decay_figure(self.curves())
+        drawn["length"] = figures.ratio_length_figure(self.per_answer)
+        if "correct" in self.per_answer:
+            drawn["ratio"] = figures.ratio_figure(self.per_answer)
+        return drawn
+
+
+def analyze(
+    model: nn.Module,
+    processor: ProcessorMixin,
+    messages_or_dataset: Dataset | list,
+    completions: Sequence[str] | None = None,
+    answers: Sequence[str] | None = None,
+    *,
+    layers: Sequence[int] | str = (-1,),
+    alignment: str = "prediction",
+    split: float = 0.5,
+    suffix: str = "",
+    max_new_tokens: int = 2048,
+    keep_maps: int = 8,
+    progress: bool | None = None,
+) -> ForgettingAnalysis:
+    r"""Where each token of each answer looks, and how that changes as it reasons.
+
+    One answer at a time: the model writes it (greedily) unless it is given; then one
+    forward pass in which the attention of each generated token is split over image,
+    question and generated text (:func:`vgpo.attention_split`, which says what counts
+    as which, and what it costs). Beside the model, an answer of T tokens to an image
+    of M tokens takes 4 T M bytes while its maps are kept: 9.6 MB for 2,000 and 1,200.
+
+    Args:
+        model: A vision-language model, wrapped or not.
+        processor: The model's own processor.
+        messages_or_dataset: One conversation (``[{"role": ..., "content": ...}]``),
+            several, or a data set: rows with ``prompt`` (a conversation or a text)
+            or ``problem`` (a text), with ``image`` or ``images``, and perhaps
+            ``answer``. In a text, ``<image>`` stands where an image comes; images
+            without a place come first.
+        completions: The answers to analyse; by default the model writes them.
+        answers: Reference answers, to tell right from wrong by the last ``\boxed{}``
+            (:func:`vgpo.rewards.accuracy_reward`); by default the data set's.
+        layers: See :func:`vgpo.attention_split`.
+        alignment: See :func:`vgpo.attention_split`.
+        split: Where late begins, in (0, 1).
+        suffix: Text added to the last message of each conversation.
+        max_new_tokens: Longest answer the model writes.
+        keep_maps: For how many answers pictures and attention maps are kept.
+        progress: Whether to show a progress bar; by default, if there is a terminal.
+
+    Returns:
+        The tables, with methods that summarise and draw them.
+
+    Raises:
+        ValueError: What is asked is not one of the above; a conversation without
+            image; another model's processor or a tokenizer; completions or answers
+            that are not one per conversation. The row is named.
+
+    Example:
+        >>> from vgpo.testbed import World, build_processor, build_tiny, make_dataset
+        >>> processor = build_processor()
+        >>> model = build_tiny(processor, hidden_size=64, layers=2)
+        >>> rows = make_dataset(2, family="sum")
+        >>> analysis = analyze(model, processor, rows, max_new_tokens=8)
+        >>> analysis.tokens.columns[:4].tolist()
+        ['row', 'layer', 't', 'length']
+        >>> sorted(analysis.figures())
+        ['decay', 'example', 'heatmaps', 'length', 'ratio']
+    """
+    rows = _rows(messages_or_dataset)
+    answers = _known_answers(rows) if answers is None else answers
+    for name, given in (("completions", completions), ("answers", answers)):
+        if given is not None and len(given) != len(rows):
+            raise ValueError(
+                f"{name}: need one per conversation, got {len(given)} for {len(rows)}."
+            )
+    if answers is not None:
+        # An answer that cannot be compared is better known now than after hours.
+        accuracy_reward([""] * len(rows), answer=answers)
+    if keep_maps < 0:
+        raise ValueError(f"keep_maps: must not be negative, got {keep_maps}.")
+    accumulation_ratio(torch.ones(1, 2), torch.ones(1, 2), split)
+    tokens, responses, kept = [], [], {}
+    disable = None if progress is None else not progress
+    with eval_mode(model):
+        for row, asked in enumerate(tqdm(rows, desc="answers", disable=disable)):
+            try:
+                messages = _conversation(asked, suffix)
+                inputs, ids = prepare_inputs(
+                    model,
+                    processor,
+                    messages,
+                    None if completions is None else completions[row],
+                    max_new_tokens=max_new_tokens,
+                )
+                found = attention_split(
+                    model,
+                    inputs,
+                    len(ids),
+                    layers=layers,
+                    alignment=alignment,
+                    special_token_ids=processor.tokenizer.all_special_ids,
+                )
+            except ValueError as error:
+                raise ValueError(f"conversation {row}: {error}") from error
+            decode = processor.tokenizer.decode
+            words = [decode([i]) for i in ids.tolist()]
+            text = decode(ids, skip_special_tokens=True)
+            tokens += _token_tables(row, words, found)
+            responses += _response_rows(row, text, found, split)
+            if row < keep_maps:
+                maps = [grid.cpu() for grid in found.image_maps[0]]
+                kept[row] = AnsweredImages(_images(messages), maps)
+    table = pd.DataFrame(responses)
+    if answers is not None:
+        references = [answers[row] for row in table["row"]]
+        right = accuracy_reward(table["completion"].tolist(), answer=references)
+        table = table.assign(answer=references, correct=[r == 1.0 for r in right])
+    return ForgettingAnalysis(pd.concat(tokens, ignore_index=True), table, kept, split)
+
+
+def load_model(
+    name: str | Path, *, dtype: str | torch.dtype = "auto", device: str = "auto"
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """A vision-language model with its processor, from the hub or a folder.
+
+    Args:
+        name: A model id on the hub, or a folder with a checkpoint.
+        dtype: Of the weights; ``"auto"`` takes the checkpoint's.
+        device: Where to, as ``device_map`` of :meth:`from_pretrained`.
+
+    Returns:
+        ``(model, processor)``, the model in eval mode. Code that comes with a
+        checkpoint is not run, and only safetensors are read.
+
+    Raises:
+        ValueError: The checkpoint has no processor that reads images.
+
+    Example:
+        >>> from vgpo.testbed import CHECKPOINT
+        >>> model, processor = load_model(CHECKPOINT)
+        >>> type(processor).__name__
+        'TestbedProcessor'
+    """
+    if (Path(name) / "cold_start.json").is_file():
+        # AutoProcessor does not know the small world's own processor.
+        return load_tiny(name)
+    processor = AutoProcessor.from_pretrained(name)
+    if isinstance(processor, PreTrainedTokenizerBase):
+        raise ValueError(
+            f"name: AutoProcessor finds only a tokenizer for {name}, which cannot read "
+            "images; load the model's own processor class instead."
+        )
+    model = AutoModelForImageTextToText.from_pretrained(
+        name, dtype=dtype, device_map=device, use_safetensors=True
+    )
+    return model.eval(), processor
+
+
+def _token_tables(row, words, found) -> Iterator[pd.DataFrame]:
+    masses = found.layer_masses[:, 0].cpu().numpy()
+    special = found.special_mass[:, 0].cpu().numpy()
+    for index, layer in enumerate(found.layers):
+        yield pd.DataFrame(
+            {
+                "row": row,
+                "layer": layer,
+                "t": range(1, len(words) + 1),
+                "length": len(words),
+                "token": words,
+                **{kind: masses[index, :, k] for k, kind in enumerate(KINDS)},
+                "special": special[index],
+            }
+        )
+
+
+def _response_rows(row, text, found, split) -> Iterator[dict]:
+    image = found.layer_masses[:, 0, :, 0].cpu()
+    ratios = accumulation_ratio(image, torch.ones_like(image), split)
+    for layer, mass, ratio in zip(found.layers, image, ratios, strict=True):
+        yield {
+            "row": row,
+            "layer": layer,
+            "length": len(mass),
+            "image": float(mass.mean()),
+            "ratio": float(ratio),
+            "completion": text,
+        }
+
+
+def _rows(asked) -> Sequence:
+    """What was asked, row by row; a data set decodes its images as it is read."""
+    if isinstance(asked, Dataset):
+        rows = asked
+    elif isinstance(asked, list | tuple):
+        rows = asked
+        if rows and isinstance(rows[0], dict) and "role" in rows[0]:
+            rows = [rows]
+    else:
+        raise ValueError(
+            "messages_or_dataset: must be a conversation, a list of conversations or "
+            f"rows, or a datasets.Dataset, got {type(asked).__name__}."
+        )
+    if not len(rows):
+        raise ValueError("messages_or_dataset: it is empty.")
+    return rows
+
+
+def _known_answers(rows: Sequence) -> list[str] | None:
+    if isinstance(rows, Dataset):
+        return list(rows["answer"]) if "answer" in rows.column_names else None
+    if all(isinstance(row, dict) and "answer" in row for row in rows):
+        return [row["answer"] for row in rows]
+    return None
+
+
+def _conversation(row, suffix: str) -> list[dict]:
+    turns = _with_images(row) if isinstance(row, dict) else row
+    return _with_suffix(turns, suffix) if suffix else turns
+
+
+def _with_images(row: dict) -> list[dict]:
+    prompt = row.get("prompt", row.get("problem"))
+    if prompt is None:
+        raise ValueError(
+            "messages_or_dataset: the row has neither 'prompt' nor 'problem', only "
+            f"{sorted(row)}; rename the column that asks."
+        )
+    images = row.get("images")
+    if images is None:
+        images = [row["image"]] if row.get("image") is not None else []
+    turns = prompt
+    if isinstance(prompt, str):
+        turns = [{"role": "user", "content": prompt}]
+    waiting = list(images)
+    placed = [
+        {**turn, "content": list(_parts(turn["content"], waiting))} for turn in turns
+    ]
+    if waiting and len(waiting) < len(images):
+        raise ValueError(
+            f"messages_or_dataset: the row has {len(images)} images, and places for "
+            f"{len(images) - len(waiting)}."
+        )
+    first = next((turn for turn in placed if turn["role"] == "user"), placed[0])
+    first["content"][:0] = [{"type": "image", "image": image} for image in waiting]
+    return placed
+
+
+def _parts(content, waiting: list) -> Iterator[dict]:
+    """A message's parts, each place for an image filled with the next one."""
+    if isinstance(content, str):
+        pieces = content.split("<image>") if waiting else [content]
+        for place, piece in enumerate(pieces):
+            if place:
+                yield _next_image(waiting)
+            if piece:
+                yield {"type": "text", "text": piece}
+        return
+    for part in content:
+        is_place = part.get("type") == "image" and part.get("image") is None
+        yield _next_image(waiting) if is_place else part
+
+
+def _next_image(waiting: list) -> dict:
+    if not waiting:
+        raise ValueError(
+            "messages_or_dataset: there are more places for images than images."
+        )
+    return {"type": "image", "image": waiting.pop(0)}
+
+
+def _with_suffix(turns: list[dict], suffix: str) -> list[dict]:
+    content = turns[-1]["content"]
+    if isinstance(content, str):
+        content = content + suffix
+    else:
+        content = [*content, {"type": "text", "text": suffix}]
+    return [*turns[:-1], {**turns[-1], "content": content}]
+
+
+def _images(messages: list[dict]) -> list[Image.Image]:
+    parts = [
+        part
+        for message in messages
+        if isinstance(message["content"], list)
+        for part in message["content"]
+    ]
+    return [
+        part["image"]
+        for part in parts
+        if part.get("type") == "image" and isinstance(part.get("image"), Image.Image)
+    ]

@@ -1,0 +1,617 @@
+r"""Statistics of visual forgetting: how attention on the image falls, and for whom.
+
+Pure functions over attention masses, as :func:`vgpo.attention_split` gives them.
+The analysis they follow is the pilot study of Visually-Guided Policy Optimization
+for Multimodal Reasoning, arXiv 2604.09349 (its Fig. 2); the paper leaves the exact
+split of a response open, and what is chosen here is said at each function.
+
+Intervals are 95 % percentile bootstraps over responses, seeded, so that a number
+that is printed twice is the same number twice.
+"""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor
+
+from vgpo._masked import check_mask, check_rows, exact_ratio, token_numbers
+
+
+class Interval(NamedTuple):
+    """An estimate with its confidence interval, and from how many values."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n = {self.count})"
+
+
+class Comparison(NamedTuple):
+    """Right against wrong answers.
+
+    Attributes:
+        right: Mean over right answers.
+        wrong: Mean over wrong answers.
+        difference: Mean of right less mean of wrong.
+        p_value: Two-sided, of a permutation test of no difference.
+    """
+
+    right: Interval
+    wrong: Interval
+    difference: Interval
+    p_value: float
+
+    def __str__(self) -> str:
+        return (
+            f"right {self.right}, wrong {self.wrong}, "
+            f"difference {self.difference.value:+.3f} [{self.difference.low:+.3f}, "
+            f"{self.difference.high:+.3f}], p = {self.p_value:.4f}"
+        )
+
+
+class DecaySplit(NamedTuple):
+    """What the fall of image mass from early to late is made of.
+
+    Attributes:
+        total: Mean image mass of late tokens less that of early ones.
+        fewer_looks: The part due to a smaller share of tokens that need the image:
+            nothing left to look at.
+        weaker_looks: The part due to less mass at the tokens that need it: should
+            have looked, and did not.
+        other_tokens: The part due to less mass at tokens that do not need it.
+
+    The three parts sum to the total.
+    """
+
+    total: Interval
+    fewer_looks: Interval
+    weaker_looks: Interval
+    other_tokens: Interval
+
+
+def accumulation_ratio(
+    image_mass: Tensor, completion_mask: Tensor, split: float = 0.5
+) -> Tensor:
+    r"""Late/early visual accumulation ratio of each response.
+
+    .. math:: \frac{\sum_{t > sT_i} a_{i,t}}{\sum_{t \le sT_i} a_{i,t}}
+
+    with image mass a, split s and t = 1..T_i. A token that lies across the split
+    counts on both sides in proportion, so that constant mass gives exactly
+    (1 - s)/s at any length, odd ones too: 1 for the halves of the paper.
+
+    Args:
+        image_mass: (B, T) float, at least 0: attention on the image per token.
+        completion_mask: bool or 0/1, (B, T), True on real tokens.
+        split: In (0, 1), where late begins.
+
+    Returns:
+        (B,) float64, at least 0. NaN where there is no ratio: less than one token
+        on a side, or no mass at all on the early side (a response without image).
+
+    Raises:
+        ValueError: A shape or range is wrong, or a mass is negative.
+
+    Example:
+        >>> import torch
+        >>> mass = torch.tensor([[0.4, 0.4, 0.2, 0.2], [0.3, 0.3, 0.3, 0.0]])
+        >>> mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+        >>> accumulation_ratio(mass, mask)
+        tensor([0.5000, 1.0000], dtype=torch.float64)
+    """
+    mass, mask = _masses(image_mass, completion_mask)
+    late = _late_share(mask, split)
+    late_sum = (mass * late).sum(dim=1)
+    early_sum = (mass * (1 - late)).sum(dim=1)
+    ratio = _split_ratio(split)
+    smaller = mask.sum(dim=1) * min(ratio, 1 - ratio).numerator
+    defined = (smaller >= ratio.denominator) & (early_sum > 0)
+    return torch.where(defined, late_sum / early_sum, torch.nan)
+
+
+def progress_profile(masses: Tensor, completion_mask: Tensor, bins: int = 20) -> Tensor:
+    """Mean mass over equal stretches of generation progress, response by response.
+
+    Token t of T_i covers progress from (t-1)/T_i to t/T_i; a stretch averages the
+    tokens it meets, each weighted by their overlap. So a response shorter than the
+    number of stretches has a value in each, and longer ones are averaged.
+
+    Args:
+        masses: (B, T) or (B, T, K) float: masses per token.
+        completion_mask: bool or 0/1, (B, T), True on real tokens.
+        bins: At least 1: number of stretches.
+
+    Returns:
+        (B, bins) or (B, bins, K) float64, NaN for a row without tokens.
+
+    Raises:
+        ValueError: A shape or ``bins`` is wrong.
+
+    Example:
+        >>> import torch
+        >>> mass = torch.tensor([[0.8, 0.4, 0.0]])
+        >>> progress_profile(mass, torch.ones(1, 3), bins=2)
+        tensor([[0.6667, 0.1333]], dtype=torch.float64)
+    """
+    if bins < 1:
+        raise ValueError(f"bins: must be at least 1, got {bins}.")
+    if masses.ndim not in (2, 3):
+        raise ValueError(
+            f"masses: must have shape (B, T) or (B, T, K), got {tuple(masses.shape)}."
+        )
+    shape = tuple(masses.shape[:2])
+    mask = check_mask(completion_mask, "completion_mask", shape, "masses")
+    number, length = token_numbers(mask)
+    end = (number / length.clamp(min=1)).double()[:, None] * bins
+    start = end - bins / length.clamp(min=1).double()[:, None]
+    left = torch.arange(bins, dtype=torch.float64, device=mask.device)[:, None]
+    overlap = (torch.minimum(end, left + 1) - torch.maximum(start, left)).clamp(min=0)
+    overlap = overlap * mask[:, None]
+    values = torch.where(mask.view(*shape, *[1] * (masses.ndim - 2)), masses, 0)
+    summed = overlap @ values.double().reshape(*shape, -1)
+    profile = summed / overlap.sum(dim=2, keepdim=True)
+    return profile if masses.ndim == 3 else profile[..., 0]
+
+
+def decay_curve(
+    profile: Tensor | np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Mean over responses at each stretch of progress, with a 95 % band.
+
+    Args:
+        profile: (B, bins): a profile of one kind of mass.
+        resamples: Bootstrap resamples of responses.
+        seed: Seed of the resampling.
+
+    Returns:
+        One row per stretch: ``progress`` (its middle, 0-100 %), ``mean``, ``low``,
+        ``high``, ``count`` of responses. Rows of NaN are left out; the band is NaN
+        for fewer than two responses.
+
+    Raises:
+        ValueError: ``profile`` is not two-dimensional.
+
+    Example:
+        >>> decay_curve(np.array([[0.4, 0.1], [0.6, 0.3]]))[["progress", "mean"]]
+           progress  mean
+        0      25.0   0.5
+        1      75.0   0.2
+    """
+    profile = np.asarray(profile, dtype=np.float64)
+    if profile.ndim != 2:
+        raise ValueError(f"profile: must have shape (B, bins), got {profile.shape}.")
+    profile = profile[~np.isnan(profile).any(axis=1)]
+    bins = profile.shape[1]
+    mean = profile.mean(axis=0) if len(profile) else np.full(bins, np.nan)
+
+    def means(rows):
+        return np.stack([stretch[rows].mean(axis=1) for stretch in profile.T], axis=1)
+
+    low, high = _bootstrap(len(profile), means, resamples, seed)
+    return pd.DataFrame(
+        {
+            "progress": (np.arange(bins) + 0.5) * 100 / bins,
+            "mean": mean,
+            "low": np.broadcast_to(low, bins),
+            "high": np.broadcast_to(high, bins),
+            "count": len(profile),
+        }
+    )
+
+
+def mean_interval(
+    values: Sequence[float] | np.ndarray, *, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """Mean with a 95 % bootstrap interval.
+
+    Args:
+        values: One per response; NaN are left out.
+        resamples: Bootstrap resamples.
+        seed: Seed of the resampling.
+
+    Returns:
+        The interval; its ends are NaN for fewer than two values.
+
+    Example:
+        >>> mean_interval([0.2, 0.4, float("nan")]).count
+        2
+    """
+    known = _known(values)
+    mean = float(known.mean()) if len(known) else float("nan")
+    low, high = _bootstrap(
+        len(known), lambda rows: known[rows].mean(axis=1), resamples, seed
+    )
+    return Interval(mean, float(low), float(high), len(known))
+
+
+def compare_right_wrong(
+    values: Sequence[float] | np.ndarray,
+    correct: Sequence[bool] | np.ndarray,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compares a number of each response between right and wrong answers.
+
+    The mean of either group and their difference with bootstrap intervals; a
+    permutation test that shuffles who was right (:func:`scipy.stats.permutation_test`).
+    Responses are taken as independent: use one per question. For several per
+    question, see :func:`compare_within_questions`.
+
+    Args:
+        values: One per response, for example :func:`accumulation_ratio`; NaN are
+            left out.
+        correct: Whether the answer was right, one per response.
+        resamples: Of the bootstrap and of the permutation test.
+        seed: Seed of both.
+
+    Returns:
+        The comparison; what needs two answers of a group is NaN without them.
+
+    Raises:
+        ValueError: Lengths differ.
+
+    Example:
+        >>> ratios, correct = [0.9, 0.8, 0.7, 0.2, 0.3, 0.1], [1, 1, 1, 0, 0, 0]
+        >>> outcome = compare_right_wrong(ratios, correct)
+        >>> round(outcome.difference.value, 2), outcome.p_value  # 2 of 20 splits
+        (0.6, 0.1)
+    """
+    values, correct = _paired(values, correct, "correct")
+    correct = correct.astype(bool)
+    known = ~np.isnan(values)
+    right, wrong = values[known & correct], values[known & ~correct]
+    means = [mean_interval(v, resamples=resamples, seed=seed) for v in (right, wrong)]
+    difference = means[0].value - means[1].value
+    low = high = p_value = float("nan")
+    if min(len(right), len(wrong)) >= 2:
+        interval = stats.bootstrap(
+            (right, wrong),
+            _mean_difference,
+            method="percentile",
+            n_resamples=resamples,
+            vectorized=True,
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+        low, high = float(interval.low), float(interval.high)
+        p_value = float(
+            stats.permutation_test(
+                (right, wrong),
+                _mean_difference,
+                n_resamples=resamples,
+                vectorized=True,
+                rng=np.random.default_rng(seed),
+            ).pvalue
+        )
+    return Comparison(
+        *means, Interval(difference, low, high, int(known.sum())), p_value
+    )
+
+
+def compare_within_questions(
+    values: Sequence[float] | np.ndarray,
+    correct: Sequence[bool] | np.ndarray,
+    question: Sequence | np.ndarray,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compares right with wrong answers to the same question.
+
+    Several answers to each question are needed. Image, wording and what there is to
+    look at are then equal on both sides, and hard questions, which have longer
+    chains and more wrong answers, no longer make a difference by themselves. Per
+    question with both kinds: mean over its right less mean over its wrong answers.
+    The test flips the signs of these differences.
+
+    Args:
+        values: One per response; NaN are left out.
+        correct: Whether the answer was right, one per response.
+        question: Which question was answered, one per response.
+        resamples: Of the bootstrap over questions and of the permutation test.
+        seed: Seed of both.
+
+    Returns:
+        The comparison over questions with both kinds; ``count`` is their number.
+
+    Raises:
+        ValueError: Lengths differ.
+
+    Example:
+        >>> values, correct = [0.9, 0.5, 0.7, 0.3, 0.4], [1, 0, 1, 0, 0]
+        >>> outcome = compare_within_questions(values, correct, list("aabbc"))
+        >>> round(outcome.difference.value, 2), outcome.difference.count
+        (0.4, 2)
+    """
+    values, correct = _paired(values, correct, "correct")
+    _, question = _paired(values, question, "question")
+    table = pd.DataFrame(
+        {"value": values, "correct": correct.astype(bool), "question": question}
+    ).dropna()
+    means = table.groupby(["question", "correct"])["value"].mean().unstack()
+    means = means.reindex(columns=[True, False]).dropna()
+    difference = (means[True] - means[False]).to_numpy()
+    p_value = float("nan")
+    if len(difference) >= 2:
+        p_value = float(
+            stats.permutation_test(
+                (difference,),
+                np.mean,
+                permutation_type="samples",
+                n_resamples=resamples,
+                rng=np.random.default_rng(seed),
+            ).pvalue
+        )
+    intervals = [
+        mean_interval(v, resamples=resamples, seed=seed)
+        for v in (means[True], means[False], difference)
+    ]
+    return Comparison(*intervals, p_value)
+
+
+def length_correlation(
+    values: Sequence[float] | np.ndarray,
+    lengths: Sequence[float] | np.ndarray,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Spearman's rank correlation of a number with the length of the chain.
+
+    Negative for accumulation ratios: the longer the chain, the more is forgotten.
+
+    Args:
+        values: One per response; NaN are left out.
+        lengths: Its length in any unit.
+        resamples: Bootstrap resamples of responses.
+        seed: Seed of the resampling.
+
+    Returns:
+        Rho in [-1, 1] with its interval; NaN if either is constant or fewer than
+        three responses are left.
+
+    Raises:
+        ValueError: The two differ in length.
+
+    Example:
+        >>> round(length_correlation([0.9, 0.7, 0.5, 0.1], [10, 20, 30, 40]).value, 2)
+        -1.0
+    """
+    values, lengths = _paired(values, lengths, "lengths")
+    known = ~np.isnan(values)
+    values, lengths = values[known], lengths[known].astype(np.float64)
+    count = len(values)
+    if count < 3 or np.ptp(values) == 0 or np.ptp(lengths) == 0:
+        return Interval(float("nan"), float("nan"), float("nan"), count)
+
+    def rho(rows):
+        return np.array(
+            [_rank_correlation(values[some], lengths[some]) for some in rows]
+        )
+
+    low, high = _bootstrap(count, rho, resamples, seed)
+    value = float(_rank_correlation(values, lengths))
+    return Interval(value, float(low), float(high), count)
+
+
+def split_decay(
+    image_mass: Tensor,
+    needs_image: Tensor,
+    completion_mask: Tensor,
+    split: float = 0.5,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> DecaySplit:
+    r"""Splits the fall of image mass by whether there was anything to look at.
+
+    Of the early and of the late tokens (over all responses), let p be the share that
+    needs the image, a its mean image mass, and b that of the others, so that the mean
+    is m = p a + (1 - p) b. With a bar for the mean of early and late,
+
+    .. math::
+        m_L - m_E = \underbrace{(p_L - p_E)(\bar a - \bar b)}_{\text{fewer looks}}
+        + \underbrace{\bar p\,(a_L - a_E)}_{\text{weaker looks}}
+        + \underbrace{(1 - \bar p)(b_L - b_E)}_{\text{other tokens}}
+
+    the decomposition of E. Kitagawa (1955), "Components of a difference between two
+    rates", Journal of the American Statistical Association 50(272).
+
+    Args:
+        image_mass: (B, T) float, at least 0.
+        needs_image: bool or 0/1, (B, T), True on tokens that depend on the image.
+        completion_mask: bool or 0/1, (B, T), True on real tokens.
+        split: In (0, 1), where late begins; as in :func:`accumulation_ratio`.
+        resamples: Bootstrap resamples of responses.
+        seed: Seed of the resampling.
+
+    Returns:
+        The total and its three parts. NaN where early or late has no token of
+        either kind.
+
+    Raises:
+        ValueError: A shape or range is wrong, or a mass is negative.
+
+    Example:
+        >>> import torch
+        >>> mass = torch.tensor([[0.6, 0.2, 0.6, 0.2, 0.6, 0.2, 0.2, 0.2]] * 2)
+        >>> needs = torch.tensor([[1, 0, 1, 0, 1, 0, 0, 0]] * 2)
+        >>> parts = split_decay(mass, needs, torch.ones(2, 8))
+        >>> [round(part.value, 2) for part in parts]  # as strong, but fewer
+        [-0.1, -0.1, 0.0, 0.0]
+    """
+    mass, mask = _masses(image_mass, completion_mask)
+    needs = check_mask(needs_image, "needs_image", tuple(mask.shape), "image_mass")
+    late = _late_share(mask, split)
+    weights = torch.stack([(1 - late) * mask, late * mask])
+    kinds = torch.stack([needs & mask, ~needs & mask]).double()
+    # (B, early/late, needs/not): tokens, and their mass.
+    tokens = torch.einsum("sbt,kbt->bsk", weights, kinds).numpy(force=True)
+    sums = torch.einsum("sbt,kbt->bsk", weights * mass, kinds).numpy(force=True)
+
+    def parts(rows):
+        count, total = tokens[rows].sum(axis=1), sums[rows].sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = total / count
+            share = count[..., 0] / count.sum(axis=-1)
+        change, middle = mean[:, 1] - mean[:, 0], mean.mean(axis=1)
+        share_change, share_middle = share[:, 1] - share[:, 0], share.mean(axis=1)
+        split_up = np.stack(
+            [
+                share_change * (middle[:, 0] - middle[:, 1]),
+                share_middle * change[:, 0],
+                (1 - share_middle) * change[:, 1],
+            ],
+            axis=1,
+        )
+        return np.concatenate([split_up.sum(axis=1, keepdims=True), split_up], axis=1)
+
+    count = len(tokens)
+    values = parts(np.arange(count)[None])[0]
+    low, high = _bootstrap(count, parts, resamples, seed)
+    low, high = np.broadcast_to(low, 4), np.broadcast_to(high, 4)
+    return DecaySplit(
+        *(
+            Interval(float(v), float(lo), float(hi), count)
+            for v, lo, hi in zip(values, low, high, strict=True)
+        )
+    )
+
+
+def pointing_hits(image_attention: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
+    """Whether the image token that a step looks at most is one it should look at.
+
+    Args:
+        image_attention: (T, M) float: attention of each step on each image token.
+        targets: For each step the indices of the image tokens that show what it
+            needs.
+
+    Returns:
+        (T,) bool; False where there is no target or no attention on the image.
+
+    Raises:
+        ValueError: A shape is wrong, or a target is not among the M.
+
+    Example:
+        >>> import torch
+        >>> pointing_hits(torch.tensor([[0.1, 0.3], [0.2, 0.1]]), [[1], [1]])
+        tensor([ True, False])
+    """
+    on_target = _on_target(image_attention, targets)
+    hits = on_target.gather(1, image_attention.argmax(dim=1, keepdim=True))[:, 0]
+    return hits & (image_attention > 0).any(dim=1)
+
+
+def share_on_target(
+    image_attention: Tensor, targets: Sequence[Sequence[int]]
+) -> Tensor:
+    """Which part of its attention on the image a step gives to what it needs.
+
+    Args:
+        image_attention: (T, M) float: attention of each step on each image token.
+        targets: As in :func:`pointing_hits`.
+
+    Returns:
+        (T,) float in [0, 1]; NaN where a step looks nowhere on the image.
+
+    Raises:
+        ValueError: A shape is wrong, or a target is not among the M.
+
+    Example:
+        >>> import torch
+        >>> share_on_target(torch.tensor([[0.1, 0.3], [0.2, 0.0]]), [[1], [1]])
+        tensor([0.7500, 0.0000])
+    """
+    on_target = _on_target(image_attention, targets)
+    return (image_attention * on_target).sum(dim=1) / image_attention.sum(dim=1)
+
+
+def _masses(image_mass: Tensor, completion_mask: Tensor) -> tuple[Tensor, Tensor]:
+    mass = check_rows(image_mass, "image_mass").double()
+    shape = tuple(mass.shape)
+    mask = check_mask(completion_mask, "completion_mask", shape, "image_mass")
+    mass = torch.where(mask, mass, 0)
+    if (mass < 0).any():
+        raise ValueError("image_mass: must not be negative.")
+    return mass, mask
+
+
+def _split_ratio(split: float) -> Fraction:
+    if not 0 < split < 1:
+        raise ValueError(f"split: must be in (0, 1), got {split}.")
+    return exact_ratio(split, "split")
+
+
+def _late_share(mask: Tensor, split: float) -> Tensor:
+    """(B, T) float64 in [0, 1]: which part of each token lies past the split."""
+    ratio = _split_ratio(split)
+    number, length = token_numbers(mask)
+    past = number * ratio.denominator - length * ratio.numerator
+    return (past.double() / ratio.denominator).clamp(0, 1) * mask
+
+
+def _on_target(image_attention: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
+    if image_attention.ndim != 2 or not image_attention.shape[1]:
+        raise ValueError(
+            "image_attention: must have shape (T, M) with M at least 1, got "
+            f"{tuple(image_attention.shape)}."
+        )
+    steps, size = image_attention.shape
+    if len(targets) != steps:
+        raise ValueError(f"targets: need one per step, {steps}, got {len(targets)}.")
+    on_target = torch.zeros(steps, size, dtype=torch.bool)
+    for step, wanted in enumerate(targets):
+        if any(not 0 <= index < size for index in wanted):
+            raise ValueError(
+                f"targets: step {step} names {list(wanted)}, but there are {size} "
+                "image tokens, counted from 0."
+            )
+        on_target[step, list(wanted)] = True
+    return on_target.to(image_attention.device)
+
+
+def _known(values) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    return values[~np.isnan(values)]
+
+
+def _paired(values, others, name: str) -> tuple[np.ndarray, np.ndarray]:
+    values, others = np.asarray(values, dtype=np.float64), np.asarray(others)
+    if values.ndim != 1 or values.shape != others.shape:
+        raise ValueError(
+            f"{name}: need one per value, got shape {others.shape} for {values.shape}."
+        )
+    return values, others
+
+
+def _mean_difference(right, wrong, axis=-1):
+    return np.mean(right, axis=axis) - np.mean(wrong, axis=axis)
+
+
+def _rank_correlation(values: np.ndarray, lengths: np.ndarray) -> float:
+    ranks = stats.rankdata(np.stack([values, lengths]), axis=1)
+    if (np.ptp(ranks, axis=1) == 0).any():
+        return float("nan")
+    return np.corrcoef(ranks)[0, 1]
+
+
+def _bootstrap(
+    count: int,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    resamples: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile interval of ``statistic`` (rows (R, n) -> (R, ...)) over rows."""
+    if count < 2:
+        return np.array(np.nan), np.array(np.nan)
+    rows = np.random.default_rng(seed).integers(0, count, (resamples, count))
+    low, high = np.nanquantile(statistic(rows), [0.025, 0.975], axis=0)
+    return low, high
