@@ -985,8 +985,8 @@ def _gate_bars(axes, focus, weights, gate, source) -> None:
     colours = [SOURCE_COLOURS[s] for s in source]
     axes.bar(place, focus, color=colours, width=0.8, alpha=0.75)
     axes.bar(
-        place, weights - focus, bottom=focus, width=0.8, facecolor="none",
-        edgecolor=INK, hatch="/////", lw=0.8,
+        place[gate], (weights - focus)[gate], bottom=focus[gate], width=0.8,
+        facecolor="none", edgecolor=INK, hatch="/////", lw=0.8,
     )  # fmt: skip
     axes.plot(place[gate], weights[gate] + 0.06, ls="", marker="v", ms=4, color=INK)
 
