@@ -241,13 +241,11 @@ figures.looking_figure(looking)
 # %%
 few = [e for f in IMAGE_FAMILIES for e in asked[f][: max(4, questions // 4)]]
 swapped = swap(few)
-print(f"true picture     {accuracy(answer(model, processor, few), few):.2f}")
-print(
-    f"grey picture     {accuracy(answer(model, processor, [blank(e) for e in few]), few):.2f}"
-)
-print(
-    f"another picture  {accuracy(answer(model, processor, swapped), swapped):.2f}"
-)
+blanked = [blank(example) for example in few]
+pictures = {"true": few, "grey": blanked, "another": swapped}
+for name, some in pictures.items():
+    share = accuracy(answer(model, processor, some), some)
+    print(f"{name:8} picture  {share:.2f}")
 
 # %% [markdown]
 # Without its picture the model is about as good as somebody who never saw it.

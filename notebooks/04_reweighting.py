@@ -140,11 +140,9 @@ figures.group_figure(shaped[rows], mask[rows], rewards[rows])
 # %%
 some = mask.bool() & (advantages != 0)[:, None]
 flipped = (shaped.sign() != advantages.sign()[:, None]) & some
-factor = (1 + psi) * (1 + phi)[:, None]
+factor = ((1 + psi) * (1 + phi)[:, None])[mask.bool()]
 print(f"{int(flipped.sum())} of {int(some.sum())} tokens changed sign")
-print(
-    f"factor: {factor[mask.bool()].min():.2f} to {factor[mask.bool()].max():.2f}"
-)
+print(f"factor: {factor.min():.2f} to {factor.max():.2f}")
 
 # %% [markdown]
 # ## How much of φ is length?

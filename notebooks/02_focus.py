@@ -1,0 +1,441 @@
+# %% [markdown]
+# # Visual focus
+#
+# VGPO needs to know which words of an answer lean on the image, and asks the
+# model itself: a token counts as *visual* when its hidden state points the way
+# the image's states point. It is cheap: one mean and one cosine per token, in a
+# forward pass that training runs anyway. Is it true?
+#
+# **Overview.** The two equations on a few vectors; three lines for your own
+# model; the one choice the equations leave open; then the score against what we
+# know on the testbed: the true reads, the model's attention, a covered picture,
+# a changed picture. Two of the paper's reviewers' questions come up on the way:
+# is the score robust to changes of the image, and does it favour tokens that
+# look visual but do not matter?
+
+# %% tags=["parameters"]
+checkpoint = ""  # folder of another cold start; "" takes the shipped one
+questions = 40  # held-out questions per family that are scored
+changed = 16  # questions per family asked again over changed pictures
+verbosity = 0.3  # how often filler words follow a step
+seed = 50  # names the sequence of questions
+
+# %%
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.decomposition import PCA
+
+import vgpo
+from vgpo import figures, focus_study, testbed
+from vgpo.focus_study import ALIGNMENTS, ROLES, auroc_by, auroc_interval
+from vgpo.testbed import IMAGE_FAMILIES, World
+from vgpo.testbed.answers import blank
+
+torch.set_printoptions(precision=2, sci_mode=False, linewidth=78)
+
+# %% [markdown]
+# ## Two equations
+#
+# The *visual prototype* is the mean of the last-layer states $h_j$ at the image
+# tokens $V$ (Eq. 3), and the *visual focus score* of a token is its cosine to
+# it, moved to $[0, 1]$ (Eq. 4):
+#
+# $$
+# \mu_v = \frac{1}{|V|} \sum_{j \in V} h_j, \qquad
+# \rho_{t} = \frac{\cos(h_{t}, \mu_v) + 1}{2}
+# $$
+#
+# Five states in the plane: two image tokens, then three tokens of an answer.
+
+# %%
+states = torch.tensor(
+    [[[2.0, 0.0], [1.0, 1.0], [3.0, 1.0], [-1.0, 3.0], [-0.3, -0.1]]]
+)
+in_image = torch.tensor([[1, 1, 0, 0, 0]])
+prototype = vgpo.visual_prototype(states, in_image)
+print("prototype:", prototype)
+print("focus:    ", vgpo.visual_focus_score(states[:, 2:], prototype))
+
+# %% [markdown]
+# The first answer token points along the prototype, the second stands at a
+# right angle to it (0.5, not 0), and the third is small but points away: length
+# does not count.
+#
+# ## In three lines
+
+# %%
+folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT
+model, processor = testbed.load_tiny(folder)
+world = World(verbosity=verbosity)
+example = world.example(5, family="sum", split="heldout")
+
+# %%
+chat = testbed.messages(example)
+chat[0]["content"][0]["image"] = example.image
+scores = vgpo.score(model, processor, chat)
+scores.to_frame().sort_values("focus", ascending=False).head(6)
+
+# %% [markdown]
+# This works for any vision-language model of Hugging Face; without a
+# `completion` the model answers first. Now look at the tokens: they are not the
+# numbers that were read off the picture. That is the subject of this chapter.
+#
+# ## Which state stands for a token?
+#
+# A model writes token $t$ from the state at position $t - 1$. The state at
+# position $t$ has already *read* it, and is at work on what comes next. The
+# paper's $h_{i,t}$ can be either. The released code takes position $t$, and so
+# does this package by default (`alignment="token"`); the other choice is
+# `alignment="prediction"`.
+
+# %%
+positions = torch.arange(8.0).reshape(1, 8, 1)  # stands for states 0 to 7
+for alignment in ("token", "prediction"):
+    chosen = vgpo.completion_states(positions, 3, alignment=alignment)
+    print(f"{alignment:10}", chosen.flatten().tolist())
+
+# %% [markdown]
+# They are the same states, handed to tokens one place apart. From here on every
+# token is scored both ways. The completions are reference chains without
+# slips, written over scans the model never saw, so that each read is known.
+
+# %%
+examples = [
+    world.example(i, seed=seed, split="heldout", family=family)
+    for family in IMAGE_FAMILIES
+    for i in range(questions)
+]
+table = testbed.token_table(model, processor, examples)
+table["role"] = focus_study.token_roles(table)
+reads = table["role"].isin(ROLES[:2])
+print(f"{len(table)} tokens, {reads.mean():.0%} of them read the image")
+
+# %% mystnb={"figure": {"name": "fig-focus-chain", "caption": "One chain, scored at t and at t−1; colours are the true sources. The lower panel is the upper one, one place to the right."}, "image": {"alt": "Two bar charts over the tokens of one chain. Scored at position t, the equals signs before a value stand out and the values read are low; scored at t minus 1, the values read stand out."}}
+shown = int(np.argmin([abs(len(e.chain) - 30) for e in examples]))
+figures.focus_chain_figure(table[table["row"] == shown])
+
+# %% [markdown]
+# At $t$ the bars that stand out are equals signs. At $t - 1$ they are the
+# values read from the picture.
+#
+# ## Against the truth
+#
+# AUROC is the chance that a random token that reads the image scores above a
+# random one that does not: 1 is perfect, 0.5 is blind, and *below* 0.5 the
+# score points the wrong way. Intervals here and below are 95 % bootstraps over
+# completions.
+
+# %%
+table["fifth"] = np.minimum((table["t"] - 1) * 5 // table["length"], 4)
+by_family = auroc_by(table, "family")
+by_fifth = auroc_by(table, "fifth")
+by_family.round(2)
+
+# %% mystnb={"figure": {"name": "fig-auroc", "caption": "How well focus tells reads of the image from all other tokens, per family and along the chain."}, "image": {"alt": "Two panels of AUROC with intervals. The score at t lies at or below one half in every family and along the whole chain; the score at t minus 1 lies far above it, highest for charts and comparisons."}}
+figures.auroc_figure(by_family, by_fifth)
+
+# %% [markdown]
+# The default of the released code does not merely fail to find the tokens that
+# read the image: it ranks them *below* the others, except in charts, where it
+# is blind. One position earlier the same cosine is a good detector, at the end
+# of a chain as at its start (the last fifth holds few reads, hence its wide
+# interval). It is best in the families whose only reads are values, and less
+# good where chains also name the colours of tiles nobody asked for.
+
+# %%
+for kind in ROLES[:2]:
+    some = table[(table["role"] == kind) | ~reads]
+    for name, column in ALIGNMENTS.items():
+        auroc, low, high = auroc_interval(
+            some[column], some["role"] == kind, some["row"]
+        )
+        print(f"{kind:12} {name:11} {auroc:.2f} [{low:.2f}, {high:.2f}]")
+
+# %% [markdown]
+# So it is values that are found. Naming a colour is as much a read of the
+# image, and at $t - 1$ it is found far less surely.
+#
+# ## Why: the states themselves
+#
+# Every value is preceded by a colour and an equals sign. Here is the mean focus
+# of the states around it:
+
+# %% mystnb={"figure": {"name": "fig-lags", "caption": "Focus around a value read from the image: mean and middle 80 % of reads."}, "image": {"alt": "A line with one sharp peak at the position before the value, where the equals sign stands, and a low at the value itself."}}
+figures.focus_around_reads_figure(focus_study.focus_around_reads(table))
+
+# %% [markdown]
+# One state has the peak: the one at the equals sign, which is about to write
+# the value. One step later the value is written, and the state is about the
+# full stop to come. So the score at $t$ gives the credit for a read to the
+# token before it, and to the read what belongs to its successor.
+#
+# Next, the states as points: the image's own, and those of the chains, named by
+# what they are *about to write*.
+
+# %%
+chains = focus_study.chain_states(model, processor, examples)
+names = {
+    "value read": "about to read a value",
+    "colour read": "about to name a colour",
+    "result": "about to write a sum",
+    "number repeated": "about to repeat a number",
+}
+kinds = table["role"].map(names).fillna("about to write other text")
+kinds = np.r_[["image token"] * len(chains.image), kinds]
+
+# %%
+points = torch.cat([chains.image, chains.before]).numpy()
+plane = PCA(2).fit_transform(points)
+points = pd.DataFrame({"x": plane[:, 0], "y": plane[:, 1], "kind": kinds})
+order = ["about to write other text", *names.values(), "image token"]
+points["kind"] = pd.Categorical(points["kind"], order)
+points = points.sort_values("kind", kind="stable")
+
+# %% mystnb={"figure": {"name": "fig-states", "caption": "Last-layer states on the two axes along which they vary most."}, "image": {"alt": "A scatter plot of hidden states. Image tokens lie in one region together with the states that are about to write numbers, beside those about to read a value; most states about to write other text fill separate clusters elsewhere."}}
+figures.states_figure(points)
+
+# %% [markdown]
+# Image tokens lie among the states that are about to write a number, and apart
+# from most others. Why there? Nothing ever told the model what a last-layer
+# state at an image token should be: no later layer reads it, and the loss
+# covers the completion only, so no gradient arrives there. It is what the
+# shared weights make of a tile. Ask the model's own head what it reads there;
+# for a grid, chance is 0.1:
+
+# %%
+shares = focus_study.own_digit_shares(model, processor, chains, examples)
+value, low, high = focus_study.mean_interval(shares)
+print(f"the tile's own digit on top: {value:.2f} [{low:.2f}, {high:.2f}]")
+
+# %%
+of_digit = focus_study.digit_probability
+by_role = pd.Series(of_digit(model, processor, chains.before))
+by_role = by_role.groupby(table["role"]).mean()
+by_role["image token"] = of_digit(model, processor, chains.image).mean().item()
+by_role.round(2).sort_values(ascending=False).rename("probability of a digit")
+
+# %% [markdown]
+# The head was never taught to speak at image tokens, and yet it leans to digits
+# there, and to the digit on that very tile far more than by chance. So the
+# prototype is in good part *the direction of writing a digit*. Is that all
+# there is to the score? Two checks. First, values against one other role at a
+# time. Against repeated numbers and results, being about to write a number no
+# longer helps:
+
+# %% mystnb={"figure": {"name": "fig-role-auroc", "caption": "Values read from the image against one other role at a time (how many tokens)."}, "image": {"alt": "Intervals of AUROC per role. At t minus 1 all are near one except repeated numbers and results, which are lower but well above one half; at t most are below one half."}}
+against = focus_study.auroc_against_roles(table)
+figures.role_auroc_figure(against)
+
+# %% [markdown]
+# Second, the digits' common direction (the mean of their ten rows in the head)
+# taken out of every state, and that of ten other words for comparison:
+
+# %%
+directions = {
+    name: focus_study.word_direction(model, processor, words)
+    for name, words in (
+        ("digits", [str(d) for d in range(10)]),
+        ("colours", list(testbed.COLOURS)[:10]),
+    )
+}
+
+# %%
+values = table["role"] == "value read"
+some = values | ~reads
+for name, direction in {"nothing": None, **directions}.items():
+    focus = focus_study.projected_focus(chains, table["row"], direction)
+    auroc, low, high = auroc_interval(
+        focus[some], values[some], table["row"][some]
+    )
+    print(f"{name:8} removed: {auroc:.2f} [{low:.2f}, {high:.2f}]")
+
+# %% [markdown]
+# Repeated numbers and results are the hardest to tell from reads at $t - 1$,
+# and are told apart all the same. And one direction of many carries a good part
+# of what the score knows. The cosine sees both: that a digit is coming, and
+# that it comes from the picture. (At $t$ it is not the equals sign alone: reads
+# rank below syntax and filler too.)
+#
+# ## Against attention
+#
+# The paper motivates the score by image attention. The share of attention on
+# image tokens, heads averaged, in every layer, against focus:
+
+# %%
+attention = focus_study.attention_table(model, processor, examples)
+correlations = focus_study.attention_correlations(table, attention)
+final = correlations[correlations["layer"] == correlations["layer"].max()]
+final.drop(columns="layer").round(2)
+
+# %% mystnb={"figure": {"name": "fig-attention-r", "caption": "Correlation of focus with image attention, layer by layer, for the four ways to pair positions."}, "image": {"alt": "Two panels of Pearson r over four layers. In the last layer the correlation is clearly positive when focus and attention are taken at the same position and negative when focus is taken one position later or earlier."}}
+figures.attention_correlation_figure(correlations)
+
+# %% [markdown]
+# In the final layer, focus and attention *of the same position* agree about as
+# well as reported for large models ($r$ near 0.67), within completions as well
+# as over all tokens. That holds for either alignment, since it pairs the same
+# positions. What chose a token is the attention at $t - 1$, though, and against
+# that the score at $t$ is *negatively* correlated. In the layers below, the
+# agreement is weaker, and in one of them there is none.
+#
+# Is the cosine then a cheap stand-in for attention? Attention itself, graded by
+# the same truth:
+
+# %%
+joined = attention.merge(table, on=["row", "t"])
+graded = {
+    "attention at t": "attention",
+    "attention at t−1": "attention_prediction",
+    "focus at t−1": "focus_prediction",
+}
+grades = auroc_by(joined, "layer", graded)
+attended = grades[grades["score"] != "focus at t−1"]
+attended.pivot(index="layer", columns="score", values="auroc").round(2)
+
+# %%
+grades[grades["layer"] == grades["layer"].max()].round(3)
+
+# %% [markdown]
+# The final layer's attention at $t - 1$ is the better detector of reads, here
+# at least: it finds colours as well as values. It stands under the same rule as
+# focus, though: at $t$ it points away. The cosine's advantage is its price. It
+# needs no attention weights, which fast kernels never form.
+#
+# ## Against occlusion
+#
+# Attention says where a model looks, not what depends on it. So cover things:
+# the whole picture, only the tile that a token reads, or only tiles that others
+# read. How far does the log-probability of the true token fall?
+
+# %%
+few = [e for i, e in enumerate(examples) if i % questions < changed]
+covered = focus_study.occlusion_table(model, processor, few)
+drops = ["drop_image", "drop_tile", "drop_elsewhere"]
+covered.groupby("role")[drops].mean().loc[lambda t: t.index.isin(ROLES)].round(
+    2
+)
+
+# %% [markdown]
+# The truth of the testbed holds inside the model: what reads a tile falls when
+# that tile is covered and hardly when others are, and nothing else loses by it
+# (a negative fall is a gain: fillers become likelier). So the fall is a second
+# yardstick, one that needs no labels:
+
+# %% mystnb={"figure": {"name": "fig-dependence", "caption": "One point per role: mean focus, and what the token loses without the picture."}, "image": {"alt": "Two scatter plots of roles. Reads of values and colours lie high, all other roles at zero. At t the reads have low focus; at t minus 1 values have the highest focus, but colours lie amid the other roles."}}
+figures.dependence_figure(covered)
+
+# %%
+some = {
+    "all tokens": (covered, "drop_image"),
+    "values read": (covered[covered["role"] == "value read"], "drop_tile"),
+}
+for where, (tokens, drop) in some.items():
+    for name, column in ALIGNMENTS.items():
+        r, low, high = focus_study.correlation_interval(
+            tokens[column].rank(), tokens[drop].rank(), tokens["row"]
+        )
+        print(f"{where:12} {name:11} {r:+.2f} [{low:+.2f}, {high:+.2f}]")
+
+# %% [markdown]
+# Spearman's correlation of focus with the fall, over all tokens: negative at
+# $t$, positive and modest at $t - 1$. The figure shows what spoils it: naming a
+# colour depends on the image more than anything else does, and its focus is
+# ordinary. Among values alone, focus does not say which of them hang on the
+# picture most.
+#
+# ## Is it robust to changes of the image?
+#
+# A reviewer's question. The same chains over pictures with noise, brighter and
+# darker, shifted by a few pixels of the tile's 28, and compressed; and two
+# controls: the picture of another question, and no picture at all.
+
+# %%
+changes = {
+    "noise": (8, 16, 32),
+    "brightness": (0.8, 1.25),
+    "shift": (1, 2, 3),
+    "jpeg": (90, 50, 20),
+}
+variants = {"unchanged": few} | {
+    f"{kind} {amount}": [
+        focus_study.perturb(e, kind, amount, i) for i, e in enumerate(few)
+    ]
+    for kind, amounts in changes.items()
+    for amount in amounts
+}
+
+# %%
+others = few[1:] + few[:1]
+variants["another picture"] = [
+    replace(e, image=o.image) for e, o in zip(few, others, strict=True)
+]
+variants["grey picture"] = [blank(e) for e in few]
+rescored = focus_study.robustness_table(model, processor, few, variants)
+robustness = focus_study.robustness_summary(rescored)
+
+# %% mystnb={"figure": {"name": "fig-robustness", "caption": "Left: rank correlation of the token scores of a completion before and after the change. Right: the probability of the true value where one is read."}, "image": {"alt": "Left, rank correlations near one for noise and compression, lower for shifts and brightness, lower still but far above zero for another picture and a grey one. Right, bars of the probability of the true value, high for harmless changes and near chance for another or a grey picture."}}
+figures.robustness_figure(robustness)
+
+# %%
+shown = ["token", "prediction", "read_probability"]
+robustness[[*shown, "auroc", "auroc_low", "auroc_high"]].round(2)
+
+# %% [markdown]
+# Yes: noise and compression hardly move the ranking, and where shifts and
+# brightness do, the model's own reading suffers more. But see the controls.
+# With another picture, or none, the model can read nothing, and yet the ranking
+# of its tokens stays much as it was; as a detector of reads (`auroc`, at
+# $t - 1$) the score is nearly as good over a grey rectangle. Robust, then, in
+# good part because it reacts little to what the picture holds. It tells where
+# in a chain a read *belongs*, not whether it took place. (That the model is not
+# sure of the values even in unchanged pictures is its taught forgetfulness.)
+#
+# ## Salient but secondary?
+#
+# The other question: could re-weighting favour tokens that look visual and do
+# not matter? Take the fifth of each completion with the highest focus and see
+# what it consists of.
+
+# %%
+for name, column in ALIGNMENTS.items():
+    print(f"alignment {name!r}")
+    print(focus_study.highest_focus_roles(table, column).round(2).head(5), "\n")
+
+# %% [markdown]
+# `lift` compares with chance. At $t$ the choice goes to equals signs before a
+# read, several times as often as chance would have it: tokens that are certain
+# and decide nothing. The reads themselves are all but shut out. At $t - 1$
+# about half of the chosen tokens are reads of values, and most of the rest are
+# numbers that resemble reads and need no picture. So the reviewer's worry is
+# well founded for the one alignment, and holds in part for the other. And now
+# only in the second half of each completion, where the gate of Eq. 6 chooses:
+
+# %%
+for name, column in ALIGNMENTS.items():
+    late = focus_study.highest_focus_roles(table, column, tail_ratio=0.5)
+    picked = late["of the highest"].reindex(ROLES[:2], fill_value=0).sum()
+    print(
+        f"{name:11} {picked:.0%} of the tokens behind the gate read the image"
+    )
+
+# %% [markdown]
+# Late in a chain there is less to read, and the gate must fill its share all
+# the same: it takes whatever has the highest focus there.
+#
+# ## What to keep in mind
+#
+# - The score finds reads of values well at $t - 1$ and points away from them at
+#   $t$. The released code scores at $t$; the chapters that follow use that as
+#   the default, because it is what was run, and show the other beside it.
+# - A neighbour shares the credit. In a real answer, text before a read may be a
+#   phrase and not a single equals sign, so the damage may be smaller there or
+#   larger; the testbed cannot say.
+# - It measures *readiness to write what images hold*, here digits. Reads of
+#   another kind (colours) it mostly misses, and it does not notice when the
+#   picture is gone.
+# - Final-layer attention at $t - 1$ is the better detector here; the cosine is
+#   the cheaper one.
