@@ -248,9 +248,15 @@ def assert_logged(logged, expected):
         "psi_std": psi[seen].std(),
         "phi_std": phi[has_image].std(),
     }
-    if phi.any():
-        both = np.corrcoef(phi[has_image], lengths[has_image])
-        values["phi_length_corr"] = both[0, 1]
+    groups = np.array(expected["groups"])
+    within = []
+    for group in np.unique(groups):
+        counted = (groups == group) & has_image
+        a, b = phi[counted], lengths[counted]
+        if len(a) > 1 and np.ptp(a) > 0 and np.ptp(b) > 0:
+            within.append(np.corrcoef(a, b)[0, 1])
+    if within:
+        values["phi_length_corr"] = np.mean(within)
     else:
         assert logged["visual/phi_length_corr"] is None
     for name, value in values.items():

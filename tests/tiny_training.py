@@ -257,6 +257,7 @@ def expect(model, rows, args) -> dict[str, list]:
         assert len(peers) == GROUP, "two groups have the same prompt"
         base.append(float((value - peers.mean()) / (peers.std() + 1e-4)))
     return {
+        "groups": groups,
         "focus": focus,
         "mask": mask,
         "gates": gates,
