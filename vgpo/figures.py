@@ -983,7 +983,7 @@ def _gate_bars(axes, focus, weights, gate, source) -> None:
     """Focus as bars coloured by source, what compensation adds on top."""
     place = np.arange(1, len(focus) + 1)
     colours = [SOURCE_COLOURS[s] for s in source]
-    axes.bar(place, focus, color=colours, width=0.8, alpha=0.75)
+    axes.bar(place, focus, color=colours, width=0.8, alpha=0.75, lw=0)
     axes.bar(
         place[gate], (weights - focus)[gate], bottom=focus[gate], width=0.8,
         facecolor="none", edgecolor=INK, hatch="/////", lw=0.8,
