@@ -73,11 +73,10 @@ def saved_model(tmp_path_factory):
         pytest.param(
             {
                 "loss_type": "grpo",
-                "importance_sampling_level": "sequence",
                 "steps_per_generation": 2,
                 "gradient_checkpointing": True,
             },
-            id="GSPO, gradient checkpointing",
+            id="gradient checkpointing",
         ),
     ],
 )
@@ -102,6 +101,29 @@ def test_weights_of_one_train_like_grpo_bit_for_bit(
     monkeypatch.setattr(vgpo.trainer, "visual_factors", factors_of_one)
     assert not different(trained(Watched), trained(GRPOTrainer))
     assert set(shapes) == {2}
+
+
+def test_weights_of_one_train_like_gspo_up_to_rounding(
+    saved_model, tmp_path, monkeypatch
+):
+    # One ratio per sequence: TRL averages T equal terms where it had a single one.
+    def trained(trainer_class):
+        start = Qwen2_5_VLForConditionalGeneration.from_pretrained(saved_model)
+        trainer = make_trainer(
+            tmp_path,
+            trainer_class,
+            model=start,
+            loss_type="grpo",
+            importance_sampling_level="sequence",
+            steps_per_generation=2,
+        )
+        trainer.train()
+        return parameters(trainer)
+
+    monkeypatch.setattr(vgpo.trainer, "visual_factors", factors_of_one)
+    ours, theirs = trained(VGPOTrainer), trained(GRPOTrainer)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=0)
 
 
 # -- every row keeps its own weights ----------------------------------------------
