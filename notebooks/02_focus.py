@@ -114,7 +114,7 @@ table["role"] = focus_study.token_roles(table)
 reads = table["role"].isin(ROLES[:2])
 print(f"{len(table)} tokens, {reads.mean():.0%} of them read the image")
 
-# %% mystnb={"figure": {"name": "fig-focus-chain", "caption": "One chain, scored at t and at t−1; colours are the true sources. The lower panel is the upper one, one place to the right."}, "image": {"alt": "Two bar charts over the tokens of one chain. Scored at position t, the equals signs before a value stand out and the values read are low; scored at t minus 1, the values read stand out."}}
+# %% mystnb={"figure": {"name": "fig-focus-chain", "caption": "One chain, scored at t and at t-1; colours are the true sources. The lower panel is the upper one, one place to the right."}, "image": {"alt": "Two bar charts over the tokens of one chain. Scored at position t, the equals signs before a value stand out and the values read are low; scored at t minus 1, the values read stand out."}}
 shown = int(np.argmin([abs(len(e.chain) - 30) for e in examples]))
 figures.focus_chain_figure(table[table["row"] == shown])
 
