@@ -11,15 +11,21 @@
 # runs can and cannot show.
 
 # %% tags=["parameters"]
-steps = 12  # optimiser steps per run
+steps = 10  # optimiser steps per run
 prompts_per_step = 16  # prompts per step, 8 completions each
 questions = 40  # held-out questions per family, before and after
 seed = 0  # prompts and sampling
 threads = 2  # torch threads
 
 # %%
+import logging
 import tempfile
+import warnings
 from pathlib import Path
+
+# What the libraries say of features not used here.
+warnings.filterwarnings("ignore")
+logging.disable(logging.WARNING)
 
 import pandas as pd
 import torch
