@@ -177,7 +177,7 @@ class ForgettingAnalysis:
                 "cannot be told apart; pass answers=[...], or a data set with a "
                 "column 'answer'."
             )
-        table = self.per_answer
+        table = self.per_answer.dropna(subset=["correct"])
         return compare_right_wrong(table["ratio"], table["correct"])
 
     def summary(self) -> pd.DataFrame:
@@ -267,7 +267,7 @@ class ForgettingAnalysis:
             drawn["heatmaps"] = self.heatmap_figure(aligned[0])
         drawn["decay"] = figures.decay_figure(self.curves())
         drawn["length"] = figures.ratio_length_figure(self.per_answer)
-        if "correct" in self.per_answer:
+        if "correct" in self.responses:
             drawn["ratio"] = figures.ratio_figure(self.per_answer)
         return drawn
 
@@ -282,7 +282,6 @@ def analyze(
     layers: Sequence[int] | str = (-1,),
     alignment: str = "prediction",
     split: float = 0.5,
-    suffix: str = "",
     max_new_tokens: int = 2048,
     keep_maps: int = 8,
     progress: bool | None = None,
@@ -299,17 +298,15 @@ def analyze(
         model: A vision-language model, wrapped or not.
         processor: The model's own processor.
         messages_or_dataset: One conversation (``[{"role": ..., "content": ...}]``),
-            several, or a data set: rows with ``prompt`` (a conversation or a text)
-            or ``problem`` (a text), with ``image`` or ``images``, and perhaps
-            ``answer``. In a text, ``<image>`` stands where an image comes; images
-            without a place come first.
+            several, or a data set as TRL trains on: rows with ``prompt``, ``image``
+            or ``images``, and perhaps ``answer`` (:func:`vgpo.train.to_prompts` makes
+            them of other columns).
         completions: The answers to analyse; by default the model writes them.
         answers: Reference answers, to tell right from wrong by the last ``\boxed{}``
             (:func:`vgpo.rewards.accuracy_reward`); by default the data set's.
         layers: See :func:`vgpo.attention_split`.
         alignment: See :func:`vgpo.attention_split`.
         split: Where late begins, in (0, 1).
-        suffix: Text added to the last message of each conversation.
         max_new_tokens: Longest answer the model writes.
         keep_maps: For how many answers pictures and attention maps are kept.
         progress: Whether to show a progress bar; by default, if there is a terminal.
@@ -334,24 +331,21 @@ def analyze(
         ['decay', 'example', 'heatmaps', 'length', 'ratio']
     """
     rows = _rows(messages_or_dataset)
-    answers = _known_answers(rows) if answers is None else answers
     for name, given in (("completions", completions), ("answers", answers)):
         if given is not None and len(given) != len(rows):
             raise ValueError(
                 f"{name}: need one per conversation, got {len(given)} for {len(rows)}."
             )
-    if answers is not None:
-        # An answer that cannot be compared is better known now than after hours.
-        accuracy_reward([""] * len(rows), answer=answers)
     if keep_maps < 0:
         raise ValueError(f"keep_maps: must not be negative, got {keep_maps}.")
-    accumulation_ratio(torch.ones(1, 2), torch.ones(1, 2), split)
+    if not 0 < split < 1:
+        raise ValueError(f"split: must be in (0, 1), got {split}.")
     tokens, responses, kept = [], [], {}
     disable = None if progress is None else not progress
     with eval_mode(model):
         for row, asked in enumerate(tqdm(rows, desc="answers", disable=disable)):
             try:
-                messages = _conversation(asked, suffix)
+                messages = _conversation(asked)
                 inputs, ids = prepare_inputs(
                     model,
                     processor,
@@ -367,26 +361,27 @@ def analyze(
                     alignment=alignment,
                     special_token_ids=processor.tokenizer.all_special_ids,
                 )
+                decode = processor.tokenizer.decode
+                text = decode(ids, skip_special_tokens=True)
+                graded = _graded(text, asked, None if answers is None else answers[row])
             except ValueError as error:
                 raise ValueError(f"conversation {row}: {error}") from error
-            decode = processor.tokenizer.decode
             words = [decode([i]) for i in ids.tolist()]
-            text = decode(ids, skip_special_tokens=True)
             tokens += _token_tables(row, words, found)
-            responses += _response_rows(row, text, found, split)
+            responses += [r | graded for r in _response_rows(row, text, found, split)]
             if row < keep_maps:
                 maps = [grid.cpu() for grid in found.image_maps[0]]
                 kept[row] = AnsweredImages(_images(messages), maps)
     table = pd.DataFrame(responses)
-    if answers is not None:
-        references = [answers[row] for row in table["row"]]
-        right = accuracy_reward(table["completion"].tolist(), answer=references)
-        table = table.assign(answer=references, correct=[r == 1.0 for r in right])
     return ForgettingAnalysis(pd.concat(tokens, ignore_index=True), table, kept, split)
 
 
 def load_model(
-    name: str | Path, *, dtype: str | torch.dtype = "auto", device: str = "auto"
+    name: str | Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device: str = "auto",
+    max_pixels: int | None = None,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """A vision-language model with its processor, from the hub or a folder.
 
@@ -394,6 +389,9 @@ def load_model(
         name: A model id on the hub, or a folder with a checkpoint.
         dtype: Of the weights; ``"auto"`` takes the checkpoint's.
         device: Where to, as ``device_map`` of :meth:`from_pretrained`.
+        max_pixels: Larger images are reduced, for processors that have this setting
+            (Qwen's: 1,048,576 pixels are at most 1,337 image tokens); not on the
+            small world.
 
     Returns:
         ``(model, processor)``, the model in eval mode. Code that comes with a
@@ -411,7 +409,8 @@ def load_model(
     if (Path(name) / "cold_start.json").is_file():
         # AutoProcessor does not know the small world's own processor.
         return load_tiny(name)
-    processor = AutoProcessor.from_pretrained(name)
+    limits = {} if max_pixels is None else {"max_pixels": max_pixels}
+    processor = AutoProcessor.from_pretrained(name, **limits)
     if isinstance(processor, PreTrainedTokenizerBase):
         raise ValueError(
             f"name: AutoProcessor finds only a tokenizer for {name}, which cannot read "
@@ -421,6 +420,17 @@ def load_model(
         name, dtype=dtype, device_map=device, use_safetensors=True
     )
     return model.eval(), processor
+
+
+def _graded(text: str, asked: dict | list, answer: str | None) -> dict:
+    if answer is None and isinstance(asked, dict):
+        answer = asked.get("answer")
+    if answer is None:
+        return {}
+    return {
+        "answer": answer,
+        "correct": accuracy_reward([text], answer=[answer]) == [1.0],
+    }
 
 
 def _token_tables(row, words, found) -> Iterator[pd.DataFrame]:
@@ -454,105 +464,59 @@ def _response_rows(row, text, found, split) -> Iterator[dict]:
         }
 
 
-def _rows(asked) -> Sequence:
+def _rows(asked) -> Dataset | list:
     """What was asked, row by row; a data set decodes its images as it is read."""
-    if isinstance(asked, Dataset):
-        rows = asked
-    elif isinstance(asked, list | tuple):
-        rows = asked
-        if rows and isinstance(rows[0], dict) and "role" in rows[0]:
-            rows = [rows]
-    else:
+    if not isinstance(asked, Dataset | list):
         raise ValueError(
             "messages_or_dataset: must be a conversation, a list of conversations or "
             f"rows, or a datasets.Dataset, got {type(asked).__name__}."
         )
-    if not len(rows):
+    if not len(asked):
         raise ValueError("messages_or_dataset: it is empty.")
-    return rows
+    is_one = isinstance(asked[0], dict) and "role" in asked[0]
+    return [asked] if is_one else asked
 
 
-def _known_answers(rows: Sequence) -> list[str] | None:
-    if isinstance(rows, Dataset):
-        return list(rows["answer"]) if "answer" in rows.column_names else None
-    if all(isinstance(row, dict) and "answer" in row for row in rows):
-        return [row["answer"] for row in rows]
-    return None
-
-
-def _conversation(row, suffix: str) -> list[dict]:
-    turns = _with_images(row) if isinstance(row, dict) else row
-    return _with_suffix(turns, suffix) if suffix else turns
-
-
-def _with_images(row: dict) -> list[dict]:
-    prompt = row.get("prompt", row.get("problem"))
-    if prompt is None:
+def _conversation(row: dict | list) -> list[dict]:
+    """A row's conversation, with its images in their places."""
+    if not isinstance(row, dict):
+        return row
+    if not isinstance(row.get("prompt"), list):
         raise ValueError(
-            "messages_or_dataset: the row has neither 'prompt' nor 'problem', only "
-            f"{sorted(row)}; rename the column that asks."
+            "messages_or_dataset: a row needs a conversation in 'prompt', it has "
+            f"{sorted(row)}; vgpo.train.to_prompts makes one of a question's columns."
         )
     images = row.get("images")
     if images is None:
         images = [row["image"]] if row.get("image") is not None else []
-    turns = prompt
-    if isinstance(prompt, str):
-        turns = [{"role": "user", "content": prompt}]
-    waiting = list(images)
-    placed = [
-        {**turn, "content": list(_parts(turn["content"], waiting))} for turn in turns
-    ]
-    if waiting and len(waiting) < len(images):
+    waiting = iter(images)
+    turns = []
+    for turn in row["prompt"]:
+        content = turn["content"]
+        if not isinstance(content, str):
+            content = [
+                {"type": "image", "image": next(waiting, None)}
+                if part["type"] == "image" and part.get("image") is None
+                else part
+                for part in content
+            ]
+        turns.append({**turn, "content": content})
+    places = [p.get("image") for turn in turns for p in _image_parts(turn)]
+    if None in places or next(waiting, None) is not None:
         raise ValueError(
-            f"messages_or_dataset: the row has {len(images)} images, and places for "
-            f"{len(images) - len(waiting)}."
+            f"messages_or_dataset: the row has {len(images)} images and its prompt "
+            f"{len(places)} places for images."
         )
-    first = next((turn for turn in placed if turn["role"] == "user"), placed[0])
-    first["content"][:0] = [{"type": "image", "image": image} for image in waiting]
-    return placed
+    return turns
 
 
-def _parts(content, waiting: list) -> Iterator[dict]:
-    """A message's parts, each place for an image filled with the next one."""
+def _image_parts(turn: dict) -> list[dict]:
+    content = turn["content"]
     if isinstance(content, str):
-        pieces = content.split("<image>") if waiting else [content]
-        for place, piece in enumerate(pieces):
-            if place:
-                yield _next_image(waiting)
-            if piece:
-                yield {"type": "text", "text": piece}
-        return
-    for part in content:
-        is_place = part.get("type") == "image" and part.get("image") is None
-        yield _next_image(waiting) if is_place else part
-
-
-def _next_image(waiting: list) -> dict:
-    if not waiting:
-        raise ValueError(
-            "messages_or_dataset: there are more places for images than images."
-        )
-    return {"type": "image", "image": waiting.pop(0)}
-
-
-def _with_suffix(turns: list[dict], suffix: str) -> list[dict]:
-    content = turns[-1]["content"]
-    if isinstance(content, str):
-        content = content + suffix
-    else:
-        content = [*content, {"type": "text", "text": suffix}]
-    return [*turns[:-1], {**turns[-1], "content": content}]
+        return []
+    return [part for part in content if part.get("type") == "image"]
 
 
 def _images(messages: list[dict]) -> list[Image.Image]:
-    parts = [
-        part
-        for message in messages
-        if isinstance(message["content"], list)
-        for part in message["content"]
-    ]
-    return [
-        part["image"]
-        for part in parts
-        if part.get("type") == "image" and isinstance(part.get("image"), Image.Image)
-    ]
+    given = [part.get("image") for turn in messages for part in _image_parts(turn)]
+    return [image for image in given if isinstance(image, Image.Image)]

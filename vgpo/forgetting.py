@@ -150,8 +150,9 @@ def progress_profile(masses: Tensor, completion_mask: Tensor, bins: int = 20) ->
     shape = tuple(masses.shape[:2])
     mask = check_mask(completion_mask, "completion_mask", shape, "masses")
     number, length = token_numbers(mask)
-    end = (number / length.clamp(min=1)).double()[:, None] * bins
-    start = end - bins / length.clamp(min=1).double()[:, None]
+    width = bins / length.clamp(min=1).double()[:, None]
+    end = number[:, None] * width
+    start = end - width
     left = torch.arange(bins, dtype=torch.float64, device=mask.device)[:, None]
     overlap = (torch.minimum(end, left + 1) - torch.maximum(start, left)).clamp(min=0)
     overlap = overlap * mask[:, None]
