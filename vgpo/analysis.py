@@ -114,7 +114,7 @@ class ForgettingAnalysis:
                 )
         mean = table.groupby(["row", "t"], sort=True)[list(KINDS)].mean()
         rows = [
-            torch.tensor(values.to_numpy())
+            torch.tensor(values.to_numpy(), dtype=torch.float64)
             for _, values in mean.groupby(level="row", sort=True)
         ]
         mask = [torch.ones(len(row), dtype=torch.bool) for row in rows]
@@ -155,7 +155,9 @@ class ForgettingAnalysis:
                 f"groups: need one per answer, got {len(groups)} for {len(masses)}."
             )
         profile = progress_profile(masses, mask, bins)
-        member = pd.Series(range(len(masses))).groupby(list(groups), sort=False)
+        member = pd.Series(range(len(masses))).groupby(
+            pd.Series(list(groups)), sort=False
+        )
         return pd.concat(
             [
                 decay_curve(profile[list(rows), :, k]).assign(group=group, kind=kind)
