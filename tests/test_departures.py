@@ -139,6 +139,13 @@ def test_relative_boost_depends_on_the_offset_and_not_on_the_scale():
     assert len(departures.relative_boost(torch.ones(1, 4), mask)) == 0
 
 
+def test_ties_are_counted_in_their_own_row_and_among_real_tokens():
+    scores = torch.tensor([[0.5, 0.5, 0.5, 0.1], [0.1, 0.5, 0.2, 0.2]])
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])
+    assert departures.tied_share(scores, mask) == pytest.approx(3 / 7)
+    assert math.isnan(departures.tied_share(scores, torch.zeros(2, 4)))
+
+
 @pytest.mark.parametrize("ratio", [0.07, 0.2, 0.29, 0.57])
 def test_lost_tokens_against_decimal_arithmetic(ratio):
     exact = [

@@ -328,8 +328,7 @@ def advantage_factors_with(
 
     psi = intra_trajectory_weights(weights, mask)
     if "accumulation" in switches:
-        lowest = torch.where(mask, psi, torch.inf).amin(dim=1, keepdim=True)
-        weights = torch.where(mask, psi - lowest, 0)
+        weights = row_normalized(weights, mask)
     # The package leaves rows of weight 0 out of a group. One weight next to nothing
     # lets a row in: always one that has an image (min-maxed weights can all be 0),
     # and one that has none where the departure asks for it.
@@ -403,6 +402,57 @@ def factor_changes(
         )
         tables.append(table.groupby(["selection", "prompt"], as_index=False).mean())
     return pd.concat(tables, ignore_index=True)
+
+
+@torch.no_grad()
+def row_normalized(weights: Tensor, mask: Tensor) -> Tensor:
+    """Weights min-maxed in their row (Eq. 7), which the released code adds up.
+
+    Args:
+        weights: (B, T).
+        mask: bool or 0/1, (B, T), True on real tokens.
+
+    Returns:
+        (B, T) in [0, 1], 0 outside the mask and in rows of equal weights.
+
+    Raises:
+        ValueError: A shape does not fit.
+
+    Example:
+        >>> import torch
+        >>> row_normalized(torch.tensor([[0.25, 0.75, 0.5]]), torch.ones(1, 3))
+        tensor([[0.0000, 1.0000, 0.5000]])
+    """
+    values = check_rows(weights, "weights")
+    return row_min_max(values, check_mask(mask, "mask", tuple(values.shape), "weights"))
+
+
+def tied_share(scores: Tensor, mask: Tensor) -> float:
+    """Share of tokens whose score another token of their row has too.
+
+    Args:
+        scores: (B, T).
+        mask: bool or 0/1, (B, T), True on real tokens.
+
+    Returns:
+        In [0, 1]; NaN without a real token.
+
+    Raises:
+        ValueError: A shape does not fit.
+
+    Example:
+        >>> import torch
+        >>> tied_share(torch.tensor([[0.5, 0.5, 0.25, 0.0]]), torch.ones(1, 4))
+        0.5
+    """
+    values = check_rows(scores, "scores")
+    mask = check_mask(mask, "mask", tuple(values.shape), "scores")
+    tied = tokens = 0
+    for row, real in zip(values, mask, strict=True):
+        counts = row[real].unique(return_counts=True)[1]
+        tied += int(counts[counts > 1].sum())
+        tokens += int(real.sum())
+    return tied / tokens if tokens else math.nan
 
 
 @torch.no_grad()

@@ -1189,12 +1189,12 @@ def clamp_figure(factor, floor: float = 0.9) -> Figure:
     edges = np.arange(0.0, 2.0001, 0.05)
     with style():
         figure, axes = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
-        axes.hist(values[values < floor], edges, color=PALETTE[1])
-        axes.hist(values[values >= floor], edges, color=PALETTE[0])
+        axes.hist(values[values < floor], edges, color=PALETTE[1], lw=0, rwidth=0.9)
+        axes.hist(values[values >= floor], edges, color=PALETTE[0], lw=0, rwidth=0.9)
         axes.axvline(floor, color=INK, lw=1.2, ls="--")
         share = (values < floor).mean()
         axes.text(
-            floor - 0.03, 0.98, f"lifted to {floor}: {share:.0%}", ha="right", va="top",
+            0.02, 0.98, f"lifted to {floor}: {share:.0%}", va="top",
             color=PALETTE[1], transform=axes.get_xaxis_transform(),
         )  # fmt: skip
         axes.set(xlabel="1 + φ", ylabel="rollouts", xlim=(0, 2))
@@ -1223,7 +1223,7 @@ def departures_figure(changes: pd.DataFrame) -> Figure:
             )  # fmt: skip
         axes.grid(axis="y")
         axes.set(xlabel="mean |change| of a token's factor", ylabel="")
-        axes.set_xlim(left=-0.01)
+        axes.set_xlim(left=-0.02)
         axes.margins(y=0.08)
     plt.close(figure)
     return figure
