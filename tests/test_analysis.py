@@ -1,5 +1,6 @@
 """The forgetting analysis on the small world and on attention known by design."""
 
+import doctest
 import math
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ from vgpo.forgetting_study import (
     compare_layers,
     covered_continuations,
     mean_by,
+    paired_changes,
     true_dependence,
 )
 from vgpo.scoring import prepare_inputs
@@ -135,8 +137,11 @@ def test_known_attention_gives_known_ratios(monkeypatch):
     curve = found.curves(bins=4)
     image = curve[curve["kind"] == "image"]["mean"]
     np.testing.assert_allclose(image, [0.8, 0.8, 0.2, 0.2], atol=1e-6)
-    summary = found.summary()
-    assert summary.loc["late/early ratio", "value"] == pytest.approx(0.25)
+    summary = found.summary()["value"]
+    assert summary["late/early ratio"] == pytest.approx(0.25)
+    assert summary["on the image, first fifth"] == pytest.approx(0.8)
+    assert summary["on the image, last less first"] == pytest.approx(-0.6)
+    assert summary["on generated text, last fifth"] == pytest.approx(0.4)
 
 
 def test_a_response_of_one_token_has_no_ratio_but_all_else():
@@ -201,6 +206,12 @@ def test_several_images_keep_their_order():
     total = sum(grid.sum(dim=(1, 2)) for grid in kept.maps)
     np.testing.assert_allclose(total, found.tokens["image"], atol=1e-5)
     assert len(found.heatmap_figure(0, steps=[1, 3]).axes) == 4
+
+
+@pytest.mark.parametrize("documented", [module, forgetting_study], ids=str)
+def test_examples_run(documented):
+    outcome = doctest.testmod(documented)
+    assert outcome.failed == 0 and outcome.attempted > 0
 
 
 # Bad input ------------------------------------------------------------------
@@ -343,6 +354,19 @@ def test_every_figure_says_what_its_axes_are(found):
     assert labels == chain[: len(labels)]
 
 
+def test_what_should_be_looked_at_is_outlined(found):
+    figure = found.heatmap_figure(0, steps=[4, 5], targets=[[0], [1, 2]])
+    assert [len(axes.patches) for axes in figure.axes[:2]] == [2, 4]
+
+
+def test_reads_are_drawn_in_their_order():
+    table = pd.DataFrame(
+        {"value": [0.2, 0.9], "low": [0.1, 0.8], "high": [0.3, 1.0]}, index=[2.0, 1.0]
+    )
+    axes = figures.reads_figure({"read right": table}).axes[0]
+    assert axes.lines[0].get_xydata().tolist() == [[1.0, 0.9], [2.0, 0.2]]
+
+
 def test_tokens_with_a_meaning_to_matplotlib_are_drawn_as_they_are():
     found = analyze(
         model,
@@ -407,6 +431,8 @@ def test_layers_are_compared_one_by_one():
     assert list(table["layer"]) == [0, 1]
     for name in ("AUROC", "pointing", "image attention of reads"):
         assert table[name].between(0, 1).all()
+    axes = figures.layers_figure(table, ["AUROC", "pointing"]).axes[0]
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[0, 1]] * 2
 
 
 def test_covering_changes_only_what_should_change(monkeypatch):
@@ -507,6 +533,25 @@ def test_checkpoints_by_name_answer_a_data_set_file(checkpoint, tmp_path):
     np.testing.assert_allclose(
         one.tokens["image"], reference.tokens["image"], atol=1e-6
     )
+
+
+def test_changes_are_those_of_each_question(found):
+    """Every answer looks 0.1 more; one ratio is missing; one answer is now wrong."""
+    one_layer = found.responses[found.responses["layer"] == 0]
+    tokens = found.tokens[found.tokens["layer"] == 0]
+    before = replace(found, tokens=tokens, responses=one_layer)
+    more = tokens.assign(image=tokens["image"] + 0.1)
+    worse = one_layer.assign(correct=one_layer["row"] != 2)
+    changes = paired_changes(before, replace(before, tokens=more, responses=worse))
+    assert changes.loc["image", "value"] == pytest.approx(0.1, abs=1e-6)
+    assert changes.loc["image", "low"] == pytest.approx(0.1, abs=1e-6)
+    assert changes.loc["image", "count"] == 4
+    assert changes.loc["correct", ["before", "after"]].tolist() == [1.0, 0.75]
+    assert changes.loc["length", "value"] == 0
+    fewer = replace(before, tokens=tokens[tokens["row"] < 2])
+    fewer = replace(fewer, responses=one_layer[one_layer["row"] < 2])
+    with pytest.raises(ValueError, match="after"):
+        paired_changes(before, fewer)
 
 
 def test_checkpoints_need_names_and_questions(checkpoint):

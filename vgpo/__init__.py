@@ -20,6 +20,7 @@ _HOME = {
     "reweight_advantages": "vgpo.reweighting",
     "capture_focus": "vgpo.capture",
     "attention_split": "vgpo.attention",
+    "analyze": "vgpo.analysis",
     "score": "vgpo.scoring",
     "VGPOConfig": "vgpo.config",
     "VGPOTrainer": "vgpo.trainer",

@@ -183,10 +183,19 @@ class ForgettingAnalysis:
         return compare_right_wrong(table["ratio"], table["correct"])
 
     def summary(self) -> pd.DataFrame:
-        """The main numbers with their 95 % intervals, one per row."""
+        """The main numbers with their 95 % intervals, one per row.
+
+        Shares of attention are means over answers; a fifth is one of progress.
+        """
         table = self.per_answer
+        fifths = progress_profile(*self.masses(), bins=5)
+        image, generated = fifths[..., 0], fifths[..., 2]
         rows = {
-            "share of attention on the image": mean_interval(table["image"]),
+            "on the image": mean_interval(table["image"]),
+            "on the image, first fifth": mean_interval(image[:, 0]),
+            "on the image, last fifth": mean_interval(image[:, -1]),
+            "on the image, last less first": mean_interval(image[:, -1] - image[:, 0]),
+            "on generated text, last fifth": mean_interval(generated[:, -1]),
             "late/early ratio": mean_interval(table["ratio"]),
             "ratio against length, Spearman's rho": length_correlation(
                 table["ratio"], table["length"]
@@ -223,12 +232,19 @@ class ForgettingAnalysis:
         )
         return figures.attention_split_figure(table.iloc[:most])
 
-    def heatmap_figure(self, row: int = 0, steps: Sequence[int] | None = None):
+    def heatmap_figure(
+        self,
+        row: int = 0,
+        steps: Sequence[int] | None = None,
+        targets: Sequence[Sequence[int]] | None = None,
+    ) -> Figure:
         """Where on the image chosen tokens of one answer look.
 
         Args:
             row: One of the answers whose maps were kept.
             steps: Tokens, counted from 1; by default the six that look most.
+            targets: Per step the image tokens of the first picture that it should
+                look at, where that is known; outlined.
 
         Raises:
             ValueError: The maps of ``row`` were not kept, or a step is not there.
@@ -258,6 +274,7 @@ class ForgettingAnalysis:
             kept.images,
             [[grid[t - 1].numpy() for grid in kept.maps] for t in steps],
             [f"{t}: {words[t].strip() or '␣'}  ({image[t]:.2f})" for t in steps],
+            targets,
         )
 
     def figures(self) -> dict[str, Figure]:

@@ -599,18 +599,35 @@ def layers_figure(table: pd.DataFrame, columns: Sequence[str]) -> Figure:
         figure, axes = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
         ends = _spread({c: table[c].iloc[-1] for c in columns}, gap=0.075)
         for column, colour in zip(columns, PALETTE, strict=False):
-            axes.plot(table["layer"] + 1, table[column], "o-", color=colour)
+            axes.plot(table["layer"], table[column], "o-", color=colour)
             axes.fill_between(
-                table["layer"] + 1, table[f"{column}_low"], table[f"{column}_high"],
+                table["layer"], table[f"{column}_low"], table[f"{column}_high"],
                 color=colour, alpha=0.2, lw=0,
             )  # fmt: skip
             axes.annotate(
-                column, (table["layer"].iloc[-1] + 1, ends[column]), color=colour,
+                column, (table["layer"].iloc[-1], ends[column]), color=colour,
                 xytext=(8, 0), textcoords="offset points", va="center", fontsize=9.5,
                 annotation_clip=False,
             )  # fmt: skip
-        axes.set(xlabel="layer of the language model", ylim=(-0.02, 1.02))
-        axes.set_xticks(table["layer"] + 1)
+        axes.set(xlabel="layer of the language model, from 0", ylim=(-0.02, 1.02))
+        axes.set_xticks(table["layer"])
+    plt.close(figure)
+    return figure
+
+
+def reads_figure(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Numbers in [0, 1] at the first, second, ... read of an answer (name -> table of
+    ``forgetting_study.mean_by`` over ``nth_read``), with 95 % intervals."""
+    with style():
+        figure, axes = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
+        tables = {name: table.sort_index() for name, table in tables.items()}
+        last = {name: table["value"].iloc[-1] for name, table in tables.items()}
+        ends = _spread(last, gap=0.075)
+        for (name, table), colour in zip(tables.items(), PALETTE, strict=False):
+            _intervals(axes, table.index, table["value"], table, colour, line=True)
+            _direct_label(axes, table.index[-1], ends[name], name, colour)
+        axes.set(xlabel="which value the answer reads", ylim=(-0.02, 1.02))
+        axes.set_xticks(table.index)
     plt.close(figure)
     return figure
 

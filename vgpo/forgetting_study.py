@@ -3,7 +3,7 @@
 What the chapter on visual forgetting measures: attention beside the true dependence
 of each token, layer by layer; and answers that go on over a picture with a covered
 tile. On real models, whose tokens have no known truth, only
-:func:`analyze_checkpoints` applies.
+:func:`analyze_checkpoints` and :func:`paired_changes` apply.
 """
 
 import gc
@@ -96,6 +96,42 @@ def analyze_checkpoints(
         gc.collect()
         torch.cuda.empty_cache()
     return found
+
+
+def paired_changes(
+    before: ForgettingAnalysis, after: ForgettingAnalysis
+) -> pd.DataFrame:
+    """What changed between two checkpoints that were asked the same questions.
+
+    Args:
+        before: Of the first checkpoint.
+        after: Of the second, on the same questions in the same order.
+
+    Returns:
+        One row each for ``image`` (share of attention on it), ``ratio`` (late/early),
+        ``length`` and, where answers are known, ``correct``; columns ``before`` and
+        ``after`` (means), ``value``, ``low``, ``high``, ``count`` (mean of the
+        differences per question, with its 95 % interval). Questions where one of the
+        two has no ratio are left out of that row.
+
+    Raises:
+        ValueError: Not the same number of questions.
+    """
+    first, second = before.per_answer, after.per_answer
+    if len(first) != len(second):
+        raise ValueError(
+            f"after: {len(second)} questions were asked, {len(first)} before; the "
+            "changes are those of each question."
+        )
+    found = {}
+    for name in ("image", "ratio", "length", "correct"):
+        if name not in first or name not in second:
+            continue
+        both = pd.DataFrame({"before": first[name], "after": second[name]})
+        both = both.astype(float).dropna()
+        change = mean_interval(both["after"] - both["before"])
+        found[name] = both.mean().to_dict() | change._asdict()
+    return pd.DataFrame(found).T.astype({"count": int})
 
 
 def true_dependence(
