@@ -19,8 +19,15 @@ from tiny_training import (
 )
 from torch import nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Config
+from trl import GRPOTrainer
 
-from vgpo.adapters import four_bit_config, lora_config, prepare_4bit_on_cpu
+from vgpo import VGPOTrainer
+from vgpo.adapters import (
+    four_bit_config,
+    load_four_bit,
+    lora_config,
+    prepare_4bit_on_cpu,
+)
 from vgpo.capture import capture_focus
 
 LANGUAGE = {
@@ -161,6 +168,49 @@ def test_train_evaluate_train_in_4_bits(tiny_folder, tmp_path):
     assert any("visual/psi_std" in row for row in history)
 
 
+def test_adapters_over_4_bits_are_trained_in_float32(tiny_folder, tmp_path):
+    adapters = lora_config(model(), r=4)
+    adapters.init_lora_weights = False  # weights of some size from the start
+
+    def moved(trainer_class, learning_rate):
+        trainer = make_trainer(
+            tmp_path,
+            trainer_class,
+            model=in_4_bits(tiny_folder),
+            peft_config=adapters,
+            max_steps=1,
+            learning_rate=learning_rate,
+            weight_decay=0.0,
+        )
+        before = parameters(trainer)
+        trainer.train()
+        kinds = {p.dtype for p in trainer.model.parameters() if p.requires_grad}
+        after = parameters(trainer)
+        changed = sum(
+            int((after[n] != before[n]).sum()) for n in different(after, before)
+        )
+        return kinds, changed
+
+    ours, moved_ours = moved(VGPOTrainer, 1e-6)
+    theirs, moved_theirs = moved(GRPOTrainer, 1e-6)
+    assert (ours, theirs) == ({torch.float32}, {torch.bfloat16})
+    # An Adam step is about the learning rate in every weight.
+    assert moved_theirs < 0.1 * moved_ours
+
+
+def test_given_adapters_are_not_rounded(tiny_folder, tmp_path):
+    tuned = get_peft_model(in_4_bits(tiny_folder), lora_config(model(), r=4))
+    before = {
+        name: parameter.detach().clone()
+        for name, parameter in tuned.named_parameters()
+        if parameter.requires_grad
+    }
+    trainer = make_trainer(tmp_path, model=tuned, beta=0.0)
+    after = parameters(trainer)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert any((value != value.bfloat16()).any() for value in before.values())
+
+
 # -- saved, reloaded, merged ------------------------------------------------------
 
 
@@ -211,6 +261,50 @@ def test_reloaded_adapter_scores_identically(trained, tiny_folder):
     for mine, theirs, other in zip(ours, reloaded, untrained, strict=True):
         assert torch.equal(mine, theirs)
         assert (mine - other).abs().max() > 1e-3
+
+
+@pytest.fixture(scope="module")
+def trained_in_4_bits(tiny_folder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("qlora")
+    base = load_four_bit(tiny_folder, torch.float32)
+    trainer = train(
+        folder,
+        Scripted,
+        model=base,
+        peft_config=lora_config(base, r=4),
+        max_steps=2,
+        learning_rate=1e-2,
+    )
+    trainer.save_model(folder / "adapter")
+    return trainer, folder / "adapter"
+
+
+def test_reloaded_adapter_scores_identically_in_4_bits(trained_in_4_bits, tiny_folder):
+    trainer, folder = trained_in_4_bits
+    base = load_four_bit(tiny_folder, torch.float32)
+    untrained = scores(base)
+    reloaded = scores(PeftModel.from_pretrained(base, folder))
+    for mine, theirs, other in zip(
+        scores(trainer.model), reloaded, untrained, strict=True
+    ):
+        assert torch.equal(mine, theirs)
+        assert (mine - other).abs().max() > 1e-3
+
+
+def test_merging_is_exact_only_into_unpacked_weights(trained_in_4_bits, tiny_folder):
+    trainer, folder = trained_in_4_bits
+    ours = scores(trainer.model)
+
+    def merged(base):
+        return scores(PeftModel.from_pretrained(base, folder).merge_and_unload())
+
+    unpacked = load_four_bit(tiny_folder, torch.float32).dequantize()
+    assert not any(isinstance(m, Linear4bit) for m in unpacked.modules())
+    for mine, theirs in zip(ours, merged(unpacked), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-4)
+    with pytest.warns(UserWarning, match="rounding errors"):
+        repacked = merged(load_four_bit(tiny_folder, torch.float32))
+    assert (ours[1] - repacked[1]).abs().max() > 1e-3
 
 
 def test_merged_adapter_scores_the_same(trained, tiny_folder):

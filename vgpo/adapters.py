@@ -7,11 +7,13 @@ Transformers' own accessors, and their names follow.
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from peft import LoraConfig
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForImageTextToText,
     BitsAndBytesConfig,
     PreTrainedConfig,
@@ -108,6 +110,37 @@ def four_bit_config(
         bnb_4bit_compute_dtype=compute_dtype,
         llm_int8_skip_modules=sorted(_beside(skeleton, decoder)),
     )
+
+
+def load_four_bit(
+    folder: str | Path, compute_dtype: torch.dtype = torch.bfloat16
+) -> PreTrainedModel:
+    """A model from a folder in 4 bits, to answer with or to train adapters on.
+
+    Args:
+        folder: With its configuration and weights, which are not quantised.
+        compute_dtype: Type of the products, and of all that keeps its precision.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Example:
+        >>> from vgpo.testbed import CHECKPOINT
+        >>> model = load_four_bit(CHECKPOINT, torch.float32)
+        >>> type(model.model.language_model.layers[0].mlp.up_proj).__name__
+        'Linear4bit'
+    """
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForImageTextToText.from_pretrained(
+        folder,
+        quantization_config=four_bit_config(config, compute_dtype),
+        dtype=compute_dtype,
+        local_files_only=True,
+        use_safetensors=True,
+    )
+    if model.device.type == "cpu":
+        prepare_4bit_on_cpu(model)
+    return model.eval()
 
 
 def prepare_4bit_on_cpu(model: nn.Module) -> int:

@@ -17,6 +17,10 @@ the optimizer steps per generation there are none to keep.
 Departures from the paper: weights are computed once per rollout and stay fixed over
 its updates, where the released code recomputes them at each (the paper is silent);
 truncated rollouts that TRL masks are left out of their group's statistics.
+
+Departure from TRL: adapters over 4-bit weights are trained in float32 rather than
+bfloat16, in which learning rates such as the paper's are rounded away; except under
+FSDP and DeepSpeed, which want one type throughout.
 """
 
 import logging
@@ -26,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import IterableDataset, Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -33,7 +38,12 @@ from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import split_pixel_values_by_grid
 
-from vgpo.capture import AdapterState, capture_focus, image_token_id
+from vgpo.capture import (
+    AdapterState,
+    capture_focus,
+    image_token_id,
+    unwrap_model,
+)
 from vgpo.compensation import compensate, visual_gate
 from vgpo.config import VGPOConfig
 from vgpo.metrics import MetricsFile
@@ -184,7 +194,10 @@ class VGPOTrainer(GRPOTrainer):
                 f"args must be a VGPOConfig, got {type(args).__name__}; "
                 'VGPOConfig.preset("grpo" or "dapo", ...) trains without vision'
             )
+        given = _trained_parameters(model)
         super().__init__(model, reward_funcs, args, *others, **named)
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            _undo_rounding_of_adapters(self.model, given)
         tokenizer = self.processing_class
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
             tokenizer = tokenizer.tokenizer
@@ -501,6 +514,32 @@ class VGPOTrainer(GRPOTrainer):
             counted = counted * batch["tool_mask"]
         batch["num_items_in_batch"] = self.accelerator.gather(counted.sum()).sum()
         return batch
+
+
+def _trained_parameters(model: Any) -> dict[str, Tensor]:
+    """Copies of what a model with adapters, if it is one, has to train."""
+    if not isinstance(model, PeftModel):
+        return {}
+    return {
+        name: parameter.detach().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def _undo_rounding_of_adapters(model: torch.nn.Module, given: dict[str, Tensor]):
+    """Adapters over quantised weights, back in float32.
+
+    TRL rounds them to bfloat16, in which a step of 1e-6, or 1e-5, is less than half
+    the distance of most weights to their neighbour: they would stand still. And an
+    adapter is reloaded in float32, in which the same numbers score otherwise.
+    """
+    # Transformers sets this on quantised models only.
+    if not getattr(unwrap_model(model), "is_loaded_in_4bit", False):
+        return
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.dtype == torch.bfloat16:
+            parameter.data = given.get(name, parameter.data).float()
 
 
 def _images_as_lists(inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
