@@ -9,14 +9,12 @@ peak counter. The weights are not part of the figures, so a share of the whole
 peak, weights included, is smaller still.
 """
 
-import gc
-
 import torch
-from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.harness import measure, print_table, write
 from vgpo.capture import capture_focus, unwrap_model
+from vgpo.memory import peak_bytes
 
 LIMIT = 0.02
 """Most that capture may add to the peak of a plain forward pass."""
@@ -72,30 +70,6 @@ def batch(device: str) -> dict[str, torch.Tensor]:
         "image_grid_thw": torch.tensor([[1, 16, 32]] * ROWS),
     }
     return {name: value.to(device) for name, value in inputs.items()}
-
-
-def peak_bytes(function, device: str) -> int:
-    """Most bytes alive at once above those alive before the call."""
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        function()
-    changes = [
-        (event.start_ns(), event.nbytes())
-        for event in record.profiler.kineto_results.events()
-        if event.name() == "[memory]"
-    ]
-    alive = most = 0
-    for _, change in sorted(changes):
-        alive += change
-        most = max(most, alive)
-    return most
 
 
 def main() -> None:

@@ -18,10 +18,10 @@ import tempfile
 import torch
 from trl import GRPOConfig, GRPOTrainer
 
-from benchmarks.bench_capture import peak_bytes
 from benchmarks.harness import measure, print_table, write
 from vgpo import VGPOConfig, VGPOTrainer
 from vgpo.adapters import lora_config
+from vgpo.memory import peak_bytes
 from vgpo.testbed import World, build_processor, build_tiny, make_dataset
 
 SETTINGS = {

@@ -1,0 +1,625 @@
+r"""What 4 bits cost: bytes, time, log-probabilities, focus scores, answers.
+
+What the chapter on QLoRA measures. A weight matrix in NF4 is cut into blocks of 64
+numbers; of each block its largest magnitude c is kept, and of each number the
+nearest of 16 levels q:
+
+.. math:: \tilde w = c_b \, q_{k(w)}, \qquad c_b = \max_{w \in b} |w|
+
+With double quantisation the c are kept in 8 bits, in blocks of 256 (Dettmers et al.,
+QLoRA, arXiv 2305.14314). Here as in training, only the linear layers of the language
+model are quantised (:func:`vgpo.adapters.four_bit_config`).
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from bitsandbytes.functional import get_4bit_type
+from peft import get_peft_model
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForImageTextToText,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2_5_VLConfig,
+)
+
+from vgpo.adapters import (
+    four_bit_config,
+    load_four_bit,
+    lora_config,
+    prepare_4bit_on_cpu,
+)
+from vgpo.compensation import compensate, visual_gate
+from vgpo.focus_study import ALIGNMENTS, mean_interval, token_roles
+from vgpo.memory import peak_bytes
+from vgpo.reweighting import intra_trajectory_weights
+from vgpo.testbed.answers import answer, correct
+from vgpo.testbed.data import encode_prompts
+from vgpo.testbed.model import CHECKPOINT
+from vgpo.testbed.questions import Example
+from vgpo.testbed.tables import padded, token_table
+
+BLOCK = 64
+"""Numbers that share one scale."""
+
+SCALE_BLOCK = 256
+"""Scales that share one scale of their own."""
+
+PARTS = ("language layers", "token embedding", "output head", "vision tower", "norms")
+"""What a model's parameters belong to. Only the first is quantised."""
+
+# Of the published config.json files: what differs between the sizes.
+_SIZES = {
+    "3B": {
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+        "tied": True,
+        "vision_intermediate_size": 3420,
+    },
+    "7B": {
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "vocab_size": 152064,
+        "tied": False,
+        "vision_intermediate_size": 3420,
+    },
+    "32B": {
+        "hidden_size": 5120,
+        "intermediate_size": 27648,
+        "num_hidden_layers": 64,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 8,
+        "vocab_size": 152064,
+        "tied": False,
+        "vision_intermediate_size": 3456,
+    },
+}
+
+SIZES = tuple(_SIZES)
+"""Sizes of Qwen2.5-VL that the paper trains."""
+
+
+def qwen2_5_vl_config(size: str, layers: int | None = None) -> Qwen2_5_VLConfig:
+    """The published shape of a Qwen2.5-VL model, without its weights.
+
+    Args:
+        size: ``"3B"``, ``"7B"`` or ``"32B"``.
+        layers: Layers of the language model; by default all of them.
+
+    Raises:
+        ValueError: Unknown size.
+
+    Example:
+        >>> qwen2_5_vl_config("7B").text_config.num_hidden_layers
+        28
+    """
+    if size not in _SIZES:
+        raise ValueError(f"size must be one of {SIZES}, got {size!r}")
+    shape = dict(_SIZES[size])
+    tied, vision_width = shape.pop("tied"), shape.pop("vision_intermediate_size")
+    if layers is not None:
+        shape["num_hidden_layers"] = layers
+    return Qwen2_5_VLConfig(
+        text_config={
+            **shape,
+            "max_position_embeddings": 128_000,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1_000_000.0,
+                "mrope_section": [16, 24, 24],
+            },
+            "bos_token_id": 151_643,
+            "eos_token_id": 151_645,
+            "tie_word_embeddings": tied,
+        },
+        vision_config={
+            "depth": 32,
+            "hidden_size": 1280,
+            "intermediate_size": vision_width,
+            "num_heads": 16,
+            "out_hidden_size": shape["hidden_size"],
+            "fullatt_block_indexes": [7, 15, 23, 31],
+        },
+        image_token_id=151_655,
+        video_token_id=151_656,
+        vision_start_token_id=151_652,
+        vision_end_token_id=151_653,
+        tie_word_embeddings=tied,
+    )
+
+
+# The format ----------------------------------------------------------------------
+
+
+def nf4_levels() -> Tensor:
+    """The 16 levels of NF4, (16,) float32 in [-1, 1]: quantiles of a normal
+    distribution, with 0 among them.
+
+    Example:
+        >>> levels = nf4_levels()
+        >>> len(levels), levels.min().item(), levels.max().item()
+        (16, -1.0, 1.0)
+    """
+    return get_4bit_type("nf4", device="cpu").float()
+
+
+def round_to_nf4(weight: Tensor) -> Tensor:
+    """A weight as NF4 keeps it, its scales left in full precision.
+
+    Args:
+        weight: Any shape whose number of elements is a multiple of 64; blocks are
+            runs of 64 in its memory order.
+
+    Returns:
+        The same shape, float32. A block of zeros stays 0.
+
+    Raises:
+        ValueError: The blocks do not come out even.
+
+    Example:
+        >>> block = torch.linspace(-2, 2, 64)
+        >>> round_to_nf4(block)[[0, 31, 63]].tolist()
+        [-2.0, 0.0, 2.0]
+    """
+    if weight.numel() % BLOCK:
+        raise ValueError(
+            f"weight must have a multiple of {BLOCK} elements, got {weight.numel()}"
+        )
+    blocks = weight.float().reshape(-1, BLOCK)
+    scale = blocks.abs().amax(dim=1, keepdim=True)
+    levels = nf4_levels()
+    place = (blocks / scale.clamp(min=1e-30)).unsqueeze(-1).sub(levels).abs()
+    return (levels[place.argmin(dim=-1)] * scale).reshape(weight.shape)
+
+
+def nf4_bytes(parameters: int) -> int:
+    """Bytes of one weight matrix in NF4 with double quantisation.
+
+    Half a byte per number, one per block of 64, four per 256 blocks; and 1,092 more
+    for the tables of levels and the mean of the scales, whatever its size.
+
+    Args:
+        parameters: Numbers in the matrix.
+
+    Example:
+        >>> round(8 * nf4_bytes(3584 * 18944) / (3584 * 18944), 3)  # bits
+        4.127
+    """
+    blocks = math.ceil(parameters / BLOCK)
+    tables = 4 * (16 + 256 + 1)
+    return (
+        math.ceil(parameters / 2)
+        + blocks
+        + 4 * math.ceil(blocks / SCALE_BLOCK)
+        + (tables)
+    )
+
+
+# Bytes ---------------------------------------------------------------------------
+
+
+def weight_table(
+    model: PreTrainedModel | PreTrainedConfig, bytes_per_number: int = 2
+) -> pd.DataFrame:
+    """Where a model's parameters are, and the bytes they take.
+
+    Args:
+        model: A model that is not quantised, or a configuration, of which a model
+            without memory is built.
+        bytes_per_number: Of what is not quantised: 2 for bfloat16, 4 for float32.
+
+    Returns:
+        Index ``part``, one of :data:`PARTS`, those that the model has. Columns
+        ``parameters``, ``quantised`` (how many of them would be in 4 bits),
+        ``bytes`` as it is and ``bytes_4bit``.
+    """
+    model = _skeleton(model)
+    decoder, tower = model.get_decoder(), model.get_encoder(modality="image")
+    layers = _quantised_layers(model)
+    in_four_bits = {id(layer.weight) for layer in layers.values()}
+    embedding = id(model.get_input_embeddings().weight)
+    owner = {id(p): "vision tower" for p in tower.parameters()}
+    for layer in decoder.layers.modules():
+        if isinstance(layer, nn.Linear):
+            owner |= {id(p): "language layers" for p in layer.parameters()}
+    rows = []
+    for parameter in model.parameters():  # tied ones once
+        if id(parameter) == embedding:
+            part = "token embedding"
+        elif parameter is model.get_output_embeddings().weight:
+            part = "output head"
+        else:
+            part = owner.get(id(parameter), "norms")
+        count = parameter.numel()
+        full = count * bytes_per_number
+        small = id(parameter) in in_four_bits
+        rows.append(
+            (part, count, count * small, full, nf4_bytes(count) if small else full)
+        )
+    table = pd.DataFrame(
+        rows, columns=["part", "parameters", "quantised", "bytes", "bytes_4bit"]
+    )
+    return (
+        table.groupby("part").sum().reindex([p for p in PARTS if p in set(table.part)])
+    )
+
+
+def stored_bytes(model: nn.Module) -> int:
+    """Bytes of all parameters of a model as they are, quantised or not.
+
+    Counts packed weights, their scales and tables; a tied parameter once.
+    """
+    total = 0
+    for parameter in model.parameters():
+        total += parameter.numel() * parameter.element_size()
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            kept = [state.absmax, state.code]
+            if state.nested:
+                kept += [state.offset, state.state2.absmax, state.state2.code]
+            total += sum(tensor.numel() * tensor.element_size() for tensor in kept)
+    return total
+
+
+def training_memory(
+    model: PreTrainedModel | PreTrainedConfig, rank: int = 16
+) -> pd.DataFrame:
+    """Bytes that training keeps from step to step, by what is trained.
+
+    Weights that are trained: 16 bytes a number (float32 weight, gradient and AdamW's
+    two moments). Weights that are not: 2 bytes (bfloat16), or NF4. Activations, keys
+    and values, pixels and the optimiser's own working memory come on top.
+
+    Args:
+        model: A model that is not quantised, or a configuration.
+        rank: Of the adapters, on every linear layer of the language model.
+
+    Returns:
+        Index ``way``: ``"all weights"``, ``"LoRA"``, ``"QLoRA"``. Columns
+        ``trained`` (numbers), ``frozen_bytes``, ``trained_bytes`` and ``bytes``.
+    """
+    model = _skeleton(model)
+    table = weight_table(model)
+    adapters = sum(
+        rank * (layer.in_features + layer.out_features)
+        for layer in _quantised_layers(model).values()
+    )
+    ways = {
+        "all weights": (int(table["parameters"].sum()), 0),
+        "LoRA": (adapters, int(table["bytes"].sum())),
+        "QLoRA": (adapters, int(table["bytes_4bit"].sum())),
+    }
+    rows = [
+        (way, trained, frozen, 16 * trained, frozen + 16 * trained)
+        for way, (trained, frozen) in ways.items()
+    ]
+    columns = ["way", "trained", "frozen_bytes", "trained_bytes", "bytes"]
+    return pd.DataFrame(rows, columns=columns).set_index("way")
+
+
+def _skeleton(model: PreTrainedModel | PreTrainedConfig) -> PreTrainedModel:
+    if isinstance(model, PreTrainedModel):
+        return model
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(model)
+
+
+def _quantised_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
+    """The layers that would be in 4 bits, by name."""
+    kept = four_bit_config(model).llm_int8_skip_modules
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and not any(name == k or name.startswith(f"{k}.") for k in kept)
+    }
+
+
+# Models --------------------------------------------------------------------------
+
+
+def random_four_bit(
+    config: PreTrainedConfig, device: str = "cuda", seed: int = 0
+) -> PreTrainedModel:
+    """A model of any shape with random weights, in 4 bits.
+
+    Its answers mean nothing; what it takes in memory and time is what a trained
+    model of that shape takes. The weights are drawn on the device in bfloat16 first,
+    and so need that much memory there for a moment.
+
+    Args:
+        config: Such as :func:`qwen2_5_vl_config`.
+        device: Where.
+        seed: Of the weights; the global generator is left as it was.
+    """
+    config = copy.deepcopy(config)  # loading writes the format into it
+    with torch.random.fork_rng(), torch.device(device):
+        torch.manual_seed(seed)
+        model = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
+    four_bit = type(model).from_pretrained(
+        None,
+        config=config,
+        state_dict=model.state_dict(),
+        quantization_config=four_bit_config(config),
+        dtype=torch.bfloat16,
+        device_map=device,
+    )
+    if device == "cpu":
+        prepare_4bit_on_cpu(four_bit)
+    return four_bit
+
+
+# Score ---------------------------------------------------------------------------
+
+
+def paired_accuracy(
+    models: Mapping[str, PreTrainedModel],
+    processor,
+    examples: Sequence[Example],
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Right answers of two models to the same questions, family by family.
+
+    Args:
+        models: Two, by name; differences are the second less the first.
+        processor: Of both.
+        examples: What is asked.
+        temperature: 0 decodes greedily.
+        seed: Of the sampling, the same for both.
+
+    Returns:
+        Index ``family``, in the order of ``examples``, then ``"all"``. Columns: both
+        names (accuracies), ``difference`` with its 95 % interval ``low`` and
+        ``high`` (bootstrap over questions), ``changed`` (questions that only one of
+        the two got right) and ``questions``.
+
+    Raises:
+        ValueError: There are not two models.
+    """
+    if len(models) != 2:
+        raise ValueError(f"models must be two, got {len(models)}")
+    table = pd.DataFrame({"family": [example.family for example in examples]})
+    for name, model in models.items():
+        texts = answer(model, processor, examples, temperature, seed)
+        table[name] = [correct(t, e) for t, e in zip(texts, examples, strict=True)]
+    first, second = models
+    rows = []
+    parts = [*table.groupby("family", sort=False), ("all", table)]
+    for family, part in parts:
+        gained = part[second].astype(float) - part[first]
+        estimate = mean_interval(gained)
+        changed = int((gained != 0).sum())
+        accuracies = part[first].mean(), part[second].mean()
+        rows.append((family, *accuracies, *estimate, changed, len(part)))
+    columns = ["family", first, second, "difference", "low", "high"]
+    columns += ["changed", "questions"]
+    return pd.DataFrame(rows, columns=columns).set_index("family")
+
+
+def precision_table(
+    full: PreTrainedModel,
+    others: Mapping[str, PreTrainedModel],
+    processor,
+    examples: Sequence[Example],
+    completions: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """How the same tokens fare in models of other precision.
+
+    Args:
+        full: The model that the others stand for.
+        others: Such as its 4-bit copy, by name.
+        processor: Of all of them.
+        examples: Questions with an image.
+        completions: What was answered; by default the reference chains.
+
+    Returns:
+        The token table (:func:`vgpo.testbed.token_table`) of every model in
+        ``others``, one below the other, with ``variant``, ``role``, the columns
+        ``focus_before``, ``focus_prediction_before`` and ``log_prob_before`` of
+        ``full``, and ``kl``: the divergence of the next-token distributions,
+        KL(full || other), in nats. What
+        :func:`vgpo.focus_study.robustness_summary` takes.
+    """
+    if completions is None:
+        completions = [example.completion for example in examples]
+    plain = token_table(full, processor, examples, completions)
+    roles = token_roles(plain)
+    ours = _next_token_log_probs(full, processor, examples, completions)
+    tables = []
+    for name, model in others.items():
+        table = token_table(model, processor, examples, completions)
+        theirs = _next_token_log_probs(model, processor, examples, completions)
+        table.insert(0, "variant", name)
+        table["role"] = roles
+        for column in (*ALIGNMENTS.values(), "log_prob"):
+            table[f"{column}_before"] = plain[column]
+        table["kl"] = (ours.exp() * (ours - theirs)).sum(dim=-1).numpy()
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _next_token_log_probs(
+    model, processor, examples, completions, batch_size: int = 32
+) -> Tensor:
+    """Log-probabilities at every token of the completions, (N, vocabulary)."""
+    found = []
+    for start in range(0, len(examples), batch_size):
+        some = slice(start, start + batch_size)
+        batch = encode_prompts(processor, examples[some], completions[some])
+        with torch.no_grad():
+            log_probs = model(**batch).logits.log_softmax(dim=-1)
+        for row, text in zip(log_probs, completions[some], strict=True):
+            length = len(processor.tokenizer(text).input_ids)
+            found.append(row[-length - 1 : -1])
+    return torch.cat(found)
+
+
+def weight_agreement(table: pd.DataFrame) -> pd.DataFrame:
+    """What is left of the gate and of psi, with the defaults of the method.
+
+    Args:
+        table: From :func:`precision_table`.
+
+    Returns:
+        One row per ``variant`` and ``alignment``: ``gate_kept``, the share of the
+        tokens gated in full precision that are gated here too, per completion and
+        then averaged, with ``low`` and ``high``; ``psi_change``, the mean absolute
+        change of psi; ``psi_std``, its spread in full precision.
+    """
+    rows = []
+    for name, tokens in table.groupby("variant", sort=False):
+        for alignment, column in ALIGNMENTS.items():
+            focus, mask = padded(tokens, column)
+            before, _ = padded(tokens, f"{column}_before")
+            gate, gate_before = visual_gate(focus, mask), visual_gate(before, mask)
+            kept = (gate & gate_before).sum(1) / gate_before.sum(1)
+            psi, psi_before = (
+                intra_trajectory_weights(compensate(scores, mask), mask)[mask]
+                for scores in (focus, before)
+            )
+            change = float((psi - psi_before).abs().mean())
+            rows.append(
+                (name, alignment, *mean_interval(kept), change, float(psi_before.std()))
+            )
+    columns = ["variant", "alignment", "gate_kept", "low", "high"]
+    return pd.DataFrame(rows, columns=[*columns, "psi_change", "psi_std"])
+
+
+# Updates -------------------------------------------------------------------------
+
+
+def trained_ways(
+    folder: str | Path = CHECKPOINT, rank: int = 16
+) -> dict[str, PreTrainedModel]:
+    """A checkpoint made ready for each way of training, in float32.
+
+    Returns:
+        ``"all weights"``, ``"LoRA"`` and ``"QLoRA"``, in training mode; the adapters
+        are those of :func:`vgpo.adapters.lora_config`.
+    """
+    models = {}
+    for way in ("all weights", "LoRA", "QLoRA"):
+        if way == "QLoRA":
+            model = load_four_bit(folder)
+        else:
+            model = AutoModelForImageTextToText.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True
+            )
+        if way != "all weights":
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                model = get_peft_model(model, lora_config(model, r=rank))
+        models[way] = model.train()
+    return models
+
+
+def random_batch(
+    config: PreTrainedConfig,
+    rows: int = 2,
+    image_tokens: tuple[int, int] = (16, 16),
+    completion: int = 512,
+    device: str = "cpu",
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Rows of one image and random words, for measuring and nothing else.
+
+    Args:
+        config: Of the model, a Qwen2.5-VL.
+        rows: B.
+        image_tokens: Rows and columns of the image's tokens.
+        completion: T, words after the image.
+        device: Where.
+        seed: Of words and pixels.
+
+    Returns:
+        The model's inputs and ``labels``, -100 outside the completion.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    height, width = image_tokens
+    prompt = height * width + 8
+    vision, image = config.vision_config, config.image_token_id
+    ids = torch.randint(3, 500, (rows, prompt + completion), generator=generator)
+    ids[:, 4 : 4 + height * width] = image
+    merge = vision.spatial_merge_size
+    patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+    pixels = (rows * height * width * merge**2, patch)
+    batch = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == image).int(),
+        "pixel_values": torch.randn(pixels, generator=generator),
+        "image_grid_thw": torch.tensor([[1, height * merge, width * merge]] * rows),
+        "labels": ids.masked_fill(torch.arange(ids.shape[1]) < prompt, -100),
+    }
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def updater(model: nn.Module, batch: Mapping[str, Tensor]) -> Callable[[], Tensor]:
+    """One update as a function: forward, backward and a step of AdamW.
+
+    The loss is the model's own on ``batch``; what an update takes does not depend on
+    which loss it is.
+
+    Args:
+        model: Its trainable parameters are updated.
+        batch: Inputs with ``labels``.
+
+    Returns:
+        A function without arguments that returns the loss, detached.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4)
+
+    def update() -> Tensor:
+        loss = model(**batch, use_cache=False).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    return update
+
+
+def measure_updates(
+    model: nn.Module, batch: Mapping[str, Tensor], updates: int = 5
+) -> dict[str, Any]:
+    """Time and memory of updates of one model.
+
+    Args:
+        model: Such as :func:`random_four_bit` with adapters.
+        batch: On the model's device.
+        updates: How many are timed, after one that is not.
+
+    Returns:
+        ``peak_bytes`` of the first update above what was there before (gradients
+        and the optimiser's moments among it), ``seconds`` per update,
+        ``tokens_per_second`` (real tokens of the batch, prompt included).
+    """
+    update = updater(model, batch)
+    on_gpu = batch["input_ids"].device.type == "cuda"
+    peak = peak_bytes(update, "cuda" if on_gpu else "cpu")
+    start = time.perf_counter()
+    for _ in range(updates):
+        update().item()  # waits for the device
+    seconds = (time.perf_counter() - start) / updates
+    tokens = int(batch["attention_mask"].sum())
+    return {
+        "peak_bytes": peak,
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+    }
