@@ -21,10 +21,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from vgpo.adapters import load_four_bit, lora_config
 from vgpo.config import VGPOConfig
 from vgpo.metrics import read_metrics
 from vgpo.rewards import accuracy_reward
 from vgpo.testbed import (
+    CHECKPOINT,
     FAMILIES,
     World,
     load_tiny,
@@ -34,6 +36,7 @@ from vgpo.testbed.answers import accuracy, answer
 from vgpo.trainer import VGPOTrainer
 
 METHODS = ("grpo", "dapo", "vgpo")
+ADAPTERS = ("none", "lora", "qlora")
 
 TRAINED_FAMILIES = ("sum", "count")
 """What the runs train on: the longest chains, where most is forgotten."""
@@ -55,6 +58,9 @@ class TestbedRun:
         learning_rate: Peak rate of AdamW, reached after ``warmup_steps``.
         warmup_steps: Steps over which the rate rises.
         max_completion_length: Longer completions are cut off.
+        adapters: What is trained: ``"none"`` trains all weights, ``"lora"`` adapters
+            of the language model, ``"qlora"`` the same over weights in 4 bits. They
+            want a higher learning rate.
     """
 
     __test__ = False  # not a test class, whatever its name starts with
@@ -67,10 +73,15 @@ class TestbedRun:
     learning_rate: float = 2e-4
     warmup_steps: int = 5
     max_completion_length: int = 128
+    adapters: str = "none"
 
     def __post_init__(self):
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {METHODS}, got {self.method!r}")
+        if self.adapters not in ADAPTERS:
+            raise ValueError(
+                f"adapters must be one of {ADAPTERS}, got {self.adapters!r}"
+            )
         for name in ("steps", "prompts_per_step", "rollouts", "max_completion_length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
@@ -118,16 +129,21 @@ def testbed_trainer(
         world: The questions; by default those of the small world.
         families: What is asked.
         model: A model to train in place of the shipped one.
-        **fields: Any field of :class:`VGPOConfig`.
+        **fields: Any field of :class:`VGPOConfig`, and ``peft_config``.
 
     Returns:
         The trainer; call its ``train()``.
     """
     shipped, processor = load_tiny()
     world = World(families=tuple(families)) if world is None else world
+    if model is None:
+        quantised = run.adapters == "qlora"
+        model = load_four_bit(CHECKPOINT, torch.float32) if quantised else shipped
     peft_config = fields.pop("peft_config", None)
+    if run.adapters != "none" and peft_config is None:
+        peft_config = lora_config(model)
     return VGPOTrainer(
-        model=shipped if model is None else model,
+        model=model,
         reward_funcs=accuracy_reward,
         args=run.config(output_dir, **fields),
         train_dataset=make_dataset(
@@ -169,7 +185,8 @@ def run_once(run: TestbedRun, folder: str | Path, questions: int = 200) -> dict:
     record_file = folder / "run.json"
     if record_file.exists():
         record = json.loads(record_file.read_text())
-        if record["run"] != asdict(run):
+        # Settings that an older record does not name had the values they have now.
+        if TestbedRun(**record["run"]) != run:
             raise ValueError(f"{folder} holds a run with other settings: {record}")
         return record
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -224,6 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m vgpo.experiments")
     parser.add_argument("--methods", nargs="+", default=["dapo", "vgpo"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--adapters", choices=ADAPTERS, default="none")
     parser.add_argument("--steps", type=int, default=TestbedRun.steps)
     parser.add_argument("--learning-rate", type=float, default=TestbedRun.learning_rate)
     parser.add_argument("--questions", type=int, default=200)
@@ -239,6 +257,7 @@ def main(arguments: list[str] | None = None) -> None:
                     seed=seed,
                     steps=options.steps,
                     learning_rate=options.learning_rate,
+                    adapters=options.adapters,
                 )
             except ValueError as error:
                 parser.error(str(error))
