@@ -347,13 +347,13 @@ ATTENTION_COLOURS = {"image": "#e07b00", "query": "#2e8fce", "generated": "#8c8c
 """What a step attends to: image, question, generated text."""
 
 _GLOW = ListedColormap(
-    [(0.88, 0.0, 0.45, alpha) for alpha in np.linspace(0.0, 0.85, 256)], name="glow"
+    [(0.88, 0.0, 0.45, alpha) for alpha in np.linspace(0.0, 0.6, 256)], name="glow"
 )
 
 
 def _plain(token: str) -> str:
     """A token as a label: no line breaks, no mathematics."""
-    shown = token.strip().replace("\n", "⏎").replace("\\", "\\\\").replace("$", r"\$")
+    shown = token.strip().replace("\n", "⏎").replace("$", r"\$")
     return shown or "␣"
 
 
@@ -515,7 +515,7 @@ def ratio_figure(responses: pd.DataFrame, group: str | None = None) -> Figure:
                     continue
                 jitter = spread.uniform(-0.13, 0.13, len(values))
                 axes.scatter(
-                    values, y + shift + jitter, s=7, alpha=0.3, color=colour, lw=0
+                    values, y + shift + jitter, s=7, alpha=0.45, color=colour, lw=0
                 )
                 mean, low, high, _ = mean_interval(values)
                 axes.plot([low, high], [y + shift] * 2, color=INK, lw=2.2)
@@ -542,15 +542,16 @@ def ratio_length_figure(responses: pd.DataFrame, group: str | None = None) -> Fi
         for name, colour in zip(names, cycle(PALETTE), strict=False):
             some = known if name is None else known[known[group] == name]
             axes.scatter(
-                some["length"], some["ratio"], s=9, alpha=0.3, color=colour, lw=0
+                some["length"], some["ratio"], s=9, alpha=0.45, color=colour, lw=0
             )
             fifth = pd.qcut(some["length"], 5, duplicates="drop")
             middles = some.groupby(fifth, observed=True)[["length", "ratio"]].median()
             axes.plot(middles["length"], middles["ratio"], "o-", color=colour, ms=4)
-            if name is not None and len(middles):
-                _direct_label(
-                    axes, middles["length"].iloc[-1], middles["ratio"].iloc[-1], name,
-                    colour,
+        for i, (name, colour) in enumerate(zip(names, cycle(PALETTE), strict=False)):
+            if name is not None:
+                axes.text(
+                    0.99, 0.04 + 0.08 * i, name, color=colour, ha="right",
+                    transform=axes.transAxes,
                 )  # fmt: skip
         axes.axhline(1.0, color=INK, lw=0.8, ls=":")
         axes.set(xlabel="length of the answer, tokens", ylabel="late/early ratio")
@@ -564,7 +565,7 @@ def decay_split_figure(splits: dict[str, DecaySplit]) -> Figure:
     """The change of mean image mass from early to late, split into its parts, with
     95 % intervals, a group of bars per name."""
     parts = {
-        "fewer_looks": ("nothing left to look at", PALETTE[5]),
+        "fewer_looks": ("nothing left to look at", PALETTE[2]),
         "weaker_looks": ("should have looked and did not", PALETTE[1]),
         "other_tokens": ("tokens that need no image", PALETTE[0]),
         "total": ("in all", INK),
@@ -577,7 +578,10 @@ def decay_split_figure(splits: dict[str, DecaySplit]) -> Figure:
             for i, (name, (_, colour)) in enumerate(parts.items()):
                 value, low, high, _ = getattr(split, name)
                 place = y + (i - 1.5) * 0.2
-                axes.barh(place, value, height=0.17, color=colour)
+                axes.barh(
+                    place, value, height=0.17, color=colour, lw=0,
+                    alpha=0.45 if name == "total" else 1.0,
+                )  # fmt: skip
                 axes.plot([low, high], [place] * 2, color=INK, lw=1.2)
         for i, (label, colour) in enumerate(parts.values()):
             axes.text(
@@ -640,7 +644,7 @@ def occlusion_figure(table: pd.DataFrame) -> Figure:
             figsize=(7.2, 0.9 + 0.36 * len(table)), layout="constrained"
         )
         y = np.arange(len(table))
-        axes.barh(y, table["value"], height=0.62, color=PALETTE[0])
+        axes.barh(y, table["value"], height=0.62, color=PALETTE[0], lw=0)
         axes.hlines(y, table["low"], table["high"], color=INK, lw=2)
         for place, value, high in zip(y, table["value"], table["high"], strict=True):
             axes.text(max(value, high) + 0.012, place, f"{value:.2f}", va="center")
