@@ -1,18 +1,22 @@
 """The forgetting analysis on the small world and on attention known by design."""
 
+import ast
 import doctest
 import math
 from dataclasses import replace
 
 import families
+import jupytext
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from datasets import Dataset
 from PIL import Image, ImageDraw
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from tests.conftest import ROOT
 from vgpo import analysis as module
 from vgpo import figures, forgetting_study
 from vgpo.analysis import analyze, load_model
@@ -552,6 +556,16 @@ def test_changes_are_those_of_each_question(found):
     fewer = replace(fewer, responses=one_layer[one_layer["row"] < 2])
     with pytest.raises(ValueError, match="after"):
         paired_changes(before, fewer)
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("forgetting_*.yaml")))
+def test_recipes_set_what_the_chapter_takes(recipe):
+    notebook = jupytext.read(ROOT / "notebooks" / "01_forgetting.py")
+    [cell] = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    names = {node.targets[0].id for node in ast.parse(cell.source).body}
+    parameters = yaml.safe_load(recipe.read_text())
+    assert set(parameters) <= names
+    assert {"models", "dataset"} <= set(parameters)
 
 
 def test_checkpoints_need_names_and_questions(checkpoint):

@@ -17,11 +17,16 @@ import torch
 
 from vgpo.analysis import ForgettingAnalysis, analyze, load_model
 from vgpo.focus_study import auroc_interval, occlude
-from vgpo.forgetting import Interval, mean_interval, pointing_hits, share_on_target
+from vgpo.forgetting import (
+    Comparison,
+    Interval,
+    mean_interval,
+    pointing_hits,
+    share_on_target,
+)
 from vgpo.rewards import last_boxed
 from vgpo.testbed.data import encode_prompts, messages
 from vgpo.testbed.questions import Example, trace
-from vgpo.train import PROMPT_SUFFIX, TrainArguments, load_rows
 
 
 def as_rows(examples: Sequence[Example]) -> list[dict]:
@@ -47,7 +52,7 @@ def analyze_checkpoints(
     question_column: str = "problem",
     answer_column: str = "answer",
     image_column: str = "images",
-    prompt_suffix: str = PROMPT_SUFFIX,
+    prompt_suffix: str | None = None,
     max_pixels: int | None = 1_048_576,
     max_new_tokens: int = 2048,
 ) -> dict[str, ForgettingAnalysis]:
@@ -63,7 +68,8 @@ def analyze_checkpoints(
         question_column: Column of the question.
         answer_column: Column of the reference answer.
         image_column: Column of the image or images.
-        prompt_suffix: Put after each question.
+        prompt_suffix: Put after each question; by default
+            :data:`vgpo.train.PROMPT_SUFFIX`, as in training.
         max_pixels: Larger images are reduced; ``None`` leaves it to the processor.
         max_new_tokens: Longest answer.
 
@@ -74,6 +80,9 @@ def analyze_checkpoints(
         ValueError: No names, fewer than one question, or as :func:`analyze`,
             :func:`vgpo.analysis.load_model` and :func:`vgpo.train.load_rows`.
     """
+    # Brings in all of TRL, which nothing else here needs.
+    from vgpo.train import PROMPT_SUFFIX, TrainArguments, load_rows
+
     if not names:
         raise ValueError("names: at least one model is needed.")
     if questions < 1:
@@ -82,7 +91,7 @@ def analyze_checkpoints(
         question_column=question_column,
         answer_column=answer_column,
         image_column=image_column,
-        prompt_suffix=prompt_suffix,
+        prompt_suffix=PROMPT_SUFFIX if prompt_suffix is None else prompt_suffix,
     )
     rows = load_rows(arguments, dataset, dataset_split)
     rows = rows.select(range(min(questions, len(rows))))
@@ -96,6 +105,37 @@ def analyze_checkpoints(
         gc.collect()
         torch.cuda.empty_cache()
     return found
+
+
+def comparison_table(comparisons: dict[str, Comparison]) -> pd.DataFrame:
+    """Comparisons of right with wrong answers, one per row.
+
+    Returns:
+        Index name; ``right``, ``wrong``, ``difference`` (means), ``low``, ``high``
+        (95 % interval of the difference), ``p_value``, ``count`` (of answers, or of
+        questions where the comparison is within questions).
+
+    Example:
+        >>> from vgpo.forgetting import compare_right_wrong
+        >>> ratios, correct = [0.9, 0.7, 0.2, 0.4], [True, True, False, False]
+        >>> outcome = compare_right_wrong(ratios, correct)
+        >>> comparison_table({"all": outcome})[["right", "wrong", "count"]]
+             right  wrong  count
+        all    0.8    0.3      4
+    """
+    found = {
+        name: {
+            "right": c.right.value,
+            "wrong": c.wrong.value,
+            "difference": c.difference.value,
+            "low": c.difference.low,
+            "high": c.difference.high,
+            "p_value": c.p_value,
+            "count": c.difference.count,
+        }
+        for name, c in comparisons.items()
+    }
+    return pd.DataFrame(found).T.astype({"count": int})
 
 
 def paired_changes(
