@@ -10,16 +10,12 @@ weights, in 4 bits with adapters and gradient checkpointing.
 """
 
 import torch
-from peft import get_peft_model
 
 from benchmarks.harness import measure, print_table, write
-from vgpo.adapters import lora_config
 from vgpo.memory import peak_bytes
 from vgpo.quantization_study import (
-    measure_updates,
+    measure_qlora,
     qwen2_5_vl_config,
-    random_batch,
-    random_four_bit,
     stored_bytes,
     trained_ways,
     updater,
@@ -75,14 +71,7 @@ def on_gpu() -> dict:
     """Updates of large shapes, one size after another."""
     figures, table = {}, []
     for size in GPU_SIZES:
-        config = qwen2_5_vl_config(size)
-        model = random_four_bit(config)
-        model = get_peft_model(model, lora_config(config)).train()
-        model.enable_input_require_grads()
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        batch = random_batch(config, rows=GPU_ROWS, device="cuda")
-        figures[size] = {"weights_bytes": stored_bytes(model)}
-        figures[size] |= measure_updates(model, batch)
+        figures[size] = measure_qlora(qwen2_5_vl_config(size), rows=GPU_ROWS)
         table.append(
             [
                 size,
@@ -91,7 +80,6 @@ def on_gpu() -> dict:
                 figures[size]["tokens_per_second"],
             ]
         )
-        del model
         torch.cuda.empty_cache()
     print_table(
         f"QLoRA updates of {GPU_ROWS} rows on a GPU, random weights",

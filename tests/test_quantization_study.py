@@ -11,6 +11,7 @@ from vgpo.adapters import load_four_bit, lora_config
 from vgpo.memory import peak_bytes
 from vgpo.quantization_study import (
     SIZES,
+    measure_qlora,
     measure_updates,
     nf4_bytes,
     nf4_levels,
@@ -172,12 +173,31 @@ def test_random_model_takes_what_its_shape_says(tiny):
     assert measured["peak_bytes"] > batch["pixel_values"].numel()
 
 
+def test_qlora_is_measured_for_any_shape(tiny):
+    config = tiny[0].config
+    measured = measure_qlora(
+        config, "cpu", rank=2, rows=1, image_tokens=(2, 2), completion=4
+    )
+    adapters = training_memory(config, rank=2).loc["QLoRA", "trained"]
+    base = weight_table(config)["bytes_4bit"].sum()
+    assert measured["weights_bytes"] == base + 4 * adapters
+    assert measured["peak_bytes"] > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_large_shapes_need_a_gpu():
+    with pytest.raises(ValueError, match="device: there is no CUDA device"):
+        measure_qlora(qwen2_5_vl_config("7B"))
+
+
 def test_updates_train_what_each_way_trains(tiny):
     batch = encode_examples(tiny[1], [World().example(0, family="sum")])
     frozen = {}
     for way, model in trained_ways(rank=2).items():
         names = [n for n, p in model.named_parameters() if p.requires_grad]
         assert all(("lora_" in name) == (way != "all weights") for name in names)
+        kinds = {parameter.dtype for parameter in model.parameters()}
+        assert kinds == ({torch.float32, torch.uint8} if way == "QLoRA" else {torch.float32})
         update = updater(model, batch)
         losses = [float(update()) for _ in range(3)]
         assert losses[-1] < losses[0]
@@ -194,6 +214,7 @@ def test_a_model_differs_in_nothing_from_itself(tiny, examples):
     model, processor = tiny
     table = precision_table(model, {"same": model}, processor, examples)
     assert (table["kl"] == 0).all()
+    assert (table["ratio"] == 1).all()
     assert (table["focus"] == table["focus_before"]).all()
     agreement = weight_agreement(table)
     assert (agreement["gate_kept"] == 1).all()

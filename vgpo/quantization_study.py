@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from bitsandbytes.functional import get_4bit_type
@@ -431,7 +432,8 @@ def precision_table(
         The token table (:func:`vgpo.testbed.token_table`) of every model in
         ``others``, one below the other, with ``variant``, ``role``, the columns
         ``focus_before``, ``focus_prediction_before`` and ``log_prob_before`` of
-        ``full``, and ``kl``: the divergence of the next-token distributions,
+        ``full``, ``ratio``: the probability of the token over that in ``full``,
+        and ``kl``: the divergence of the next-token distributions,
         KL(full || other), in nats. What
         :func:`vgpo.focus_study.robustness_summary` takes.
     """
@@ -448,6 +450,7 @@ def precision_table(
         table["role"] = roles
         for column in (*ALIGNMENTS.values(), "log_prob"):
             table[f"{column}_before"] = plain[column]
+        table["ratio"] = np.exp(table["log_prob"] - table["log_prob_before"])
         table["kl"] = (ours.exp() * (ours - theirs)).sum(dim=-1).numpy()
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
@@ -515,7 +518,7 @@ def trained_ways(
     models = {}
     for way in ("all weights", "LoRA", "QLoRA"):
         if way == "QLoRA":
-            model = load_four_bit(folder)
+            model = load_four_bit(folder, torch.float32)
         else:
             model = AutoModelForImageTextToText.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True
@@ -623,3 +626,33 @@ def measure_updates(
         "seconds": seconds,
         "tokens_per_second": tokens / seconds,
     }
+
+
+def measure_qlora(
+    config: PreTrainedConfig, device: str = "cuda", rank: int = 16, **batch: Any
+) -> dict[str, Any]:
+    """What QLoRA takes for a model of any shape, with random weights.
+
+    Adapters on every linear layer of the language model, gradient checkpointing,
+    products in bfloat16.
+
+    Args:
+        config: Such as :func:`qwen2_5_vl_config`.
+        device: Where; weights are drawn there in bfloat16 first.
+        rank: Of the adapters.
+        **batch: Passed to :func:`random_batch`: rows and their lengths.
+
+    Returns:
+        What :func:`measure_updates` returns, and ``weights_bytes``, adapters included.
+
+    Raises:
+        ValueError: ``device`` is ``"cuda"`` and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: there is no CUDA device; shapes of billions need one")
+    model = random_four_bit(config, device)
+    tuned = get_peft_model(model, lora_config(config, r=rank)).train()
+    tuned.enable_input_require_grads()
+    tuned.gradient_checkpointing_enable({"use_reentrant": False})
+    inputs = random_batch(config, device=device, **batch)
+    return {"weights_bytes": stored_bytes(tuned)} | measure_updates(tuned, inputs)
