@@ -110,6 +110,16 @@ NAN = float("nan")
         ("dynamic_sampling_upper_bound", 1.5),
         ("dynamic_sampling_upper_bound", NAN),
         ("dynamic_sampling_max_attempts", 0),
+        ("dynamic_sampling_max_attempts", 2.0),
+        ("dynamic_sampling_max_attempts", NAN),
+        ("dynamic_sampling_max_attempts", None),
+        ("visual_compensation_strength", "0.3"),
+        ("visual_gate_tail_ratio", None),
+        ("visual_gate_top_ratio", True),
+        ("dynamic_sampling_lower_bound", "low"),
+        ("intra_trajectory", "false"),
+        ("inter_trajectory", 1),
+        ("dynamic_sampling", None),
     ],
 )
 def test_wrong_value_is_refused_by_name(field, value, tmp_path):
@@ -125,6 +135,10 @@ def test_released_code_has_no_prediction_alignment(tmp_path):
 def test_released_code_has_no_inter_only(tmp_path):
     with pytest.raises(ValueError, match=r"intra_trajectory must be on.*variant"):
         make(tmp_path, variant="released", intra_trajectory=False)
+
+
+def test_nothing_is_reported_unless_asked_for(tmp_path):
+    assert make(tmp_path).report_to in ([], ["none"], "none")
 
 
 def test_every_new_field_is_documented():

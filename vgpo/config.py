@@ -17,6 +17,7 @@ TRL's own ``beta`` is the weight of the KL term, not the paper's β.
 """
 
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -30,6 +31,16 @@ _CHOICES = {
     "alignment": ("token", "prediction"),
     "variant": ("paper", "released"),
 }
+
+_SWITCHES = ("intra_trajectory", "inter_trajectory", "dynamic_sampling")
+_NUMBERS = (
+    "visual_compensation_strength",
+    "visual_gate_tail_ratio",
+    "visual_gate_top_ratio",
+    "dynamic_sampling_lower_bound",
+    "dynamic_sampling_upper_bound",
+    "dynamic_sampling_max_attempts",
+)
 
 # What the paper's methods have in common, and what each adds (METHOD: Eq. 1-2 and
 # the recipe). The paper's batch, 512 prompts x 8 rollouts, is left to the recipes.
@@ -207,6 +218,15 @@ class VGPOConfig(GRPOConfig):
                 raise ValueError(
                     f"{name} must be one of {choices}, got {getattr(self, name)!r}"
                 )
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(
+                    f"{name} must be True or False, got {getattr(self, name)!r}"
+                )
+        for name in _NUMBERS:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real):
+                raise ValueError(f"{name} must be a number, got {value!r}")
         strength = self.visual_compensation_strength
         if not 0 <= strength < float("inf"):
             raise ValueError(
@@ -228,10 +248,11 @@ class VGPOConfig(GRPOConfig):
                 "dynamic_sampling_lower_bound and dynamic_sampling_upper_bound must "
                 f"satisfy 0 <= lower < upper <= 1, got {low} and {high}"
             )
-        if self.dynamic_sampling_max_attempts < 1:
+        attempts = self.dynamic_sampling_max_attempts
+        if not isinstance(attempts, Integral) or attempts < 1:
             raise ValueError(
-                "dynamic_sampling_max_attempts must be at least 1, got "
-                f"{self.dynamic_sampling_max_attempts}"
+                "dynamic_sampling_max_attempts must be a whole number, at least 1, "
+                f"got {attempts}"
             )
         if self.variant == "released" and self.alignment != "token":
             raise ValueError(
