@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from datasets import Dataset, Features, List
@@ -38,9 +39,11 @@ from trl import GRPOConfig, GRPOTrainer
 
 import vgpo.trainer
 from vgpo import VGPOTrainer
+from vgpo.adapters import load_four_bit
 from vgpo.metrics import read_metrics
 from vgpo.released import advantage_factors
 from vgpo.rollouts import load_batches, save_batches, stack_rows, take_row
+from vgpo.train import last_checkpoint
 from vgpo.trainer import VisualFactors
 
 LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo")
@@ -596,6 +599,43 @@ RESUMED = {
 }
 
 
+@pytest.mark.parametrize("step", range(1, 6))
+def test_killed_at_any_step_and_resumed(step, tmp_path):
+    options = {"max_steps": 6, "save_strategy": "steps", "save_steps": 1}
+    options |= {
+        "per_device_train_batch_size": 4,
+        "steps_per_generation": 2,
+        "num_iterations": 2,
+    }
+    whole = train(tmp_path / "whole", **options)
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", callbacks=[KillAfter(step)], **options)
+    last = last_checkpoint(tmp_path / "cut")
+    if step == 1:
+        # Killed within its first step: nothing is saved, and it begins anew.
+        assert last is None
+    else:
+        assert last.endswith(f"checkpoint-{step - 1}")
+    resumed = train(tmp_path / "cut", resume=last, **options)
+    assert not different(parameters(resumed), parameters(whole))
+
+
+def test_4_bits_killed_and_resumed(tmp_path, saved_model):
+    options = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+
+    def four_bit():
+        base = load_four_bit(saved_model, torch.float32)
+        return options | {"model": base, "peft_config": lora(), "beta": 0.0}
+
+    whole = train(tmp_path / "whole", **four_bit())
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", callbacks=[KillAfter(3)], **four_bit())
+    resumed = train(
+        tmp_path / "cut", resume=str(tmp_path / "cut" / "checkpoint-2"), **four_bit()
+    )
+    assert not different(parameters(resumed), parameters(whole))
+
+
 @pytest.mark.parametrize("setting", RESUMED)
 def test_killed_and_resumed_is_as_never_stopped(setting, tmp_path):
     options = {"max_steps": 5, "save_strategy": "steps", "save_steps": 3}
@@ -649,3 +689,28 @@ def test_metrics_file_is_json_even_without_any_image(tmp_path):
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert "NaN" not in "".join(lines)
     assert json.loads(lines[0])["visual/focus_late"] is None
+
+
+def test_every_metric_of_ours_is_explained_in_the_book(tmp_path, root):
+    train(tmp_path, Scripted, **SAMPLING)
+    logged = read_metrics(tmp_path).columns
+    ours = {n for n in logged if n.startswith(("visual/", "dynamic_sampling/"))}
+    assert len(ours) == 9
+    page = (root / "book" / "recipes.md").read_text(encoding="utf-8")
+    assert {name for name in ours if f"`{name}`" not in page} == set()
+    # TRL's, one by one or by their first part.
+    others = {name.partition("/")[0] for name in logged} - {"step", "epoch"}
+    summary = {name for name in others if name.startswith("train_")}
+    others -= {"visual", "dynamic_sampling", "num_tokens", "step_time"} | summary
+    assert {name for name in others if f"`{name}" not in page} == set()
+
+
+def test_metrics_of_one_run_agree_on_both_files(tmp_path):
+    trainer = train(tmp_path, Scripted, max_steps=2)
+    table = read_metrics(tmp_path)
+    table.to_csv(tmp_path / "metrics.csv", index=False)
+    again = pd.read_csv(tmp_path / "metrics.csv")
+    logged = [row for row in trainer.state.log_history if "reward" in row]
+    for name in ("reward", "visual/focus_late", "visual/psi_std"):
+        expected = [row[name] for row in logged]
+        assert again[name].dropna().tolist() == pytest.approx(expected)
