@@ -45,7 +45,8 @@ from vgpo.scoring import eval_mode, prepare_inputs
 from vgpo.testbed import load_tiny
 
 KINDS = ("image", "query", "generated")
-"""Columns of attention shares, in the order of :attr:`AttentionSplit.masses`."""
+"""Columns of attention shares, in the order of
+:attr:`vgpo.attention.AttentionSplit.masses`."""
 
 
 @dataclass(frozen=True)
@@ -309,22 +310,23 @@ def analyze(
 
     One answer at a time: the model writes it (greedily) unless it is given; then one
     forward pass in which the attention of each generated token is split over image,
-    question and generated text (:func:`vgpo.attention_split`, which says what counts
-    as which, and what it costs). Beside the model, an answer of T tokens to an image
-    of M tokens takes 4 T M bytes while its maps are kept: 9.6 MB for 2,000 and 1,200.
+    question and generated text (:func:`vgpo.attention.attention_split`, which says
+    what counts as which, and what it costs). Beside the model, an answer of T tokens
+    to an image of M tokens takes 4 T M bytes while its maps are kept: 9.6 MB for
+    2,000 and 1,200.
 
     Args:
         model: A vision-language model, wrapped or not.
         processor: The model's own processor.
         messages_or_dataset: One conversation (``[{"role": ..., "content": ...}]``),
             several, or a data set as TRL trains on: rows with ``prompt``, ``image``
-            or ``images``, and perhaps ``answer`` (:func:`vgpo.train.to_prompts` makes
+            or ``images``, and perhaps ``answer`` (``vgpo.train.to_prompts`` makes
             them of other columns).
         completions: The answers to analyse; by default the model writes them.
         answers: Reference answers, to tell right from wrong by the last ``\boxed{}``
             (:func:`vgpo.rewards.accuracy_reward`); by default the data set's.
-        layers: See :func:`vgpo.attention_split`.
-        alignment: See :func:`vgpo.attention_split`.
+        layers: See :func:`vgpo.attention.attention_split`.
+        alignment: See :func:`vgpo.attention.attention_split`.
         split: Where late begins, in (0, 1).
         max_new_tokens: Longest answer the model writes.
         keep_maps: For how many answers pictures and attention maps are kept.
@@ -407,7 +409,7 @@ def load_model(
     Args:
         name: A model id on the hub, or a folder with a checkpoint.
         dtype: Of the weights; ``"auto"`` takes the checkpoint's.
-        device: Where to, as ``device_map`` of :meth:`from_pretrained`.
+        device: Where to, as ``device_map`` of ``from_pretrained``.
         max_pixels: Larger images are reduced, for processors that have this setting
             (Qwen's: 1,048,576 pixels are at most 1,337 image tokens); not on the
             small world.

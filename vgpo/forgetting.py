@@ -1,9 +1,9 @@
 r"""Statistics of visual forgetting: how attention on the image falls, and for whom.
 
-Pure functions over attention masses, as :func:`vgpo.attention_split` gives them.
-The analysis they follow is the pilot study of Visually-Guided Policy Optimization
-for Multimodal Reasoning, arXiv 2604.09349 (its Fig. 2); the paper leaves the exact
-split of a response open, and what is chosen here is said at each function.
+Pure functions over attention masses, as :func:`vgpo.attention.attention_split` gives
+them. The analysis they follow is the pilot study of Visually-Guided Policy
+Optimization for Multimodal Reasoning, arXiv 2604.09349 (its Fig. 2); the paper leaves
+the exact split of a response open, and what is chosen here is said at each function.
 
 Intervals are 95 % percentile bootstraps over responses, seeded, so that a number
 that is printed twice is the same number twice.
@@ -243,7 +243,7 @@ def compare_right_wrong(
     """Compares a number of each response between right and wrong answers.
 
     The mean of either group and their difference with bootstrap intervals; a
-    permutation test that shuffles who was right (:func:`scipy.stats.permutation_test`).
+    permutation test that shuffles who was right (``scipy.stats.permutation_test``).
     Responses are taken as independent: use one per question. For several per
     question, see :func:`compare_within_questions`.
 

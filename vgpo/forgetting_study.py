@@ -30,7 +30,7 @@ from vgpo.testbed.questions import Example, trace
 
 
 def as_rows(examples: Sequence[Example]) -> list[dict]:
-    """Questions of the small world as the rows that :func:`vgpo.analyze` takes.
+    """Questions of the small world as rows for :func:`vgpo.analysis.analyze`.
 
     Example:
         >>> from vgpo.testbed import World
@@ -69,7 +69,7 @@ def analyze_checkpoints(
         answer_column: Column of the reference answer.
         image_column: Column of the image or images.
         prompt_suffix: Put after each question; by default
-            :data:`vgpo.train.PROMPT_SUFFIX`, as in training.
+            ``vgpo.train.PROMPT_SUFFIX``, as in training.
         max_pixels: Larger images are reduced; ``None`` leaves it to the processor.
         max_new_tokens: Longest answer.
 
@@ -77,8 +77,9 @@ def analyze_checkpoints(
         Name -> analysis.
 
     Raises:
-        ValueError: No names, fewer than one question, or as :func:`analyze`,
-            :func:`vgpo.analysis.load_model` and :func:`vgpo.train.load_rows`.
+        ValueError: No names, fewer than one question, or as
+            :func:`vgpo.analysis.analyze`, :func:`vgpo.analysis.load_model` and
+            ``vgpo.train.load_rows``.
     """
     # Brings in all of TRL, which nothing else here needs.
     from vgpo.train import PROMPT_SUFFIX, TrainArguments, load_rows
@@ -186,10 +187,11 @@ def true_dependence(
     Returns:
         One row per token (layers averaged): ``row``, ``t``, ``length``, ``token``,
         ``image``, ``query``, ``generated``; ``family``; ``source``, ``tiles``,
-        ``truth``, ``faithful`` (:func:`vgpo.testbed.trace`); ``nth_read`` (from 1,
-        where a value is read); ``points`` (whether the image token it looks at most
-        shows what it reads) and ``on_tile`` (share of its image attention there),
-        both NaN where nothing is read, and ``chance`` of pointing right blindly.
+        ``truth``, ``faithful`` (:func:`vgpo.testbed.questions.trace`); ``nth_read``
+        (from 1, where a value is read); ``points`` (whether the image token it looks
+        at most shows what it reads) and ``on_tile`` (share of its image attention
+        there), both NaN where nothing is read, and ``chance`` of pointing right
+        blindly.
 
     Raises:
         ValueError: Another number of examples than answers, or maps not kept.
