@@ -39,7 +39,7 @@ METHODS = ("grpo", "dapo", "vgpo")
 ADAPTERS = ("none", "lora", "qlora")
 
 TRAINED_FAMILIES = ("sum", "count")
-"""What the runs train on: the longest chains, where most is forgotten."""
+"""The families that the runs train on, of long chains in which most is forgotten."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TestbedRun:
     methods.
 
     Attributes:
-        method: A preset of :class:`VGPOConfig`.
+        method: A preset of :class:`~vgpo.config.VGPOConfig`.
         seed: Of prompts, sampling and adapters.
         steps: Optimiser steps.
         prompts_per_step: Prompts per step, with ``rollouts`` completions each.
@@ -129,7 +129,7 @@ def testbed_trainer(
         world: The questions; by default those of the small world.
         families: What is asked.
         model: A model to train in place of the shipped one.
-        **fields: Any field of :class:`VGPOConfig`, and ``peft_config``.
+        **fields: Any field of :class:`~vgpo.config.VGPOConfig`, and ``peft_config``.
 
     Returns:
         The trainer; call its ``train()``.

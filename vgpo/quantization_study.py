@@ -429,13 +429,13 @@ def precision_table(
         completions: What was answered; by default the reference chains.
 
     Returns:
-        The token table (:func:`vgpo.testbed.token_table`) of every model in
+        The token table (``vgpo.testbed.token_table``) of every model in
         ``others``, one below the other, with ``variant``, ``role``, the columns
         ``focus_before``, ``focus_prediction_before`` and ``log_prob_before`` of
         ``full``, ``ratio``: the probability of the token over that in ``full``,
         and ``kl``: the divergence of the next-token distributions,
         KL(full || other), in nats. What
-        :func:`vgpo.focus_study.robustness_summary` takes.
+        ``vgpo.focus_study.robustness_summary`` takes.
     """
     if completions is None:
         completions = [example.completion for example in examples]

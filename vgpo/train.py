@@ -1,13 +1,16 @@
 r"""Trains a vision-language model from the command line.
 
+::
+
     accelerate launch -m vgpo.train --config recipes/tiny_cpu.yaml
     accelerate launch -m vgpo.train --config recipes/tiny_cpu.yaml --preset dapo
     accelerate launch -m vgpo.train --config recipes/tiny_cpu.yaml \
         --max_steps 50 --resume_from_checkpoint auto
 
 A recipe is a YAML file of fields: of :class:`TrainArguments`, of
-:class:`vgpo.VGPOConfig` (all of TRL's and Transformers' settings with it) and of
-``trl.ModelConfig``. The order is preset, recipe, command line; what comes later wins.
+:class:`~vgpo.config.VGPOConfig` (all of TRL's and Transformers' settings with it)
+and of ``trl.ModelConfig``. The order is preset, recipe, command line; what comes
+later wins.
 """
 
 import argparse
@@ -31,7 +34,7 @@ from vgpo.testbed import CHECKPOINT, load_tiny, make_dataset
 from vgpo.trainer import VGPOTrainer
 
 TESTBED = "testbed"
-"""As a data set or a model: the small world that comes with the package."""
+"""The small world that comes with the package, named as a data set or a model."""
 
 PROMPT_SUFFIX = (
     "First think through the problem as an internal monologue inside "
