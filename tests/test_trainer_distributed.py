@@ -104,6 +104,15 @@ def test_same_number_of_rounds_and_same_log(name, runs):
 
 
 @pytest.mark.slow
+def test_used_up_attempts_end_on_both_processes(runs):
+    one, two = runs
+    for result in (one, *two):
+        log = result["dynamic sampling, attempts used up"]["log"]
+        shares = [row["dynamic_sampling/unfilled_share"] for row in log if row]
+        assert shares == [1.0, 1.0]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_same_weights_afterwards(name, runs):
     one, two = runs

@@ -25,6 +25,13 @@ SETTINGS = {
         "dynamic_sampling_upper_bound": 0.6,
         "dynamic_sampling_max_attempts": 20,
     },
+    "dynamic sampling, attempts used up": {
+        "dynamic_sampling": True,
+        # Between two of the possible means: no group ever qualifies.
+        "dynamic_sampling_lower_bound": 0.9999,
+        "dynamic_sampling_upper_bound": 1.0,
+        "dynamic_sampling_max_attempts": 2,
+    },
     "dynamic sampling, old log-probabilities": {
         "dynamic_sampling": True,
         "dynamic_sampling_lower_bound": 0.4,
