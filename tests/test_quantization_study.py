@@ -197,7 +197,9 @@ def test_updates_train_what_each_way_trains(tiny):
         names = [n for n, p in model.named_parameters() if p.requires_grad]
         assert all(("lora_" in name) == (way != "all weights") for name in names)
         kinds = {parameter.dtype for parameter in model.parameters()}
-        assert kinds == ({torch.float32, torch.uint8} if way == "QLoRA" else {torch.float32})
+        assert kinds == (
+            {torch.float32, torch.uint8} if way == "QLoRA" else {torch.float32}
+        )
         update = updater(model, batch)
         losses = [float(update()) for _ in range(3)]
         assert losses[-1] < losses[0]
