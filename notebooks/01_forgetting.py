@@ -201,8 +201,8 @@ pd.concat({n: a.summary().iloc[1:5, :3] for n, a in analyses.items()})
 # Both hold. The paper's 7B model gives 0.80 to 0.85 of its attention to
 # generated text late in an answer, and on LogicVista its image share falls from
 # 0.12 to 0.03. Here the text's share is lower and the image's higher, as can be
-# expected where a picture has nine tokens instead of a thousand and an answer
-# forty instead of hundreds; the direction is the same.
+# expected where an answer has some forty tokens instead of hundreds and comes
+# back to the picture all the time; the direction is the same.
 #
 # ## Right and wrong answers
 #
@@ -521,5 +521,5 @@ if len(analyses) == 1:
 # `forgetting_vgpo_rl_7b.yaml` and `forgetting_vgpo_rl_32b.yaml` compare
 # Qwen2.5-VL with the checkpoints the paper's authors released. They have not
 # been run here: they need a GPU, and downloads. A response of 2,000 tokens to a
-# prompt of 1,300 takes 10 MB beside the model for what is kept and about 0.2 GB
-# while a layer is read; all attention weights of a 7B model would be 17 GB.
+# prompt of 1,300 takes 10 MB beside the model for what is kept, and at most 0.3
+# GB while a layer is read; all attention weights of a 7B model would be 17 GB.

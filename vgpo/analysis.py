@@ -333,7 +333,8 @@ def analyze(
         progress: Whether to show a progress bar; by default, if there is a terminal.
 
     Returns:
-        The tables, with methods that summarise and draw them.
+        The tables, with methods that summarise and draw them. Where the model writes
+        an answer, the token that ends it is its last.
 
     Raises:
         ValueError: What is asked is not one of the above; a conversation without
