@@ -4,6 +4,7 @@ import ast
 import doctest
 import math
 from dataclasses import replace
+from importlib import import_module
 
 import families
 import jupytext
@@ -212,8 +213,11 @@ def test_several_images_keep_their_order():
     assert len(found.heatmap_figure(0, steps=[1, 3]).axes) == 4
 
 
-@pytest.mark.parametrize("documented", [module, forgetting_study], ids=str)
-def test_examples_run(documented):
+@pytest.mark.parametrize(
+    "name", ["analysis", "attention", "forgetting", "forgetting_study"]
+)
+def test_examples_run(name):
+    documented = import_module(f"vgpo.{name}")
     outcome = doctest.testmod(documented)
     assert outcome.failed == 0 and outcome.attempted > 0
 
