@@ -31,12 +31,23 @@ _MODULES = ("released", "rewards", "testbed")
 __all__ = sorted([*_HOME, *_MODULES])
 
 
+_TRAINING_LIBRARIES = ("trl", "peft", "accelerate")
+
+
 def __getattr__(name: str):
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    if name in _MODULES:
-        return import_module(f"vgpo.{name}")
-    raise AttributeError(f"module 'vgpo' has no attribute {name!r}")
+    if name not in _HOME and name not in _MODULES:
+        raise AttributeError(f"module 'vgpo' has no attribute {name!r}")
+    try:
+        module = import_module(_HOME.get(name, f"vgpo.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name not in _TRAINING_LIBRARIES:
+            raise
+        raise ModuleNotFoundError(
+            f"vgpo.{name} trains on top of {error.name}, which is not installed: "
+            "pip install 'vgpo[train]', or pip install -e '.[train]' in a checkout.",
+            name=error.name,
+        ) from error
+    return module if name in _MODULES else getattr(module, name)
 
 
 def __dir__() -> list[str]:
