@@ -223,7 +223,7 @@ study.weight_agreement(scored).round(3)
 #
 # ## An update: memory and time
 #
-# The same 16 sums, one forward pass, one backward pass, one step of AdamW;
+# Sixteen sums, one forward pass, one backward pass, one step of AdamW;
 # nothing else in memory. Bytes are counted, not sampled:
 
 # %%
@@ -292,9 +292,8 @@ trainer = testbed_trainer(run, scratch / "run", dynamic_sampling_max_attempts=1)
 trainer.remove_callback(PrinterCallback)  # the log is shown below
 trainer.train()
 log = read_metrics(scratch / "run").dropna(subset=["reward"]).set_index("step")
-log[["reward", "visual/focus_late", "visual/psi_std", "visual/phi_std"]].round(
-    2
-)
+shown = ["reward", "visual/focus_late", "visual/psi_std", "visual/phi_std"]
+log[shown].round(2)
 
 # %% [markdown]
 # Do not read a trend into so few steps: each reward is the mean of a few dozen
