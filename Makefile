@@ -61,5 +61,4 @@ $(READY): requirements.txt pyproject.toml
 			"Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --disable-pip-version-check -r requirements.txt
-	$(RUN) -m pip install --disable-pip-version-check --no-deps -e .
 	@touch $(READY)
