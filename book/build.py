@@ -434,6 +434,37 @@ def each(
         scratch_parent.rmdir()
 
 
+def printed(cell: NotebookNode) -> list[str]:
+    """What a code cell shows, as text: streams, tables, values; not pixels."""
+    shown = []
+    for output in cell.outputs:
+        data = output.get("data", {})
+        shown += [output.get("text", "")]
+        shown += [data.get(kind, "") for kind in ("text/plain", "text/html")]
+    return ["".join(text) for text in shown]
+
+
+def against_published(ran: NotebookNode, frozen: Path) -> str:
+    """Whether a run with default parameters prints what the committed copy does."""
+    if not frozen.exists():
+        return "executed"
+    published = nbformat.read(frozen, as_version=4)
+    recorded = published.metadata.get("frozen", {})
+    if recorded.get("code_sha256") != ran.metadata.frozen.code_sha256:
+        return "executed, of other code than the published copy,"
+    theirs = [cell for cell in published.cells if cell.cell_type == "code"]
+    numbered = [(n, c) for n, c in enumerate(ran.cells, 1) if c.cell_type == "code"]
+    differing = [
+        str(number)
+        for (number, cell), other in zip(numbered, theirs, strict=True)
+        if printed(cell) != printed(other)
+    ]
+    if not differing:
+        return "executed, every output as published,"
+    cells = "cell" if len(differing) == 1 else "cells"
+    return f"executed, other output than published in {cells} {', '.join(differing)},"
+
+
 def execute(
     root: Path,
     names: Sequence[str] = (),
@@ -457,10 +488,13 @@ def execute(
         if done.get(source.stem) == key and target.exists():
             return "kept from the interrupted run"
         ran = run_notebook(source, scratch=scratch, parameters=chosen, timeout=timeout)
-        write_atomically(dumps(scrub(ran, convert(source), root)), target, scratch)
+        ran = scrub(ran, convert(source), root)
+        write_atomically(dumps(ran), target, scratch)
         done[source.stem] = key
         write_atomically(json.dumps(done, indent=1), ledger, scratch)
-        return "executed"
+        if chosen:
+            return "executed"
+        return against_published(ran, source.with_suffix(".ipynb"))
 
     each(notebook_sources(root, names), out / ".unfinished", work)
     ledger.unlink(missing_ok=True)

@@ -29,6 +29,7 @@ logging.disable(logging.WARNING)
 
 import pandas as pd
 import torch
+from transformers import PrinterCallback
 
 from vgpo import figures
 from vgpo.config import VGPOConfig
@@ -89,6 +90,7 @@ for method in ("dapo", "vgpo"):
         method=method, seed=seed, steps=steps, prompts_per_step=prompts_per_step
     )
     trainer = testbed_trainer(run, scratch / method)
+    trainer.remove_callback(PrinterCallback)  # the log is drawn below
     trainer.train()
     trained[method] = trainer.model
     metrics[method] = read_metrics(scratch / method)

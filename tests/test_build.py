@@ -237,6 +237,25 @@ def test_parameters_reach_a_copy_and_leave_no_trace(project):
     assert [c.execution_count for c in tried.cells[1:]] == [1, 2]
 
 
+def test_a_run_says_whether_it_prints_what_was_published(project, capsys):
+    source = add(project, "00_try", PLAIN)
+    assert run(project, "freeze") == 0
+    capsys.readouterr()
+    assert run(project, "execute") == 0
+    assert "every output as published" in capsys.readouterr().out
+    assert run(project, "execute", "-p", "size", "4") == 0
+    assert "published" not in capsys.readouterr().out
+
+    frozen = source.with_suffix(".ipynb")
+    frozen.write_text(frozen.read_text().replace("[0, 1, 2]", "[0, 1, 3]"))
+    assert run(project, "execute") == 0
+    assert "other output than published in cell 3," in capsys.readouterr().out
+
+    add(project, "00_try", PLAIN + "\n# %%\n1\n")
+    assert run(project, "execute") == 0
+    assert "of other code than the published copy" in capsys.readouterr().out
+
+
 FAILURES = {
     "an error": ("1 / 0", "ZeroDivisionError: division by zero"),
     "a hang": ("import time\ntime.sleep(60)", "timed out"),
