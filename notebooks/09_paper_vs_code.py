@@ -125,7 +125,8 @@ lift = {
 }
 for name, value in lift.items():
     print(f"{name:25} {value:.2f}")
-measured[2] = f"lift / range {lift['Eq. 4']:.2f} → {lift['over the batch']:.2f}"
+ours, theirs = lift["Eq. 4"], lift["over the batch"]
+measured[2] = f"lift / range {ours:.2f} → {theirs:.2f}"
 
 # %% [markdown]
 # The same $\beta$ is thus a weaker one. Padding plays no part here, since
@@ -270,9 +271,7 @@ measured[7] = f"β t/T off by ≤ {shift.max():.3f}; {extra} ties"
 # %%
 half = focus.bfloat16().float()
 ties = departures.tied_share(half[has_image], mask[has_image])
-print(
-    f"tokens that share their score with another of their completion: {ties:.0%}"
-)
+print(f"tokens tied with another of their completion: {ties:.0%}")
 kept = vgpo.visual_gate(focus, mask) & seen
 lost = float(1 - (vgpo.visual_gate(half, mask) & kept).sum() / kept.sum())
 passing = released.factors_from_cosines(
@@ -387,9 +386,7 @@ code = advantage_factors_with(departures.ALL, *arguments, **options)
 ours, theirs = ((token * row[:, None])[seen] for token, row in (paper, code))
 opposite = ((ours > 1) != (theirs > 1)).float().mean()
 print(f"r of the two factors: {np.corrcoef(ours, theirs)[0, 1]:.2f}")
-print(
-    f"mean factor: {ours.mean():.2f} in the paper, {theirs.mean():.2f} in the code"
-)
+print(f"mean factor: {ours.mean():.2f} (paper), {theirs.mean():.2f} (code)")
 print(f"raised by one and lowered by the other: {opposite:.0%} of tokens")
 
 # %% [markdown]

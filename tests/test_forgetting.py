@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -255,6 +255,7 @@ def test_only_weaker_looks():
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), split=st.floats(0.2, 0.8))
+@example(seed=5113, split=0.75)  # every late token needs the image, or none does
 def test_parts_sum_to_the_difference_of_the_means(seed, split):
     generator = torch.Generator().manual_seed(seed)
     mass = torch.rand(4, 12, generator=generator, dtype=torch.float64)
@@ -262,17 +263,23 @@ def test_parts_sum_to_the_difference_of_the_means(seed, split):
     lengths = torch.tensor([12, 9, 11, 5])
     mask = torch.arange(12) < lengths[:, None]
     sums = {"early": [0.0, 0.0], "late": [0.0, 0.0]}
+    kinds = set()
     for row, length in enumerate(lengths.tolist()):
         for t in range(1, length + 1):
             late = min(1.0, max(0.0, t - split * length))
             for side, part in (("late", late), ("early", 1 - late)):
                 sums[side][0] += part * mass[row, t - 1].item()
                 sums[side][1] += part
+                if part > 0:
+                    kinds.add((side, needs[row, t - 1].item()))
     parts = split_decay(mass, needs, mask, split, resamples=10)
     expected = sums["late"][0] / sums["late"][1] - sums["early"][0] / sums["early"][1]
     three = parts.fewer_looks, parts.weaker_looks, parts.other_tokens
     assert parts.total.value == pytest.approx(expected, abs=1e-5)
-    assert sum(p.value for p in three) == pytest.approx(parts.total.value)
+    if len(kinds) == 4:
+        assert sum(p.value for p in three) == pytest.approx(parts.total.value)
+    else:
+        assert any(math.isnan(p.value) for p in three)
 
 
 # Where on the image ---------------------------------------------------------

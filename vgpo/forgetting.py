@@ -9,6 +9,7 @@ Intervals are 95 % percentile bootstraps over responses, seeded, so that a numbe
 that is printed twice is the same number twice.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -435,8 +436,9 @@ def split_decay(
         seed: Seed of the resampling.
 
     Returns:
-        The total and its three parts. NaN where early or late has no token of
-        either kind.
+        The total and its three parts. The parts are NaN where early or late has no
+        token that needs the image, or none that does not; the total, where one of
+        them has no token at all.
 
     Raises:
         ValueError: A shape or range is wrong, or a mass is negative.
@@ -463,6 +465,7 @@ def split_decay(
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = total / count
             share = count[..., 0] / count.sum(axis=-1)
+            whole = total.sum(axis=-1) / count.sum(axis=-1)
         change, middle = mean[:, 1] - mean[:, 0], mean.mean(axis=1)
         share_change, share_middle = share[:, 1] - share[:, 0], share.mean(axis=1)
         split_up = np.stack(
@@ -473,7 +476,7 @@ def split_decay(
             ],
             axis=1,
         )
-        return np.concatenate([split_up.sum(axis=1, keepdims=True), split_up], axis=1)
+        return np.concatenate([whole[:, 1:] - whole[:, :1], split_up], axis=1)
 
     count = len(tokens)
     values = parts(np.arange(count)[None])[0]
@@ -610,9 +613,15 @@ def _bootstrap(
     resamples: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval of ``statistic`` (rows (R, n) -> (R, ...)) over rows."""
+    """Percentile interval of ``statistic`` (rows (R, n) -> (R, ...)) over rows.
+
+    Resamples in which it is undefined are left out; if it always is, the ends are NaN.
+    """
     if count < 2:
         return np.array(np.nan), np.array(np.nan)
     rows = np.random.default_rng(seed).integers(0, count, (resamples, count))
-    low, high = np.nanquantile(statistic(rows), [0.025, 0.975], axis=0)
+    with warnings.catch_warnings():
+        # Of what is undefined in every resample, the interval is NaN, as said above.
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        low, high = np.nanquantile(statistic(rows), [0.025, 0.975], axis=0)
     return low, high
