@@ -11,7 +11,7 @@
 # runs can and cannot show.
 
 # %% tags=["parameters"]
-steps = 10  # optimiser steps per run
+steps = 16  # optimiser steps per run
 prompts_per_step = 16  # prompts per step, 8 completions each
 questions = 40  # held-out questions per family, before and after
 seed = 0  # prompts and sampling
@@ -42,7 +42,7 @@ from vgpo.experiments import (
 )
 from vgpo.metrics import read_metrics
 from vgpo.testbed import World, load_tiny
-from vgpo.testbed.answers import answer
+from vgpo.testbed.answers import accuracy, answer
 
 torch.set_num_threads(threads)
 scratch = Path(tempfile.mkdtemp())
@@ -108,9 +108,9 @@ figures.reward_figure(metrics)
 columns = {"before": before}
 for method, after in trained.items():
     columns[f"after {method}"] = heldout_accuracy(after, processor, questions)
-accuracy = pd.DataFrame(columns)
-accuracy.loc["trained on"] = accuracy.loc[list(TRAINED_FAMILIES)].mean()
-accuracy.round(2)
+right = pd.DataFrame(columns)
+right.loc["trained on"] = right.loc[list(TRAINED_FAMILIES)].mean()
+right.round(2)
 
 # %% [markdown]
 # Sampled at temperature 1, on scans never trained on. The first rows were
@@ -149,7 +149,8 @@ log[shown].mean().round(2).to_frame("mean over the run")
 #
 # ## Before and after
 #
-# One question, sampled before and after:
+# One question on a picture the models have not seen, sampled 64 times before
+# and after; below each share, the first of the answers.
 
 # %%
 example = World().example(11, family="count", split="heldout", seed=5)
@@ -157,8 +158,9 @@ values = zip(example.colours, example.values, strict=True)
 print(example.question, "  shown:", *[f"{c}={v}" for c, v in values])
 print("true answer:", example.answer, "\n")
 for name, some in {"before": load_tiny()[0], **trained}.items():
-    (text,) = answer(some, processor, [example], temperature=1.0, seed=1)
-    print(f"{name:7}{text}\n")
+    texts = answer(some, processor, [example] * 64, temperature=1.0, seed=1)
+    print(f"{name:7}{accuracy(texts, [example] * 64):.0%} right")
+    print(f"{texts[0]}\n")
 
 # %% [markdown]
 # ## Several seeds

@@ -582,5 +582,13 @@ def test_checkpoints_need_names_and_questions(checkpoint):
 def test_a_checkpoint_without_a_processor_is_refused(checkpoint, tmp_path):
     build_tiny(processor, hidden_size=64, layers=1).save_pretrained(tmp_path)
     processor.tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="only a tokenizer"):
+    with pytest.raises(ValueError, match="no processor that reads images"):
         load_model(tmp_path)
+
+
+def test_a_tokenizer_alone_is_no_processor(checkpoint, monkeypatch):
+    monkeypatch.setattr(
+        module.AutoProcessor, "from_pretrained", lambda name: processor.tokenizer
+    )
+    with pytest.raises(ValueError, match="only a tokenizer"):
+        load_model(checkpoint)

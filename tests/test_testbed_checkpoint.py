@@ -4,7 +4,16 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText, AutoTokenizer
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    Qwen2_5_VLConfig,
+)
+from transformers.models.auto.processing_auto import (
+    PROCESSOR_MAPPING,
+    PROCESSOR_MAPPING_NAMES,
+)
 
 from vgpo import testbed
 from vgpo.testbed import CHECKPOINT, FAMILIES, IMAGE_FAMILIES, World, load_tiny
@@ -35,9 +44,17 @@ def test_it_loads_through_the_ordinary_calls(tiny):
     assert not model.training
     same = zip(auto.parameters(), model.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in same)
+    assert type(AutoProcessor.from_pretrained(CHECKPOINT)) is type(processor)
     tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT)
     text = "<think> red = 5 .</think> \\boxed{5} naïve"
     assert tokenizer.encode(text) == processor.tokenizer.encode(text)
+
+
+def test_other_models_keep_their_processors():
+    assert PROCESSOR_MAPPING_NAMES["qwen2_5_vl"] == "Qwen2_5_VLProcessor"
+    stock = PROCESSOR_MAPPING[Qwen2_5_VLConfig]
+    assert stock.__name__ == "Qwen2_5_VLProcessor"
+    assert stock.__module__.startswith("transformers.")
 
 
 def test_the_record_meets_the_target_it_was_made_for():

@@ -29,7 +29,10 @@ from transformers import (
     ProcessorMixin,
 )
 
-from vgpo import figures
+from vgpo import (
+    figures,
+    testbed,  # noqa: F401  AutoProcessor then knows its processor
+)
 from vgpo.attention import attention_split
 from vgpo.forgetting import (
     Comparison,
@@ -42,7 +45,6 @@ from vgpo.forgetting import (
 )
 from vgpo.rewards import accuracy_reward
 from vgpo.scoring import eval_mode, prepare_inputs
-from vgpo.testbed import load_tiny
 
 KINDS = ("image", "query", "generated")
 """Columns of attention shares, in the order of
@@ -412,8 +414,7 @@ def load_model(
         dtype: Of the weights; ``"auto"`` takes the checkpoint's.
         device: Where to, as ``device_map`` of ``from_pretrained``.
         max_pixels: Larger images are reduced, for processors that have this setting
-            (Qwen's: 1,048,576 pixels are at most 1,337 image tokens); not on the
-            small world.
+            (Qwen's: 1,048,576 pixels are at most 1,337 image tokens).
 
     Returns:
         ``(model, processor)``, the model in eval mode. Code that comes with a
@@ -428,11 +429,16 @@ def load_model(
         >>> type(processor).__name__
         'TestbedProcessor'
     """
-    if (Path(name) / "cold_start.json").is_file():
-        # AutoProcessor does not know the small world's own processor.
-        return load_tiny(name)
     limits = {} if max_pixels is None else {"max_pixels": max_pixels}
-    processor = AutoProcessor.from_pretrained(name, **limits)
+    try:
+        processor = AutoProcessor.from_pretrained(name, **limits)
+    except OSError as error:
+        if not Path(name).is_dir():
+            raise  # the hub's own message, on names and connections
+        raise ValueError(
+            f"name: the folder {name} has no processor that reads images; put it there "
+            "with processor.save_pretrained."
+        ) from error
     if isinstance(processor, PreTrainedTokenizerBase):
         raise ValueError(
             f"name: AutoProcessor finds only a tokenizer for {name}, which cannot read "

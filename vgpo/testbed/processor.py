@@ -1,7 +1,7 @@
 """Tokenizer and processor of the small world, in Qwen2.5-VL's format."""
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoProcessor, PreTrainedTokenizerFast, Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
     Qwen2VLImageProcessorPil,
@@ -83,8 +83,13 @@ class TestbedProcessor(Qwen2_5_VLProcessor):
     """Qwen2.5-VL's processor without its video part, so that no torchvision is needed.
 
     Use it as any Hugging Face processor; ``from_pretrained`` and
-    ``save_pretrained`` work. ``AutoProcessor`` falls back to the bare tokenizer on
-    such a folder, so load it through this class.
+    ``save_pretrained`` work, and so does ``AutoProcessor.from_pretrained`` once
+    ``vgpo.testbed`` is imported. (Before, it finds only the tokenizer.)
+
+    Example:
+        >>> from vgpo.testbed import CHECKPOINT
+        >>> type(AutoProcessor.from_pretrained(CHECKPOINT)).__name__
+        'TestbedProcessor'
     """
 
     __test__ = False  # not a test class, whatever its name starts with
@@ -98,6 +103,17 @@ class TestbedProcessor(Qwen2_5_VLProcessor):
         ProcessorMixin.__init__(
             self, image_processor, tokenizer, chat_template=chat_template
         )
+
+
+class _SmallWorldConfig(Qwen2_5_VLConfig):
+    """The key to register the processor under; no model has it.
+
+    Qwen2.5-VL's own configuration keeps its own processor. A folder of the small
+    world names its processor class, which is then found among those registered.
+    """
+
+
+AutoProcessor.register(_SmallWorldConfig, TestbedProcessor)
 
 
 def build_processor() -> TestbedProcessor:
