@@ -194,7 +194,7 @@ pd.DataFrame(
         "taught": 0.9 * slips.set_axis(range(1, 10)),
         "reads": misreads.size(),
     }
-).T.round(2)
+).round(2)
 
 # %% [markdown]
 # The model has become what it was taught to be. (A random digit is the right

@@ -81,9 +81,8 @@ for column in ("focus", "focus_prediction"):
 # %% [markdown]
 # ## What the parameters do
 #
-# The same chain, one parameter at a time; the score is that of the state at
-# $t
-# - 1$.
+# The same chain, one parameter at a time; the score is that of the state
+# before, at $t - 1$.
 
 # %% mystnb={"figure": {"name": "fig-knobs", "caption": "One chain under three strengths, three tails and three gate widths; the other two parameters at the paper's values."}, "image": {"alt": "Nine small bar charts in three rows. A larger beta makes the hatched caps taller; a larger gamma widens the grey tail and lets earlier tokens in; a larger kappa raises more tokens, among them grey ones."}}
 knobs = [

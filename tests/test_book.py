@@ -67,6 +67,17 @@ def test_the_landing_page_leads_to_every_chapter(pages, site):
         assert site.resolve() / f"{entry}.html" in linked, f"{entry} is not linked"
 
 
+def test_no_formula_falls_apart_into_text(pages):
+    """A line that begins with a minus makes a list of half a formula."""
+    loose = [
+        (path.name, text.strip()[:60])
+        for path, page in pages.items()
+        for text in page.find_all(string=re.compile(r"\$"))
+        if not text.find_parent(["code", "pre", "script", "style"])
+    ]
+    assert not loose
+
+
 def test_internal_links_resolve(pages, site):
     ids = {
         path.resolve(): {tag["id"] for tag in page.select("[id]")}
