@@ -29,6 +29,7 @@ image_column = "images"  # its column of images
 prompt_suffix = None  # put after each question; None takes the paper's
 max_pixels = 1048576  # larger images are reduced
 max_new_tokens = 2048  # longest answer of a real model
+completions_file = ""  # keeps its answers, so that a stopped run goes on
 
 # %%
 from pathlib import Path
@@ -133,6 +134,7 @@ if models:
         prompt_suffix=prompt_suffix,
         max_pixels=max_pixels,
         max_new_tokens=max_new_tokens,
+        completions_file=completions_file or None,
     )
 else:
     found = vgpo.analyze(

@@ -592,3 +592,52 @@ def test_a_tokenizer_alone_is_no_processor(checkpoint, monkeypatch):
     )
     with pytest.raises(ValueError, match="only a tokenizer"):
         load_model(checkpoint)
+
+
+def test_a_stopped_analysis_goes_on(tmp_path, monkeypatch):
+    """Answers in the file are not written again; a half-written line is."""
+    path = tmp_path / "runs" / "answers.jsonl"
+    rows = as_rows(EXAMPLES[:3])
+
+    def run(some):
+        return analyze(
+            model,
+            processor,
+            some,
+            max_new_tokens=8,
+            completions_file=path,
+            progress=False,
+        )
+
+    whole = analyze(model, processor, rows, max_new_tokens=8, progress=False)
+    run(rows[:2])
+    first, second = path.read_text().splitlines(keepends=True)
+    path.write_text(first + second[: len(second) // 2])
+
+    asked = []
+    generate = type(model).generate
+
+    def counted(self, *arguments, **named):
+        asked.append(named["input_ids"])
+        return generate(self, *arguments, **named)
+
+    monkeypatch.setattr(type(model), "generate", counted)
+    resumed = run(rows)
+    assert len(asked) == 2
+    pd.testing.assert_frame_equal(resumed.tokens, whole.tokens)
+    pd.testing.assert_frame_equal(resumed.responses, whole.responses)
+    assert len(path.read_text().splitlines()) == 3
+    run(rows)
+    assert len(asked) == 2
+    run([{**rows[0], "image": EXAMPLES[1].image}])  # another picture: asked again
+    assert len(asked) == 3
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "notes.jsonl"
+    path.write_text('{"asked": "x"}\n')
+    rows = as_rows(EXAMPLES[:1])
+    with pytest.raises(ValueError, match=r"completions_file: line 1 of .*notes\.jsonl"):
+        analyze(model, processor, rows, completions_file=path)
+    with pytest.raises(ValueError, match="nothing to keep"):
+        analyze(model, processor, rows, CHAINS[:1], completions_file=path)

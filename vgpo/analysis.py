@@ -9,6 +9,9 @@ and on what was generated before; how the image's part falls; and whether right
 answers keep more of it than wrong ones.
 """
 
+import hashlib
+import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +37,7 @@ from vgpo import (
     testbed,  # noqa: F401  AutoProcessor then knows its processor
 )
 from vgpo.attention import attention_split
+from vgpo.capture import unwrap_model
 from vgpo.forgetting import (
     Comparison,
     accumulation_ratio,
@@ -306,6 +310,7 @@ def analyze(
     split: float = 0.5,
     max_new_tokens: int = 2048,
     keep_maps: int = 8,
+    completions_file: str | Path | None = None,
     progress: bool | None = None,
 ) -> ForgettingAnalysis:
     r"""Where each token of each answer looks, and how that changes as it reasons.
@@ -332,6 +337,9 @@ def analyze(
         split: Where late begins, in (0, 1).
         max_new_tokens: Longest answer the model writes.
         keep_maps: For how many answers pictures and attention maps are kept.
+        completions_file: JSON lines in which each answer the model writes is kept at
+            once. What is in it from the same model (by its name), to the same
+            conversation, is not generated again: a stopped analysis goes on.
         progress: Whether to show a progress bar; by default, if there is a terminal.
 
     Returns:
@@ -360,23 +368,35 @@ def analyze(
             raise ValueError(
                 f"{name}: need one per conversation, got {len(given)} for {len(rows)}."
             )
+    if completions is not None and completions_file is not None:
+        raise ValueError(
+            "completions_file: it keeps what the model writes; with completions given "
+            "there is nothing to keep."
+        )
     if keep_maps < 0:
         raise ValueError(f"keep_maps: must not be negative, got {keep_maps}.")
     if not 0 < split < 1:
         raise ValueError(f"split: must be in (0, 1), got {split}.")
+    written = None if completions_file is None else _CompletionsFile(completions_file)
     tokens, responses, kept = [], [], {}
     disable = None if progress is None else not progress
     with eval_mode(model):
         for row, asked in enumerate(tqdm(rows, desc="answers", disable=disable)):
             try:
                 messages = _conversation(asked)
+                completion = None if completions is None else completions[row]
+                if written is not None:
+                    key = _fingerprint(model, messages, max_new_tokens)
+                    completion = written.find(key)
                 inputs, ids = prepare_inputs(
                     model,
                     processor,
                     messages,
-                    None if completions is None else completions[row],
+                    completion,
                     max_new_tokens=max_new_tokens,
                 )
+                if written is not None and completion is None:
+                    written.add(key, ids.tolist())
                 found = attention_split(
                     model,
                     inputs,
@@ -448,6 +468,58 @@ def load_model(
         name, dtype=dtype, device_map=device, use_safetensors=True
     )
     return model.eval(), processor
+
+
+class _CompletionsFile:
+    """Token ids of completions by the fingerprint of what was asked, in JSON lines."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.ids: dict[str, list[int]] = {}
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return
+        text = self.path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+                self.ids[entry["asked"]] = [int(i) for i in entry["completion_ids"]]
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"completions_file: line {number} of {self.path} is not one of "
+                    f"this function's; name another file. ({error!r})"
+                ) from error
+        if whole != text:
+            # A kill in the middle of a line; its answer is written again.
+            os.truncate(self.path, len(whole.encode()))
+
+    def find(self, asked: str) -> list[int] | None:
+        return self.ids.get(asked)
+
+    def add(self, asked: str, completion_ids: list[int]) -> None:
+        self.ids[asked] = completion_ids
+        line = json.dumps({"asked": asked, "completion_ids": completion_ids})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def _fingerprint(model: nn.Module, messages: list[dict], max_new_tokens: int) -> str:
+    """What a greedy answer depends on, as a hash: model by name, words and pixels."""
+    name = unwrap_model(model).config.name_or_path
+    digest = hashlib.sha256(f"{name} {max_new_tokens}".encode())
+    for turn in messages:
+        parts = turn["content"]
+        parts = [{"text": parts}] if isinstance(parts, str) else parts
+        for part in parts:
+            image = part.get("image")
+            if isinstance(image, Image.Image):
+                digest.update(f"{image.mode} {image.size}".encode() + image.tobytes())
+            words = {key: part[key] for key in part if key != "image"}
+            digest.update(f"{turn['role']} {sorted(words.items())}".encode())
+            if not isinstance(image, Image.Image):
+                digest.update(str(image).encode())
+    return digest.hexdigest()
 
 
 def _graded(text: str, asked: dict | list, answer: str | None) -> dict:

@@ -55,6 +55,7 @@ def analyze_checkpoints(
     prompt_suffix: str | None = None,
     max_pixels: int | None = 1_048_576,
     max_new_tokens: int = 2048,
+    completions_file: str | Path | None = None,
 ) -> dict[str, ForgettingAnalysis]:
     """The forgetting analysis of several checkpoints on the same questions.
 
@@ -72,6 +73,8 @@ def analyze_checkpoints(
             ``vgpo.train.PROMPT_SUFFIX``, as in training.
         max_pixels: Larger images are reduced; ``None`` leaves it to the processor.
         max_new_tokens: Longest answer.
+        completions_file: Keeps the answers of all models as they are written, so
+            that a stopped run goes on; see :func:`vgpo.analyze`.
 
     Returns:
         Name -> analysis.
@@ -100,7 +103,11 @@ def analyze_checkpoints(
     for name in names:
         model, processor = load_model(name, max_pixels=max_pixels)
         found[str(name)] = analyze(
-            model, processor, rows, max_new_tokens=max_new_tokens
+            model,
+            processor,
+            rows,
+            max_new_tokens=max_new_tokens,
+            completions_file=completions_file,
         )
         del model
         gc.collect()

@@ -1,6 +1,6 @@
 """Per-token visual focus of one completion, for a notebook of your own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -146,7 +146,7 @@ def prepare_inputs(
     model: nn.Module,
     processor: ProcessorMixin,
     messages: list[dict],
-    completion: str | None = None,
+    completion: str | Sequence[int] | None = None,
     *,
     max_new_tokens: int = 512,
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -156,7 +156,8 @@ def prepare_inputs(
         model: A vision-language model, wrapped or not.
         processor: The model's own processor, with a chat template.
         messages: One conversation that holds an image; see :func:`score`.
-        completion: The answer. ``None`` lets the model answer greedily.
+        completion: The answer, as text or as its token ids. ``None`` lets the model
+            answer greedily.
         max_new_tokens: Longest answer, where the model writes it.
 
     Returns:
@@ -196,10 +197,11 @@ def prepare_inputs(
     if completion is None:
         completion_ids = _answer(model, inputs, token_id, max_new_tokens)
     else:
+        if isinstance(completion, str):
+            encoded = processor.tokenizer(completion, add_special_tokens=False)
+            completion = encoded["input_ids"]
         completion_ids = torch.tensor(
-            processor.tokenizer(completion, add_special_tokens=False)["input_ids"],
-            dtype=torch.long,
-            device=inputs["input_ids"].device,
+            completion, dtype=torch.long, device=inputs["input_ids"].device
         )
         if (completion_ids == token_id).any():
             raise ValueError(
