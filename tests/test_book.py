@@ -1,5 +1,6 @@
 """The built pages, as a reader without a network meets them."""
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -222,13 +223,18 @@ def test_the_picture_shows_what_the_package_computes():
         assert row[: len(drawn)].tolist() == pytest.approx(drawn, abs=1e-5)
 
 
-def test_the_example_of_the_readme_runs():
+def test_the_examples_of_the_readme_run():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [example] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    *setup, last = example.strip().splitlines()
-    names: dict = {}
-    exec("\n".join(setup), names)
-    assert eval(last, names).shape == (2, 12)
+    results = []
+    for example in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
+        *setup, last = ast.parse(example).body
+        names: dict = {}
+        exec(compile(ast.Module(setup, []), "README.md", "exec"), names)
+        results.append(eval(ast.unparse(last), names))
+    advantages, scores = results
+    assert advantages.shape == (2, 12)
+    assert {"token", "focus", "gate", "weight"} <= set(scores.columns)
+    assert {"ratio", "decay", "example"} <= set(names["analysis"].figures())
 
 
 def test_every_public_name_is_on_the_api_page(pages, site):

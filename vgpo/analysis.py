@@ -315,7 +315,8 @@ def analyze(
 ) -> ForgettingAnalysis:
     r"""Where each token of each answer looks, and how that changes as it reasons.
 
-    One answer at a time: the model writes it (greedily) unless it is given; then one
+    One answer at a time: the model writes it unless it is given (greedily, under what
+    else its generation configuration says, such as a repetition penalty); then one
     forward pass in which the attention of each generated token is split over image,
     question and generated text (:func:`vgpo.attention.attention_split`, which says
     what counts as which, and what it costs). Beside the model, an answer of T tokens

@@ -74,7 +74,7 @@ def analyze_checkpoints(
         max_pixels: Larger images are reduced; ``None`` leaves it to the processor.
         max_new_tokens: Longest answer.
         completions_file: Keeps the answers of all models as they are written, so
-            that a stopped run goes on; see :func:`vgpo.analyze`.
+            that a stopped run goes on; see :func:`vgpo.analysis.analyze`.
 
     Returns:
         Name -> analysis.
