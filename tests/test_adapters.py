@@ -251,16 +251,20 @@ def trained(tiny_folder, tmp_path_factory):
     return trainer, folder / "adapter"
 
 
+def assert_reloads_identically(model, base, folder):
+    """The adapter in ``folder`` on ``base`` scores as ``model``, and it does count."""
+    untrained = scores(base)
+    reloaded = scores(PeftModel.from_pretrained(base, folder))
+    for mine, theirs, other in zip(scores(model), reloaded, untrained, strict=True):
+        assert torch.equal(mine, theirs)
+        assert (mine - other).abs().max() > 1e-3
+
+
 def test_reloaded_adapter_scores_identically(trained, tiny_folder):
     trainer, folder = trained
     assert (folder / "adapter_model.safetensors").exists()
     base = Qwen2_5_VLForConditionalGeneration.from_pretrained(tiny_folder)
-    untrained = scores(base)
-    reloaded = scores(PeftModel.from_pretrained(base, folder))
-    ours = scores(trainer.model)
-    for mine, theirs, other in zip(ours, reloaded, untrained, strict=True):
-        assert torch.equal(mine, theirs)
-        assert (mine - other).abs().max() > 1e-3
+    assert_reloads_identically(trainer.model, base, folder)
 
 
 @pytest.fixture(scope="module")
@@ -282,13 +286,7 @@ def trained_in_4_bits(tiny_folder, tmp_path_factory):
 def test_reloaded_adapter_scores_identically_in_4_bits(trained_in_4_bits, tiny_folder):
     trainer, folder = trained_in_4_bits
     base = load_four_bit(tiny_folder, torch.float32)
-    untrained = scores(base)
-    reloaded = scores(PeftModel.from_pretrained(base, folder))
-    for mine, theirs, other in zip(
-        scores(trainer.model), reloaded, untrained, strict=True
-    ):
-        assert torch.equal(mine, theirs)
-        assert (mine - other).abs().max() > 1e-3
+    assert_reloads_identically(trainer.model, base, folder)
 
 
 def test_merging_is_exact_only_into_unpacked_weights(trained_in_4_bits, tiny_folder):

@@ -468,7 +468,7 @@ def test_covering_changes_only_what_should_change(monkeypatch):
             texts.append("".join([*words, str(total), "}"]))
         return texts
 
-    monkeypatch.setattr(forgetting_study, "_continue", read_on)
+    monkeypatch.setattr(forgetting_study, "answer", read_on)
     moved = covered_continuations(None, processor, [example] * 30, [CHAINS[0]] * 30)
     own = moved["covered"] == "the tile it reads"
     before = moved["when"] == "before"

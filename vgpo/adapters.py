@@ -61,7 +61,7 @@ def lora_config(
         raise ValueError(f"alpha must be above 0, got {alpha}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
-    skeleton = _skeleton(model)
+    skeleton = skeleton_of(model)
     towers = [skeleton.get_decoder()]
     if vision:
         towers.append(_vision_tower(skeleton))
@@ -101,7 +101,7 @@ def four_bit_config(
         >>> four_bit_config(tiny_config(build_processor())).llm_int8_skip_modules
         ['lm_head', 'model.visual']
     """
-    skeleton = _skeleton(model)
+    skeleton = skeleton_of(model)
     decoder = skeleton.get_decoder()
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -164,7 +164,7 @@ def prepare_4bit_on_cpu(model: nn.Module) -> int:
     return len(layers)
 
 
-def _skeleton(model: PreTrainedModel | PreTrainedConfig) -> PreTrainedModel:
+def skeleton_of(model: PreTrainedModel | PreTrainedConfig) -> PreTrainedModel:
     """The model itself, or one of its configuration without any memory for weights."""
     if not isinstance(model, PreTrainedConfig):
         return unwrap_model(model)

@@ -129,6 +129,14 @@ class ForgettingAnalysis:
         return pad(rows, batch_first=True), pad(mask, batch_first=True)
 
     @cached_property
+    def per_token(self) -> pd.DataFrame:
+        """``tokens`` with the mean over layers: index ``row`` and ``t``; ``length``,
+        ``token`` and the three shares."""
+        return self.tokens.groupby(["row", "t"]).agg(
+            {"length": "first", "token": "first", **dict.fromkeys(KINDS, "mean")}
+        )
+
+    @cached_property
     def per_answer(self) -> pd.DataFrame:
         """``responses`` with the mean over layers, one row per answer."""
         first = self.responses.drop_duplicates("row").set_index("row")
@@ -228,16 +236,12 @@ class ForgettingAnalysis:
         Raises:
             ValueError: No such row.
         """
-        table = self.tokens[self.tokens["row"] == row]
-        if table.empty:
+        if row not in self.per_answer.index:
             raise ValueError(
                 f"row: {row} was not analysed; there are 0 to "
                 f"{self.tokens['row'].max()}."
             )
-        table = table.groupby("t").agg(
-            {"token": "first", **dict.fromkeys(KINDS, "mean")}
-        )
-        return figures.attention_split_figure(table.iloc[:most])
+        return figures.attention_split_figure(self.per_token.loc[row].iloc[:most])
 
     def heatmap_figure(
         self,
@@ -261,8 +265,8 @@ class ForgettingAnalysis:
                 f"row: the maps of answer {row} were not kept, only of "
                 f"{sorted(self.kept)}; raise keep_maps."
             )
-        table = self.tokens[self.tokens["row"] == row].groupby("t")
-        image, words = table["image"].mean(), table["token"].first()
+        table = self.per_token.loc[row]
+        image, words = table["image"], table["token"]
         if steps is None:
             steps = sorted(image.nlargest(6).index)
         if unknown := set(steps) - set(image.index):
@@ -388,7 +392,7 @@ def analyze(
                 completion = None if completions is None else completions[row]
                 if written is not None:
                     key = _fingerprint(model, messages, max_new_tokens)
-                    completion = written.find(key)
+                    completion = written.ids.get(key)
                 inputs, ids = prepare_inputs(
                     model,
                     processor,
@@ -494,9 +498,6 @@ class _CompletionsFile:
         if whole != text:
             # A kill in the middle of a line; its answer is written again.
             os.truncate(self.path, len(whole.encode()))
-
-    def find(self, asked: str) -> list[int] | None:
-        return self.ids.get(asked)
 
     def add(self, asked: str, completion_ids: list[int]) -> None:
         self.ids[asked] = completion_ids

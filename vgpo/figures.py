@@ -23,6 +23,7 @@ from vgpo.compensation import (
     compensation_schedule,
     visual_gate,
 )
+from vgpo.departures import within_group_correlation
 from vgpo.forgetting import DecaySplit, mean_interval
 from vgpo.testbed.images import TILE
 from vgpo.testbed.questions import Example, SourcedToken
@@ -318,9 +319,13 @@ def group_figure(shaped, mask, rewards) -> Figure:
 def within_group_correlations(table: pd.DataFrame) -> pd.Series:
     """Pearson correlation of length with phi within a group, for ``sum`` and
     ``mean`` accumulation, averaged over the groups whose lengths differ."""
-    groups = [g for _, g in table.groupby("group") if g["length"].nunique() > 1]
-    within = [g[["sum", "mean"]].corrwith(g["length"]) for g in groups]
-    return pd.DataFrame(within).mean().rename("r")
+    columns = {name: torch.tensor(table[name].to_numpy()) for name in table}
+    length, group = columns["length"], columns["group"]
+    r = {
+        name: within_group_correlation(columns[name], length, group)
+        for name in ("sum", "mean")
+    }
+    return pd.Series(r, name="r")
 
 
 def length_figure(table: pd.DataFrame) -> Figure:

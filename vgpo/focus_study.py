@@ -588,7 +588,6 @@ def robustness_table(
         ValueError: a variant has not one example per example.
     """
     plain = token_table(model, processor, examples, batch_size=batch_size)
-    roles = token_roles(plain)
     tables = []
     for name, changed in variants.items():
         if len(changed) != len(examples):
@@ -597,12 +596,26 @@ def robustness_table(
             )
         completions = [example.completion for example in examples]
         table = token_table(model, processor, changed, completions, batch_size)
-        table.insert(0, "variant", name)
-        table["role"] = roles
-        for column in (*ALIGNMENTS.values(), "log_prob"):
-            table[f"{column}_before"] = plain[column]
-        tables.append(table)
+        tables.append(beside_plain(name, table, plain))
     return pd.concat(tables, ignore_index=True)
+
+
+def beside_plain(variant: str, table: pd.DataFrame, plain: pd.DataFrame):
+    """The token table of a variant, with the scores of the plain one beside its own.
+
+    Args:
+        variant: Its name.
+        table: Its token table.
+        plain: The token table of the same tokens, without the change.
+
+    Returns:
+        ``table`` with ``variant``, ``role``, and ``focus_before``,
+        ``focus_prediction_before`` and ``log_prob_before`` of ``plain``.
+    """
+    before = {f"{c}_before": plain[c] for c in (*ALIGNMENTS.values(), "log_prob")}
+    table = table.assign(role=token_roles(plain), **before)
+    table.insert(0, "variant", variant)
+    return table
 
 
 def robustness_summary(

@@ -25,7 +25,8 @@ from vgpo.forgetting import (
     share_on_target,
 )
 from vgpo.rewards import last_boxed
-from vgpo.testbed.data import encode_prompts, messages
+from vgpo.testbed.answers import answer
+from vgpo.testbed.data import messages
 from vgpo.testbed.questions import Example, trace
 
 
@@ -213,12 +214,8 @@ def true_dependence(
             f"analysis: the maps of {len(missing)} answers were not kept; analyze with "
             "keep_maps of at least the number of answers."
         )
-    shares = ["image", "query", "generated"]
-    table = analysis.tokens.groupby(["row", "t"], as_index=False).agg(
-        {"length": "first", "token": "first", **dict.fromkeys(shares, "mean")}
-    )
     parts = []
-    for row, part in table.groupby("row"):
+    for row, part in analysis.per_token.reset_index().groupby("row"):
         example = examples[row]
         traced = trace(example, list(part["token"]))
         tiles = [token.tiles for token in traced]
@@ -380,12 +377,12 @@ def covered_continuations(
         for row, (example, text) in enumerate(zip(examples, completions, strict=True))
         for case in _cases(processor, row, example, text, generator)
     ]
-    texts = _continue(
+    texts = answer(
         model,
         processor,
         [case.example for case in cases],
-        [case.prefix for case in cases],
-        batch_size,
+        batch_size=batch_size,
+        prefixes=[case.prefix for case in cases],
     )
     found = []
     for case, text in zip(cases, texts, strict=True):
@@ -436,19 +433,3 @@ def _cases(processor, row, example, text, generator) -> list[_Case]:
             ("after", "".join(tokens[: place + 1])),
         )
     ]
-
-
-def _continue(model, processor, examples, prefixes, batch_size) -> list[str]:
-    """Greedy completions that begin with the given prefixes."""
-    texts = []
-    for start in range(0, len(examples), batch_size):
-        some = slice(start, start + batch_size)
-        batch = encode_prompts(processor, examples[some], prefixes[some])
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        with torch.no_grad():
-            out = model.generate(**batch, do_sample=False, max_new_tokens=192)
-        ends = processor.batch_decode(
-            out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
-        )
-        texts += [a + b for a, b in zip(prefixes[some], ends, strict=True)]
-    return texts

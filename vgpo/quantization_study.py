@@ -36,9 +36,10 @@ from vgpo.adapters import (
     load_four_bit,
     lora_config,
     prepare_4bit_on_cpu,
+    skeleton_of,
 )
 from vgpo.compensation import compensate, visual_gate
-from vgpo.focus_study import ALIGNMENTS, mean_interval, token_roles
+from vgpo.focus_study import ALIGNMENTS, beside_plain, mean_interval
 from vgpo.memory import peak_bytes
 from vgpo.reweighting import intra_trajectory_weights
 from vgpo.testbed.answers import answer, correct
@@ -228,7 +229,7 @@ def weight_table(
         ``parameters``, ``quantised`` (how many of them would be in 4 bits),
         ``bytes`` as it is and ``bytes_4bit``.
     """
-    model = _skeleton(model)
+    model = skeleton_of(model)
     decoder, tower = model.get_decoder(), model.get_encoder(modality="image")
     layers = _quantised_layers(model)
     in_four_bits = {id(layer.weight) for layer in layers.values()}
@@ -293,7 +294,7 @@ def training_memory(
         Index ``way``: ``"all weights"``, ``"LoRA"``, ``"QLoRA"``. Columns
         ``trained`` (numbers), ``frozen_bytes``, ``trained_bytes`` and ``bytes``.
     """
-    model = _skeleton(model)
+    model = skeleton_of(model)
     table = weight_table(model)
     adapters = sum(
         rank * (layer.in_features + layer.out_features)
@@ -310,13 +311,6 @@ def training_memory(
     ]
     columns = ["way", "trained", "frozen_bytes", "trained_bytes", "bytes"]
     return pd.DataFrame(rows, columns=columns).set_index("way")
-
-
-def _skeleton(model: PreTrainedModel | PreTrainedConfig) -> PreTrainedModel:
-    if isinstance(model, PreTrainedModel):
-        return model
-    with torch.device("meta"):
-        return AutoModelForImageTextToText.from_config(model)
 
 
 def _quantised_layers(model: PreTrainedModel) -> dict[str, nn.Linear]:
@@ -440,16 +434,12 @@ def precision_table(
     if completions is None:
         completions = [example.completion for example in examples]
     plain = token_table(full, processor, examples, completions)
-    roles = token_roles(plain)
     ours = _next_token_log_probs(full, processor, examples, completions)
     tables = []
     for name, model in others.items():
         table = token_table(model, processor, examples, completions)
         theirs = _next_token_log_probs(model, processor, examples, completions)
-        table.insert(0, "variant", name)
-        table["role"] = roles
-        for column in (*ALIGNMENTS.values(), "log_prob"):
-            table[f"{column}_before"] = plain[column]
+        table = beside_plain(name, table, plain)
         table["ratio"] = np.exp(table["log_prob"] - table["log_prob_before"])
         table["kl"] = (ours.exp() * (ours - theirs)).sum(dim=-1).numpy()
         tables.append(table)

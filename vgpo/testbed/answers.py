@@ -20,6 +20,7 @@ def answer(
     seed: int = 0,
     max_new_tokens: int = 192,
     batch_size: int = 64,
+    prefixes: Sequence[str] | None = None,
 ) -> list[str]:
     """The model's completions, one per example, as text.
 
@@ -31,6 +32,7 @@ def answer(
         seed: Seed of the sampling; the global generator is left as it was.
         max_new_tokens: Longer completions are cut off.
         batch_size: Examples answered at once; samples depend on it.
+        prefixes: How each completion begins; the model goes on from there.
 
     Raises:
         ValueError: negative ``temperature``.
@@ -48,13 +50,17 @@ def answer(
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         for start in range(0, len(examples), batch_size):
-            batch = encode_prompts(processor, examples[start : start + batch_size])
+            some = slice(start, start + batch_size)
+            begun = None if prefixes is None else prefixes[some]
+            batch = encode_prompts(processor, examples[some], begun)
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
             out = model.generate(**batch, max_new_tokens=max_new_tokens, **how)
             texts += processor.batch_decode(
                 out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
             )
     model.train(was_training)
+    if prefixes is not None:
+        texts = [begun + rest for begun, rest in zip(prefixes, texts, strict=True)]
     return texts
 
 
