@@ -3,7 +3,8 @@
     python -m benchmarks scoring
 
 - Prototype and focus score of four rows of a 7B model, in float32 and bfloat16,
-  against one read of the same states (``sum()``): at most 3.
+  against one read of the same states (``sum()``): at most 3. Every token is scored,
+  also those of the image; "as in a rollout" scores only what follows the image.
 - The same against a loop that takes one token's cosine at a time and reads it back,
   which is how the released code is described to work.
 - Eq. 4-12 from cosines to advantages of 64 completions of 2,048 tokens, and how the
@@ -67,6 +68,9 @@ def bench_states(dtype: torch.dtype, device: str) -> dict[str, object]:
             "prototype": lambda: visual_prototype(states, image_mask),
             "score": lambda: visual_focus_score(states, prototype),
             "both": lambda: score_states(states, image_mask),
+            "both, as in a rollout": lambda: visual_focus_score(
+                states[:, 16 + IMAGE_TOKENS :], visual_prototype(states, image_mask)
+            ),
             "both, every token an image token": lambda: score_states(states, whole),
         },
         rounds=31,

@@ -8,6 +8,7 @@ TF32 if ``torch.backends.cuda.matmul`` allows it.
 """
 
 import logging
+import math
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ def visual_prototype(
     )
     with torch.autocast(states.device.type, enabled=False):
         total = _masked_total(states, mask)
-        if not total.sum().isfinite():
+        if not math.isfinite(total.sum()):
             # NaN outside the mask reaches the product as 0 * NaN. A cleaned copy
             # tells such rows from those whose image is at fault.
             total = _masked_total(torch.where(mask[..., None], states, 0), mask)
@@ -96,7 +97,8 @@ def visual_cosine(
         >>> visual_cosine(states, torch.tensor([[1.0, 0.0]]))
         tensor([[ 1.,  0., -1.]])
     """
-    return _cosine(hidden_states, prototype, completion_mask, nonfinite)[0]
+    cosine, counted = _cosine(hidden_states, prototype, completion_mask, nonfinite)
+    return torch.where(counted, cosine, 0)
 
 
 @torch.no_grad()
@@ -140,7 +142,7 @@ def visual_focus_score(
         tensor([[1.0000, 0.5000, 0.0000]])
     """
     cosine, counted = _cosine(hidden_states, prototype, completion_mask, nonfinite)
-    return torch.where(counted, (cosine + 1) / 2, 0)
+    return torch.where(counted, cosine.add_(1).div_(2), 0)
 
 
 @torch.no_grad()
@@ -223,14 +225,14 @@ def _cosine(hidden_states, prototype, completion_mask, nonfinite):
     counted = has_image if real is None else real & has_image
     # NaN or infinity anywhere in a state or a prototype shows up in one of the two,
     # and then in their sum.
-    if not (product + norm).sum().isfinite():
+    if not math.isfinite((product + norm).sum()):
         fault = ~(product + norm).isfinite()
         fault = (fault if real is None else fault & real).any(dim=1)
         if fault.any():
             _report_nonfinite(fault, "hidden_states or prototype", nonfinite)
             counted = counted & ~fault[:, None]
     cosine = product / norm.clamp(min=torch.finfo(norm.dtype).tiny)
-    return torch.where(counted, cosine.clamp(-1, 1), 0), counted
+    return cosine.clamp(-1, 1), counted
 
 
 def _check_states(hidden_states: Tensor) -> Tensor:
@@ -270,18 +272,20 @@ def _products_and_norms(states: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]
         product = _cuda_bmm(states, vector[..., None])[..., 0]
         norm = torch.linalg.vector_norm(states, dim=-1, dtype=vector.dtype)
         return product, norm
-    paired = states.shape[1] // 2 * 2
-    parts = []
-    if paired:
-        parts.append(_gram_parts(states[:, :paired], vector, 2))
-    if paired < states.shape[1]:
-        parts.append(_gram_parts(states[:, paired:], vector, 1))
-    product, square = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-    return product, square.sqrt()
+    tokens = states.shape[1]
+    product, square = vector.new_empty(2, *states.shape[:2])
+    paired = tokens // 2 * 2
+    for size, chosen in ((2, slice(paired)), (1, slice(paired, tokens))):
+        part = states[:, chosen]
+        if part.shape[1]:
+            _gram(part, vector, size, product[:, chosen], square[:, chosen])
+    return product, square.sqrt_()
 
 
-def _gram_parts(states: Tensor, vector: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """h . v and |h|^2 for every token, both (B, T), T a multiple of ``size``.
+def _gram(
+    states: Tensor, vector: Tensor, size: int, product: Tensor, square: Tensor
+) -> None:
+    """Writes h . v and |h|^2 of every token, both (B, T), T a multiple of ``size``.
 
     ``size`` tokens and the vector are multiplied with one another, so that one
     matrix product reads a converted block once and gives both. Half of a pair's
@@ -307,8 +311,8 @@ def _gram_parts(states: Tensor, vector: Tensor, size: int) -> tuple[Tensor, Tens
         torch.bmm(*operands, out=gram)
     grams = grams.unflatten(1, (rows, count)).transpose(0, 1).flatten(1, 2)
     grams = grams[:, : groups.shape[1]]
-    square = grams.diagonal(dim1=-2, dim2=-1)
-    return grams[..., size].flatten(1), square.flatten(1)
+    product.unflatten(1, (-1, size)).copy_(grams[..., size])
+    square.unflatten(1, (-1, size)).copy_(grams.diagonal(dim1=-2, dim2=-1))
 
 
 def _masked_total(states: Tensor, mask: Tensor) -> Tensor:
@@ -323,14 +327,15 @@ def _masked_total(states: Tensor, mask: Tensor) -> Tensor:
     buffer = None
     if states.dtype != dtype:
         buffer = total.new_empty(rows, length, width)
-    wanted = mask.any(dim=0).tolist()
-    for start in range(0, tokens, length):
-        chosen = slice(start, start + length)
-        if True in wanted[chosen]:
-            block = states[:, chosen]
-            if buffer is not None:
-                block = buffer[:, : block.shape[1]].copy_(block)
-            total.baddbmm_(weights[..., chosen], block)
+    end = 0
+    for start in mask.any(dim=0).nonzero().flatten().tolist():
+        if start < end:
+            continue
+        end = start + length
+        block = states[:, start:end]
+        if buffer is not None:
+            block = buffer[:, : block.shape[1]].copy_(block)
+        total.baddbmm_(weights[..., start:end], block)
     return total[:, 0]
 
 
