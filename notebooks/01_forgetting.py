@@ -42,7 +42,7 @@ import vgpo
 from vgpo import figures, testbed
 from vgpo import forgetting as forget
 from vgpo import forgetting_study as study
-from vgpo.focus_study import auroc_interval
+from vgpo.intervals import auroc_interval, mean_interval
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import accuracy, answer
 from vgpo.testbed.tables import padded
@@ -267,7 +267,7 @@ if not models:
     for name, part in answers.groupby("group", sort=False):
         of_chain = trimmed[part.index]
         rho = forget.length_correlation(of_chain, part["length"])
-        mean = forget.mean_interval(of_chain)
+        mean = mean_interval(of_chain)
         print(
             f"{name:8} ratio {mean.value:.2f}, rho with length {rho.value:+.2f}"
         )
@@ -324,7 +324,7 @@ if not models:
     display(study.mean_by(truth, "source", "image"))
     auroc = auroc_interval(truth["image"], source == "image", truth["row"])
     print("AUROC of image attention for tokens that read the image:")
-    print("{:.3f} [{:.3f}, {:.3f}]".format(*auroc))
+    print(auroc)
 
 # %% [markdown]
 # Image attention tells the tokens that read the picture from the others almost
@@ -339,7 +339,7 @@ if not models:
         "colours": truth[(source == "image") & ~is_value],
     }
     for kind, some in kinds.items():
-        hits = forget.mean_interval(some.groupby("row")["points"].mean())
+        hits = mean_interval(some.groupby("row")["points"].mean())
         print(f"{kind:8} {hits}, chance {some['chance'].mean():.2f}")
 
 # %% [markdown]

@@ -31,7 +31,12 @@ from sklearn.decomposition import PCA
 
 import vgpo
 from vgpo import figures, focus_study, testbed
-from vgpo.focus_study import ALIGNMENTS, ROLES, auroc_by, auroc_interval
+from vgpo.focus_study import ALIGNMENTS, ROLES, auroc_by
+from vgpo.intervals import (
+    auroc_interval,
+    correlation_interval,
+    mean_interval,
+)
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import blank
 
@@ -150,7 +155,7 @@ figures.auroc_figure(by_family, by_fifth)
 for kind in ROLES[:2]:
     some = table[(table["role"] == kind) | ~reads]
     for name, column in ALIGNMENTS.items():
-        auroc, low, high = auroc_interval(
+        auroc, low, high, _ = auroc_interval(
             some[column], some["role"] == kind, some["row"]
         )
         print(f"{kind:12} {name:11} {auroc:.2f} [{low:.2f}, {high:.2f}]")
@@ -208,8 +213,7 @@ figures.states_figure(points)
 
 # %%
 shares = focus_study.own_digit_shares(model, processor, chains, examples)
-value, low, high = focus_study.mean_interval(shares)
-print(f"the tile's own digit on top: {value:.2f} [{low:.2f}, {high:.2f}]")
+print("the tile's own digit on top:", mean_interval(shares))
 
 # %%
 of_digit = focus_study.digit_probability
@@ -248,7 +252,7 @@ values = table["role"] == "value read"
 some = values | ~reads
 for name, direction in {"nothing": None, **directions}.items():
     focus = focus_study.projected_focus(chains, table["row"], direction)
-    auroc, low, high = auroc_interval(
+    auroc, low, high, _ = auroc_interval(
         focus[some], values[some], table["row"][some]
     )
     print(f"{name:8} removed: {auroc:.2f} [{low:.2f}, {high:.2f}]")
@@ -335,7 +339,7 @@ some = {
 }
 for where, (tokens, drop) in some.items():
     for name, column in ALIGNMENTS.items():
-        r, low, high = focus_study.correlation_interval(
+        r, low, high, _ = correlation_interval(
             tokens[column].rank(), tokens[drop].rank(), tokens["row"]
         )
         print(f"{where:12} {name:11} {r:+.2f} [{low:+.2f}, {high:+.2f}]")

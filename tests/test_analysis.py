@@ -1,10 +1,8 @@
 """The forgetting analysis on the small world and on attention known by design."""
 
 import ast
-import doctest
 import math
 from dataclasses import replace
-from importlib import import_module
 
 import families
 import jupytext
@@ -211,15 +209,6 @@ def test_several_images_keep_their_order():
     total = sum(grid.sum(dim=(1, 2)) for grid in kept.maps)
     np.testing.assert_allclose(total, found.tokens["image"], atol=1e-5)
     assert len(found.heatmap_figure(0, steps=[1, 3]).axes) == 4
-
-
-@pytest.mark.parametrize(
-    "name", ["analysis", "attention", "forgetting", "forgetting_study"]
-)
-def test_examples_run(name):
-    documented = import_module(f"vgpo.{name}")
-    outcome = doctest.testmod(documented)
-    assert outcome.failed == 0 and outcome.attempted > 0
 
 
 # Bad input ------------------------------------------------------------------

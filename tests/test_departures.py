@@ -1,6 +1,5 @@
 """Departures one at a time: none is the paper, all are the released code."""
 
-import doctest
 import math
 from decimal import Decimal
 
@@ -219,8 +218,3 @@ def test_the_table_has_ten_numbered_rows():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_examples_run():
-    outcome = doctest.testmod(departures)
-    assert outcome.failed == 0 and outcome.attempted > 0

@@ -2,36 +2,31 @@
 
 import doctest
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
-MODULES = ["focus", "compensation", "reweighting", "released"]
-# Every example runs; not everything in these modules needs one.
-OTHERS = [
-    "adapters",
-    "config",
-    "memory",
-    "quantization_study",
-    "rewards",
-    "testbed.data",
-    "testbed.model",
-    "testbed.processor",
-    "testbed.questions",
-    "train",
-    "trainer",
-]
+import vgpo
+
+PACKAGE = Path(vgpo.__file__).parent
+WITH_EXAMPLES = sorted(
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in PACKAGE.rglob("*.py")
+    if ">>>" in path.read_text(encoding="utf-8")
+)
+# Where every public function has one.
+COMPLETE = ["focus", "compensation", "reweighting", "released", "intervals"]
 
 
-@pytest.mark.parametrize("name", MODULES + OTHERS)
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a trainer makes its output folder
-    module = import_module(f"vgpo.{name}")
-    outcome = doctest.testmod(module)
+    outcome = doctest.testmod(import_module(name))
     assert outcome.failed == 0
     assert outcome.attempted > 0
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", COMPLETE)
 def test_every_public_function_has_an_example(name):
     module = import_module(f"vgpo.{name}")
     finder = doctest.DocTestFinder(recurse=True)

@@ -1,12 +1,10 @@
 """The measures of the focus chapter against independent references."""
 
-import doctest
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from vgpo import attention_split, focus_study
@@ -29,88 +27,6 @@ def table():
 @pytest.fixture(scope="module")
 def occluded():
     return focus_study.occlusion_table(model, processor, EXAMPLES)
-
-
-def _random_tokens(seed, completions=30, length=20):
-    rng = np.random.default_rng(seed)
-    rows = np.repeat(np.arange(completions), length)
-    offset = rng.normal(size=completions)[rows]
-    x = rng.normal(size=len(rows)) + offset
-    y = 0.6 * x + rng.normal(size=len(rows)) + 2 * offset
-    return rng, rows, x, y
-
-
-def test_examples_run():
-    outcome = doctest.testmod(focus_study)
-    assert outcome.attempted > 0 and outcome.failed == 0
-
-
-# Intervals -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_auroc_is_scikit_learns_ties_included(seed):
-    rng, rows, x, _ = _random_tokens(seed)
-    scores = x.round()  # many ties
-    positive = rng.random(len(x)) < 0.3
-    found = focus_study.auroc_interval(scores, positive, rows)
-    assert found.value == pytest.approx(roc_auc_score(positive, scores))
-
-
-def test_auroc_interval_is_a_bootstrap_over_completions():
-    rng, rows, x, _ = _random_tokens(3)
-    positive = rng.random(len(x)) < 0.3
-    scores = x + 0.5 * positive
-    found = focus_study.auroc_interval(scores, positive, rows)
-    members = [np.flatnonzero(rows == row) for row in range(30)]
-    drawn = [
-        np.concatenate([members[i] for i in rng.integers(30, size=30)])
-        for _ in range(600)
-    ]
-    by_hand = []
-    for some in drawn:  # the Mann-Whitney form: quick, and another route
-        rank, hit = rankdata(scores[some]), positive[some]
-        low = hit.sum() * (hit.sum() + 1) / 2
-        by_hand.append((rank[hit].sum() - low) / (hit.sum() * (~hit).sum()))
-    expected = np.quantile(by_hand, [0.025, 0.975])
-    np.testing.assert_allclose(found[1:], expected, atol=0.012)
-
-
-def test_auroc_without_both_kinds_is_undefined():
-    assert np.isnan(focus_study.auroc_interval([1, 2], [1, 1], [0, 1])).all()
-    assert np.isnan(focus_study.auroc_interval([1, 2], [0, 0], [0, 1])).all()
-
-
-def test_correlations_pooled_and_within_completions():
-    _, rows, x, y = _random_tokens(4)
-    pooled = focus_study.correlation_interval(x, y + 1e4, rows)
-    assert pooled.value == pytest.approx(np.corrcoef(x, y)[0, 1])
-    for row in range(30):
-        x[rows == row] -= x[rows == row].mean()
-    within = focus_study.correlation_interval(x, y, rows, within=True)
-    for row in range(30):
-        y[rows == row] -= y[rows == row].mean()
-    assert within.value == pytest.approx(np.corrcoef(x, y)[0, 1])
-    assert within.low < within.value < within.high < pooled.value
-
-
-def test_correlation_interval_of_independent_pairs_is_fishers():
-    rng = np.random.default_rng(5)
-    x = rng.normal(size=400)
-    y = x + rng.normal(size=400)
-    found = focus_study.correlation_interval(x, y, np.arange(400), resamples=3000)
-    z = np.arctanh(found.value) + np.array([-1.96, 1.96]) / np.sqrt(397)
-    np.testing.assert_allclose(found[1:], np.tanh(z), atol=0.012)
-
-
-def test_mean_interval_is_the_normal_one_for_many_values():
-    values = np.random.default_rng(6).normal(3, 2, size=500)
-    found = focus_study.mean_interval([*values, np.nan], resamples=3000)
-    error = 1.96 * values.std() / np.sqrt(500)
-    assert found.value == pytest.approx(values.mean())
-    np.testing.assert_allclose(
-        found[1:], values.mean() + np.array([-error, error]), atol=0.02
-    )
 
 
 # Tables ----------------------------------------------------------------------

@@ -16,7 +16,6 @@ from vgpo.forgetting import (
     compare_within_questions,
     decay_curve,
     length_correlation,
-    mean_interval,
     pointing_hits,
     progress_profile,
     share_on_target,
@@ -149,15 +148,6 @@ def test_bad_profiles_are_refused():
 
 
 # Right against wrong --------------------------------------------------------
-
-
-def test_mean_interval_covers_the_truth_as_often_as_it_says():
-    generator = np.random.default_rng(1)
-    hits = 0
-    for _ in range(200):
-        interval = mean_interval(generator.exponential(1.0, 60), resamples=400)
-        hits += interval.low <= 1.0 <= interval.high
-    assert 0.88 <= hits / 200 <= 0.99
 
 
 def test_comparison_agrees_with_the_t_test():

@@ -44,9 +44,9 @@ from vgpo.forgetting import (
     compare_right_wrong,
     decay_curve,
     length_correlation,
-    mean_interval,
     progress_profile,
 )
+from vgpo.intervals import mean_interval
 from vgpo.rewards import accuracy_reward
 from vgpo.scoring import eval_mode, prepare_inputs
 

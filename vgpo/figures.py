@@ -24,7 +24,8 @@ from vgpo.compensation import (
     visual_gate,
 )
 from vgpo.departures import within_group_correlation
-from vgpo.forgetting import DecaySplit, mean_interval
+from vgpo.forgetting import DecaySplit
+from vgpo.intervals import mean_interval
 from vgpo.testbed.images import TILE
 from vgpo.testbed.questions import Example, SourcedToken
 

@@ -3,15 +3,13 @@
 What the chapter on visual focus measures on the small world, where the truth is
 known: AUROC against the true reads, correlation with image attention, occlusion,
 changes of the picture, and the hidden states themselves. Everything works on the
-table of :func:`vgpo.testbed.token_table`, one row per token. Intervals are 95 %
-percentile bootstraps over completions, because tokens of one completion are not
-independent.
+table of :func:`vgpo.testbed.token_table`, one row per token. Intervals are those
+of :mod:`vgpo.intervals`, bootstraps over completions.
 """
 
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,6 +20,12 @@ from vgpo.attention import attention_split
 from vgpo.capture import observe_last_hidden_state
 from vgpo.compensation import visual_gate
 from vgpo.focus import visual_focus_score, visual_prototype
+from vgpo.intervals import (
+    RESAMPLES,
+    auroc_interval,
+    correlation_interval,
+    mean_interval,
+)
 from vgpo.testbed.answers import blank
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.images import COLOURS, TILE
@@ -36,16 +40,6 @@ ROLES = (
     "number repeated", "colour asked", "colour repeated", "syntax", "filler",
 )  # fmt: skip
 """What a token does in its chain. The first two read the image."""
-
-_RESAMPLES = 1000
-
-
-class Estimate(NamedTuple):
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def token_roles(table: pd.DataFrame) -> pd.Series:
@@ -91,132 +85,6 @@ def token_roles(table: pd.DataFrame) -> pd.Series:
     return pd.Series(roles, index=table.index, name="role")
 
 
-# Intervals ---------------------------------------------------------------
-
-
-def _resampled_counts(size: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each of ``size`` completions is drawn, (resamples + 1, size).
-
-    The first row is the sample itself.
-    """
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(size, np.full(size, 1 / size), size=resamples)
-    return np.vstack([np.ones((1, size), dtype=drawn.dtype), drawn]).astype(float)
-
-
-def _estimate(values: np.ndarray) -> Estimate:
-    """The first value, and the middle 95 % of the others that are defined."""
-    spread = values[1:][np.isfinite(values[1:])]
-    if not len(spread):
-        return Estimate(float(values[0]), float("nan"), float("nan"))
-    low, high = np.quantile(spread, [0.025, 0.975])
-    return Estimate(float(values[0]), float(low), float(high))
-
-
-def auroc_interval(
-    scores, positive, rows, resamples: int = _RESAMPLES, seed: int = 0
-) -> Estimate:
-    """Area under the ROC curve, with a bootstrap over completions.
-
-    The chance that a random positive token scores above a random other one, ties
-    counting half.
-
-    Args:
-        scores: (N,) one score per token.
-        positive: (N,) bool, True on tokens that should score high.
-        rows: (N,) which completion each token belongs to.
-        resamples: Bootstrap samples.
-        seed: Of the bootstrap.
-
-    Returns:
-        The AUROC in [0, 1] and its interval; NaN where there are no positives or
-        nothing but positives.
-
-    Example:
-        >>> auroc_interval([1, 2, 3, 4], [0, 1, 0, 1], [0, 0, 1, 1]).value
-        0.75
-    """
-    scores, positive = np.asarray(scores, dtype=float), np.asarray(positive, dtype=bool)
-    names, owner = np.unique(np.asarray(rows), return_inverse=True)
-    size = len(names)
-    if positive.all() or not positive.any():
-        return Estimate(float("nan"), float("nan"), float("nan"))
-    # A resample repeats completions, so all it needs is how often the positives of
-    # one completion beat the others of another.
-    wins = np.zeros((size, size))
-    for other in range(size):
-        beaten = np.sort(scores[(owner == other) & ~positive])
-        below = np.searchsorted(beaten, scores[positive], side="left")
-        up_to = np.searchsorted(beaten, scores[positive], side="right")
-        np.add.at(wins[:, other], owner[positive], (below + up_to) / 2)
-    hits = np.bincount(owner[positive], minlength=size)
-    rest = np.bincount(owner[~positive], minlength=size)
-    counts = _resampled_counts(size, resamples, seed)
-    pairs = (counts @ hits) * (counts @ rest)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return _estimate(((counts @ wins) * counts).sum(axis=1) / pairs)
-
-
-def correlation_interval(
-    x, y, rows, within: bool = False, resamples: int = _RESAMPLES, seed: int = 0
-) -> Estimate:
-    """Pearson correlation over tokens, with a bootstrap over completions.
-
-    Args:
-        x: (N,) one value per token.
-        y: (N,) one value per token.
-        rows: (N,) which completion each token belongs to.
-        within: Subtract each completion's own means first, so that differences
-            between completions do not count.
-        resamples: Bootstrap samples.
-        seed: Of the bootstrap.
-
-    Returns:
-        r in [-1, 1] and its interval; NaN where ``x`` or ``y`` is constant.
-
-    Example:
-        >>> round(correlation_interval([1, 2, 5, 6], [2, 4, 1, 3], [0, 0, 1, 1],
-        ...                            within=True).value, 6)
-        1.0
-    """
-    data = pd.DataFrame({"x": np.asarray(x, float), "y": np.asarray(y, float)})
-    owner = np.asarray(rows)
-    if within:
-        data -= data.groupby(owner).transform("mean")
-    # Far from zero, sums of squares would lose the digits that matter.
-    data -= data.mean()
-    moments = pd.DataFrame(
-        {
-            "n": 1.0,
-            "x": data["x"],
-            "y": data["y"],
-            "xx": data["x"] ** 2,
-            "yy": data["y"] ** 2,
-            "xy": data["x"] * data["y"],
-        }
-    )
-    sums = moments.groupby(owner).sum().to_numpy()
-    n, sx, sy, sxx, syy, sxy = (_resampled_counts(len(sums), resamples, seed) @ sums).T
-    spread = np.sqrt(np.clip((n * sxx - sx**2) * (n * syy - sy**2), 0, None))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return _estimate((n * sxy - sx * sy) / spread)
-
-
-def mean_interval(values, resamples: int = _RESAMPLES, seed: int = 0) -> Estimate:
-    """Mean of one value per completion, with its interval; NaN values are left out.
-
-    Example:
-        >>> mean_interval([2.0, 2.0, 2.0])
-        Estimate(value=2.0, low=2.0, high=2.0)
-    """
-    values = np.asarray(values, dtype=float)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return Estimate(float("nan"), float("nan"), float("nan"))
-    counts = _resampled_counts(len(values), resamples, seed)
-    return _estimate(counts @ values / len(values))
-
-
 # Against the truth -------------------------------------------------------
 
 
@@ -224,7 +92,7 @@ def auroc_by(
     table: pd.DataFrame,
     by: str,
     scores: Mapping[str, str] = ALIGNMENTS,
-    resamples: int = _RESAMPLES,
+    resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """AUROC of image reads against all other tokens, for each value of a column.
 
@@ -232,7 +100,7 @@ def auroc_by(
         table: A token table with the column ``role`` of :func:`token_roles`.
         by: The column that parts the tokens, such as ``"family"``.
         scores: Name of a score -> its column; by default focus, both alignments.
-        resamples: Bootstrap samples.
+        resamples: Bootstrap resamples.
 
     Returns:
         One row per part and score: ``by``, ``score``, ``auroc``, ``low``,
@@ -242,7 +110,9 @@ def auroc_by(
     for part, tokens in table.groupby(by, observed=True, sort=True):
         reads = tokens["role"].isin(ROLES[:2])
         for name, column in scores.items():
-            estimate = auroc_interval(tokens[column], reads, tokens["row"], resamples)
+            *estimate, _ = auroc_interval(
+                tokens[column], reads, tokens["row"], resamples=resamples
+            )
             found.append((part, name, *estimate, reads.sum(), (~reads).sum()))
     return pd.DataFrame(
         found, columns=[by, "score", "auroc", "low", "high", "reads", "others"]
@@ -252,7 +122,7 @@ def auroc_by(
 def auroc_against_roles(
     table: pd.DataFrame,
     scores: Mapping[str, str] = ALIGNMENTS,
-    resamples: int = _RESAMPLES,
+    resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """AUROC of values read against the tokens of one other role at a time.
 
@@ -262,7 +132,7 @@ def auroc_against_roles(
     Args:
         table: A token table with the column ``role`` of :func:`token_roles`.
         scores: Name of a score -> its column; by default focus, both alignments.
-        resamples: Bootstrap samples.
+        resamples: Bootstrap resamples.
 
     Returns:
         One row per role and score: ``role``, ``score``, ``auroc``, ``low``,
@@ -275,7 +145,9 @@ def auroc_against_roles(
         if values.all():
             continue
         for name, column in scores.items():
-            estimate = auroc_interval(tokens[column], values, tokens["row"], resamples)
+            *estimate, _ = auroc_interval(
+                tokens[column], values, tokens["row"], resamples=resamples
+            )
             found.append((role, name, *estimate, (~values).sum()))
     return pd.DataFrame(
         found, columns=["role", "score", "auroc", "low", "high", "others"]
@@ -396,14 +268,14 @@ def attention_table(
 
 
 def attention_correlations(
-    table: pd.DataFrame, attention: pd.DataFrame, resamples: int = _RESAMPLES
+    table: pd.DataFrame, attention: pd.DataFrame, resamples: int = RESAMPLES
 ) -> pd.DataFrame:
     """Pearson r of focus with image attention, for each layer and alignment.
 
     Args:
         table: A token table.
         attention: :func:`attention_table` of the same examples.
-        resamples: Bootstrap samples.
+        resamples: Bootstrap resamples.
 
     Returns:
         One row per ``layer``, ``focus`` and ``attention`` alignment and ``scope``
@@ -418,7 +290,7 @@ def attention_correlations(
                 ("prediction", "attention_prediction"),
             ):
                 for scope in ("pooled", "within"):
-                    estimate = correlation_interval(
+                    *estimate, _ = correlation_interval(
                         tokens[column],
                         tokens[mass],
                         tokens["row"],
@@ -618,14 +490,12 @@ def beside_plain(variant: str, table: pd.DataFrame, plain: pd.DataFrame):
     return table
 
 
-def robustness_summary(
-    table: pd.DataFrame, resamples: int = _RESAMPLES
-) -> pd.DataFrame:
+def robustness_summary(table: pd.DataFrame, resamples: int = RESAMPLES) -> pd.DataFrame:
     """What a change of the picture does to the score, and to the model.
 
     Args:
         table: From :func:`robustness_table`.
-        resamples: Bootstrap samples.
+        resamples: Bootstrap resamples.
 
     Returns:
         Index ``variant``. ``token`` and ``prediction``: Spearman's rank
@@ -643,7 +513,7 @@ def robustness_summary(
                 part[column].corr(part[f"{column}_before"])
                 for _, part in ranks.groupby(tokens["row"])
             ]
-            mean = mean_interval(each, resamples)
+            mean = mean_interval(each, resamples=resamples)
             entry |= {
                 alignment: mean.value,
                 f"{alignment}_low": mean.low,
@@ -653,7 +523,7 @@ def robustness_summary(
         values = tokens.loc[tokens["role"] == "value read", "log_prob"]
         entry["read_probability"] = np.exp(values).mean()
         auroc = auroc_interval(
-            tokens["focus_prediction"], reads, tokens["row"], resamples
+            tokens["focus_prediction"], reads, tokens["row"], resamples=resamples
         )
         entry |= {
             "auroc": auroc.value,

@@ -5,12 +5,10 @@ them. The analysis they follow is the pilot study of Visually-Guided Policy
 Optimization for Multimodal Reasoning, arXiv 2604.09349 (its Fig. 2); the paper leaves
 the exact split of a response open, and what is chosen here is said at each function.
 
-Intervals are 95 % percentile bootstraps over responses, seeded, so that a number
-that is printed twice is the same number twice.
+Intervals are those of :mod:`vgpo.intervals`, bootstraps over responses.
 """
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -21,18 +19,7 @@ from scipy import stats
 from torch import Tensor
 
 from vgpo._masked import check_mask, check_rows, exact_ratio, token_numbers
-
-
-class Interval(NamedTuple):
-    """An estimate with its confidence interval, and from how many values."""
-
-    value: float
-    low: float
-    high: float
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n = {self.count})"
+from vgpo.intervals import RESAMPLES, Interval, bootstrap_ends, mean_interval
 
 
 class Comparison(NamedTuple):
@@ -164,7 +151,7 @@ def progress_profile(masses: Tensor, completion_mask: Tensor, bins: int = 20) ->
 
 
 def decay_curve(
-    profile: Tensor | np.ndarray, *, resamples: int = 1000, seed: int = 0
+    profile: Tensor | np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
     """Mean over responses at each stretch of progress, with a 95 % band.
 
@@ -197,7 +184,7 @@ def decay_curve(
     def means(rows):
         return np.stack([stretch[rows].mean(axis=1) for stretch in profile.T], axis=1)
 
-    low, high = _bootstrap(len(profile), means, resamples, seed)
+    low, high = bootstrap_ends(len(profile), means, resamples, seed)
     return pd.DataFrame(
         {
             "progress": (np.arange(bins) + 0.5) * 100 / bins,
@@ -209,36 +196,11 @@ def decay_curve(
     )
 
 
-def mean_interval(
-    values: Sequence[float] | np.ndarray, *, resamples: int = 2000, seed: int = 0
-) -> Interval:
-    """Mean with a 95 % bootstrap interval.
-
-    Args:
-        values: One per response; NaN are left out.
-        resamples: Bootstrap resamples.
-        seed: Seed of the resampling.
-
-    Returns:
-        The interval; its ends are NaN for fewer than two values.
-
-    Example:
-        >>> mean_interval([0.2, 0.4, float("nan")]).count
-        2
-    """
-    known = _known(values)
-    mean = float(known.mean()) if len(known) else float("nan")
-    low, high = _bootstrap(
-        len(known), lambda rows: known[rows].mean(axis=1), resamples, seed
-    )
-    return Interval(mean, float(low), float(high), len(known))
-
-
 def compare_right_wrong(
     values: Sequence[float] | np.ndarray,
     correct: Sequence[bool] | np.ndarray,
     *,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
     """Compares a number of each response between right and wrong answers.
@@ -303,7 +265,7 @@ def compare_within_questions(
     correct: Sequence[bool] | np.ndarray,
     question: Sequence | np.ndarray,
     *,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
     """Compares right with wrong answers to the same question.
@@ -363,7 +325,7 @@ def length_correlation(
     values: Sequence[float] | np.ndarray,
     lengths: Sequence[float] | np.ndarray,
     *,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """Spearman's rank correlation of a number with the length of the chain.
@@ -399,7 +361,7 @@ def length_correlation(
             [_rank_correlation(values[some], lengths[some]) for some in rows]
         )
 
-    low, high = _bootstrap(count, rho, resamples, seed)
+    low, high = bootstrap_ends(count, rho, resamples, seed)
     value = float(_rank_correlation(values, lengths))
     return Interval(value, float(low), float(high), count)
 
@@ -410,7 +372,7 @@ def split_decay(
     completion_mask: Tensor,
     split: float = 0.5,
     *,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> DecaySplit:
     r"""Splits the fall of image mass by whether there was anything to look at.
@@ -480,7 +442,7 @@ def split_decay(
 
     count = len(tokens)
     values = parts(np.arange(count)[None])[0]
-    low, high = _bootstrap(count, parts, resamples, seed)
+    low, high = bootstrap_ends(count, parts, resamples, seed)
     low, high = np.broadcast_to(low, 4), np.broadcast_to(high, 4)
     return DecaySplit(
         *(
@@ -582,11 +544,6 @@ def _on_target(image_attention: Tensor, targets: Sequence[Sequence[int]]) -> Ten
     return on_target.to(image_attention.device)
 
 
-def _known(values) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    return values[~np.isnan(values)]
-
-
 def _paired(values, others, name: str) -> tuple[np.ndarray, np.ndarray]:
     values, others = np.asarray(values, dtype=np.float64), np.asarray(others)
     if values.ndim != 1 or values.shape != others.shape:
@@ -605,23 +562,3 @@ def _rank_correlation(values: np.ndarray, lengths: np.ndarray) -> float:
     if (np.ptp(ranks, axis=1) == 0).any():
         return float("nan")
     return np.corrcoef(ranks)[0, 1]
-
-
-def _bootstrap(
-    count: int,
-    statistic: Callable[[np.ndarray], np.ndarray],
-    resamples: int,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval of ``statistic`` (rows (R, n) -> (R, ...)) over rows.
-
-    Resamples in which it is undefined are left out; if it always is, the ends are NaN.
-    """
-    if count < 2:
-        return np.array(np.nan), np.array(np.nan)
-    rows = np.random.default_rng(seed).integers(0, count, (resamples, count))
-    with warnings.catch_warnings():
-        # Of what is undefined in every resample, the interval is NaN, as said above.
-        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
-        low, high = np.nanquantile(statistic(rows), [0.025, 0.975], axis=0)
-    return low, high

@@ -17,13 +17,8 @@ import torch
 
 from vgpo.analysis import ForgettingAnalysis, analyze, load_model
 from vgpo.focus_study import auroc_interval, occlude
-from vgpo.forgetting import (
-    Comparison,
-    Interval,
-    mean_interval,
-    pointing_hits,
-    share_on_target,
-)
+from vgpo.forgetting import Comparison, pointing_hits, share_on_target
+from vgpo.intervals import Interval, mean_interval
 from vgpo.rewards import last_boxed
 from vgpo.testbed.answers import answer
 from vgpo.testbed.data import messages

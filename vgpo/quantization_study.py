@@ -39,7 +39,8 @@ from vgpo.adapters import (
     skeleton_of,
 )
 from vgpo.compensation import compensate, visual_gate
-from vgpo.focus_study import ALIGNMENTS, beside_plain, mean_interval
+from vgpo.focus_study import ALIGNMENTS, beside_plain
+from vgpo.intervals import mean_interval
 from vgpo.memory import peak_bytes
 from vgpo.reweighting import intra_trajectory_weights
 from vgpo.testbed.answers import answer, correct
@@ -397,7 +398,7 @@ def paired_accuracy(
     parts = [*table.groupby("family", sort=False), ("all", table)]
     for family, part in parts:
         gained = part[second].astype(float) - part[first]
-        estimate = mean_interval(gained)
+        *estimate, _ = mean_interval(gained)
         changed = int((gained != 0).sum())
         accuracies = part[first].mean(), part[second].mean()
         rows.append((family, *accuracies, *estimate, changed, len(part)))
@@ -486,9 +487,8 @@ def weight_agreement(table: pd.DataFrame) -> pd.DataFrame:
                 for scores in (focus, before)
             )
             change = float((psi - psi_before).abs().mean())
-            rows.append(
-                (name, alignment, *mean_interval(kept), change, float(psi_before.std()))
-            )
+            *share, _ = mean_interval(kept)
+            rows.append((name, alignment, *share, change, float(psi_before.std())))
     columns = ["variant", "alignment", "gate_kept", "low", "high"]
     return pd.DataFrame(rows, columns=[*columns, "psi_change", "psi_std"])
 
