@@ -14,7 +14,7 @@
 checkpoint = ""  # folder of another cold start; "" takes the shipped one
 chains = 200  # completions the gate is graded on
 seed = 0  # seed of the completions
-draws = 1000  # bootstrap samples of chains for the intervals
+resamples = 2000  # of whole chains, for the intervals
 
 # %%
 from pathlib import Path
@@ -111,7 +111,7 @@ grades = gates.grade_gates(
     table,
     tail_ratios=(0.25, 0.5, 1.0),
     top_ratios=(0.1, 0.2, 0.3, 0.4),
-    draws=draws,
+    resamples=resamples,
 )
 paper = grades[(grades["gamma"] == 0.5) & (grades["kappa"] == 0.2)]
 paper.set_index("score").drop(columns=["gamma", "kappa"]).round(3)
@@ -134,7 +134,7 @@ figures.gate_precision_figure(grades)
 
 # %%
 by_family = pd.concat(
-    gates.grade_gates(part, draws=draws).assign(family=family)
+    gates.grade_gates(part, resamples=resamples).assign(family=family)
     for family, part in table.groupby("family")
 )
 by_family["score"] = by_family["score"].map(figures.SCORE_LABELS)

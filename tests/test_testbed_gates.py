@@ -37,7 +37,7 @@ TABLE = chains(
 
 
 def test_precision_base_and_best_counted_by_hand():
-    graded = gates.grade_gates(TABLE, ["focus", "focus_prediction"], draws=200)
+    graded = gates.grade_gates(TABLE, ["focus", "focus_prediction"], resamples=200)
     right, reverse = graded.to_dict("records")
     assert right["precision"] == pytest.approx(1 / 2)
     assert right["base"] == pytest.approx(3 / 5)
@@ -61,7 +61,7 @@ def test_intervals_are_of_chains_not_of_tokens():
     graded = gates.grade_gates(same, ["focus"]).iloc[0]
     assert graded["low"] == graded["precision"] == graded["high"] == 1
     mixed = chains(*[[(0.2, TEXT), (0.9, IMAGE)], [(0.2, TEXT), (0.9, TEXT)]] * 50)
-    graded = gates.grade_gates(mixed, ["focus"], draws=2000).iloc[0]
+    graded = gates.grade_gates(mixed, ["focus"], resamples=2000).iloc[0]
     # One token a chain: the binomial interval.
     error = 1.96 * math.sqrt(0.25 / 100)
     assert graded["precision"] == 0.5

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vgpo.compensation import compensate, visual_gate
+from vgpo.intervals import RESAMPLES, bootstrap_ends
 from vgpo.reweighting import intra_trajectory_weights
 from vgpo.testbed.tables import padded
 
@@ -26,7 +27,7 @@ def grade_gates(
     columns: Sequence[str] = ("focus", "focus_prediction"),
     tail_ratios: Iterable[float] = (0.5,),
     top_ratios: Iterable[float] = (0.2,),
-    draws: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Precision of the gate: what share of the tokens it lets through truly read.
@@ -36,8 +37,8 @@ def grade_gates(
         columns: Scores the gate goes by.
         tail_ratios: Values of gamma.
         top_ratios: Values of kappa.
-        draws: Bootstrap samples of whole chains.
-        seed: Of the bootstrap.
+        resamples: Bootstrap resamples of whole chains.
+        seed: Seed of the resampling.
 
     Returns:
         One row per score, gamma and kappa: ``score``, ``gamma``, ``kappa``,
@@ -63,15 +64,17 @@ def grade_gates(
                     )]
                 )  # fmt: skip
                 hits, gated, visual, size = counts.sum(axis=1)
-                low, high = _interval(counts[0], counts[1], draws, seed)
+                low, high = bootstrap_ends(
+                    len(mask), _precision(*counts[:2]), resamples, seed
+                )
                 rows.append(
                     {
                         "score": column,
                         "gamma": gamma,
                         "kappa": kappa,
                         "precision": hits / gated,
-                        "low": low,
-                        "high": high,
+                        "low": float(low),
+                        "high": float(high),
                         "base": visual / size,
                         "best": np.minimum(counts[1], counts[2]).sum() / gated,
                         "recall": hits / visual,
@@ -81,12 +84,9 @@ def grade_gates(
     return pd.DataFrame(rows)
 
 
-def _interval(part, whole, draws: int, seed: int) -> tuple[float, float]:
-    """95 % interval of sum(part) / sum(whole) over chains drawn with replacement."""
-    chains = np.random.default_rng(seed).integers(len(part), size=(draws, len(part)))
-    ratios = part[chains].sum(axis=1) / whole[chains].sum(axis=1)
-    low, high = np.quantile(ratios, (0.025, 0.975))
-    return float(low), float(high)
+def _precision(hits, gated):
+    """Hits per gated token in each resample of chains."""
+    return lambda chains: hits[chains].sum(axis=1) / gated[chains].sum(axis=1)
 
 
 def psi_by_part(
