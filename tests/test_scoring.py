@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from vgpo.compensation import compensate, visual_gate
-from vgpo.scoring import prepare_inputs, score
+from vgpo.scoring import prepare_inputs, score, token_texts
 from vgpo.testbed import build_processor, build_tiny
 
 PICTURE = Image.effect_noise((84, 56), 80).convert("RGB")
@@ -49,6 +49,30 @@ def test_scores_are_those_of_the_whole_conversation(model, processor, alignment)
     torch.testing.assert_close(
         scores.focus.double(), (cosine + 1) / 2, atol=1e-6, rtol=0
     )
+
+
+def test_characters_of_several_tokens_stand_at_the_last(model, processor):
+    text = "∠ABC = 60° é 角 🙂."
+    scores = score(model, processor, MESSAGES, text)
+    assert "".join(scores.tokens) == text
+    assert len(scores.tokens) == len(scores.focus) > len(text)
+    assert scores.tokens[:4] == ["", "", "∠", "A"]
+
+
+def test_bytes_that_are_no_character_do_not_hide_what_follows(processor):
+    tokenizer = processor.tokenizer
+    smile, word = tokenizer("🙂").input_ids, tokenizer("red").input_ids
+    half, whole = smile[:2], ["", "", "", "🙂"]
+    unknown = "\ufffd"
+    assert token_texts(tokenizer, smile + word) == [*whole, "red"]
+    assert token_texts(tokenizer, half) == [unknown] * 2
+    assert token_texts(tokenizer, half * 3) == [unknown] * 6
+    assert token_texts(tokenizer, half + smile) == [unknown] * 2 + whole
+    angle = tokenizer("∠").input_ids
+    assert token_texts(tokenizer, half[:1] + angle) == [unknown, "", "", "∠"]
+    assert token_texts(tokenizer, half + word) == [unknown] * 2 + ["red"]
+    assert token_texts(tokenizer, half + half[:1] + word)[-1] == "red"
+    assert token_texts(tokenizer, []) == []
 
 
 def test_gate_and_weights_follow_the_options(model, processor):

@@ -48,7 +48,7 @@ from vgpo.forgetting import (
 )
 from vgpo.intervals import mean_interval
 from vgpo.rewards import accuracy_reward
-from vgpo.scoring import eval_mode, prepare_inputs
+from vgpo.scoring import eval_mode, prepare_inputs, token_texts
 
 KINDS = ("image", "query", "generated")
 """Columns of attention shares, in the order of
@@ -410,12 +410,11 @@ def analyze(
                     alignment=alignment,
                     special_token_ids=processor.tokenizer.all_special_ids,
                 )
-                decode = processor.tokenizer.decode
-                text = decode(ids, skip_special_tokens=True)
+                text = processor.tokenizer.decode(ids, skip_special_tokens=True)
                 graded = _graded(text, asked, None if answers is None else answers[row])
             except ValueError as error:
                 raise ValueError(f"conversation {row}: {error}") from error
-            words = [decode([i]) for i in ids.tolist()]
+            words = token_texts(processor.tokenizer, ids.tolist())
             tokens += _token_tables(row, words, found)
             responses += [r | graded for r in _response_rows(row, text, found, split)]
             if row < keep_maps:

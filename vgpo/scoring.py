@@ -13,13 +13,16 @@ from vgpo.capture import capture_focus, image_token_id, unwrap_model
 from vgpo.compensation import compensate, visual_gate
 from vgpo.image_grids import image_token_grids
 
+_UNKNOWN = "\ufffd"
+_BYTES_OF_A_CHARACTER = 4  # at most, in UTF-8, so it takes no more tokens than that
+
 
 @dataclass(frozen=True)
 class TokenScores:
     """Visual focus, gate and compensated weight of each token of a completion.
 
     Attributes:
-        tokens: The T tokens as text.
+        tokens: The T tokens as text, see :func:`token_texts`.
         token_ids: Their ids, (T,) int64.
         focus: Visual focus scores (Eq. 4), (T,) float32 in [0, 1].
         gate: Visual gate (Eq. 6), (T,) bool, True where compensation applies.
@@ -133,13 +136,54 @@ def score(
         schedule=schedule,
     )
     return TokenScores(
-        tokens=[processor.tokenizer.decode([i]) for i in completion_ids.tolist()],
+        tokens=token_texts(processor.tokenizer, completion_ids.tolist()),
         token_ids=completion_ids.cpu(),
         focus=focus[0].cpu(),
         gate=gate[0].bool().cpu(),
         weights=weights[0].cpu(),
         alignment=alignment,
     )
+
+
+def token_texts(
+    tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]
+) -> list[str]:
+    """Each token as text.
+
+    A character that is spread over several tokens, as many a sign of mathematics
+    is, stands at the last of them; the others are empty. Bytes that never become a
+    character are shown as U+FFFD.
+
+    Args:
+        tokenizer: Of the model.
+        token_ids: Ids of one completion, T.
+
+    Returns:
+        T strings. Joined they are the completion, where the tokenizer keeps spaces.
+
+    Example:
+        >>> from vgpo.testbed import build_processor
+        >>> tokenizer = build_processor().tokenizer
+        >>> token_texts(tokenizer, tokenizer("5 ∠").input_ids)
+        ['5', ' ', '', '', '∠']
+    """
+
+    def decode(ids):
+        return tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+
+    texts = [decode([token_id]) for token_id in token_ids]
+    start = 0
+    for end, alone in enumerate(texts, start=1):
+        if _UNKNOWN not in alone:
+            start = end
+            continue
+        for first in range(max(start, end - _BYTES_OF_A_CHARACTER), end - 1):
+            together = decode(token_ids[first:end])
+            if _UNKNOWN not in together:
+                texts[first:end] = [""] * (end - first - 1) + [together]
+                start = end
+                break
+    return texts
 
 
 def prepare_inputs(
