@@ -306,7 +306,7 @@ def compare_layers(
             "image attention of others": _mean_over_answers(table[~reads], "image"),
         }
         entry = {"layer": layer}
-        for name, (value, low, high, *_) in numbers.items():
+        for name, (value, low, high, _) in numbers.items():
             entry |= {name: value, f"{name}_low": low, f"{name}_high": high}
         found.append(entry)
     return pd.DataFrame(found)
