@@ -59,7 +59,8 @@ def bench_states(dtype: torch.dtype, device: str) -> dict[str, object]:
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(ROWS, TOKENS, WIDTH, generator=generator).to(device, dtype)
     image_mask = torch.zeros(ROWS, TOKENS, dtype=torch.bool, device=device)
-    image_mask[:, 16 : 16 + IMAGE_TOKENS] = True
+    image_end = 16 + IMAGE_TOKENS
+    image_mask[:, 16:image_end] = True
     prototype = visual_prototype(states, image_mask)
     whole = torch.ones_like(image_mask)
     rounds = measure(
@@ -69,7 +70,7 @@ def bench_states(dtype: torch.dtype, device: str) -> dict[str, object]:
             "score": lambda: visual_focus_score(states, prototype),
             "both": lambda: score_states(states, image_mask),
             "both, as in a rollout": lambda: visual_focus_score(
-                states[:, 16 + IMAGE_TOKENS :], visual_prototype(states, image_mask)
+                states[:, image_end:], visual_prototype(states, image_mask)
             ),
             "both, every token an image token": lambda: score_states(states, whole),
         },

@@ -157,10 +157,7 @@ print(
 
 # %%
 asked = {
-    family: [
-        world.example(i, split="heldout", family=family)
-        for i in range(questions)
-    ]
+    family: world.examples(questions, [family], split="heldout")
     for family in FAMILIES
 }
 greedy = {f: answer(model, processor, asked[f]) for f in FAMILIES}

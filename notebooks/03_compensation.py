@@ -30,11 +30,8 @@ from vgpo.testbed.tables import padded
 # %%
 folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT
 model, processor = testbed.load_tiny(folder)
-examples = [
-    World().example(i, seed=30, split="heldout", family=family)
-    for i in range(chains // len(IMAGE_FAMILIES))
-    for family in IMAGE_FAMILIES
-]
+each = chains // len(IMAGE_FAMILIES)
+examples = World().examples(each, IMAGE_FAMILIES, seed=30, split="heldout")
 texts = answer(model, processor, examples, temperature=1.0, seed=seed)
 table = testbed.token_table(model, processor, examples, texts)
 print(f"{len(examples)} sampled completions, {len(table)} tokens")

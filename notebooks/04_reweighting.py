@@ -106,11 +106,8 @@ figures.reweighting_figure(weights, mask, psi, phi, advantages)
 # %%
 folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT
 model, processor = testbed.load_tiny(folder)
-prompts = [
-    World().example(i, seed=40, split="heldout", family=family)
-    for i in range(groups // len(IMAGE_FAMILIES))
-    for family in IMAGE_FAMILIES
-]
+each = groups // len(IMAGE_FAMILIES)
+prompts = World().examples(each, IMAGE_FAMILIES, seed=40, split="heldout")
 asked = [example for example in prompts for _ in range(rollouts)]
 texts = answer(model, processor, asked, temperature=1.0, seed=seed)
 table = testbed.token_table(model, processor, asked, texts)

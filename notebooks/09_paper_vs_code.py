@@ -43,11 +43,8 @@ from vgpo.testbed.tables import padded
 # %%
 folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT
 model, processor = testbed.load_tiny(folder)
-prompts = [
-    World().example(i, seed=90, split="heldout", family=family)
-    for i in range(groups // len(FAMILIES))
-    for family in FAMILIES
-]
+each = groups // len(FAMILIES)
+prompts = World().examples(each, FAMILIES, seed=90, split="heldout")
 asked = [example for example in prompts for _ in range(rollouts)]
 texts = answer(model, processor, asked, temperature=1.0, seed=seed)
 table = testbed.token_table(model, processor, asked, texts)

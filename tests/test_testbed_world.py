@@ -259,3 +259,18 @@ def test_tracing_marks_a_misread_and_survives_nonsense():
     assert not traced[3].faithful
     assert traced[4].source == traced[5].source == "text"
     assert trace(example, []) == ()
+
+
+def test_examples_are_of_each_family_by_turns():
+    world = World()
+    found = world.examples(3, ("chart", "sum"), seed=4, split="heldout")
+    expected = [
+        world.example(index, seed=4, split="heldout", family=family).question
+        for index in range(3)
+        for family in ("chart", "sum")
+    ]
+    assert [example.question for example in found] == expected
+    assert [e.family for e in world.examples(1)] == list(FAMILIES)
+    assert world.examples(0) == []
+    with pytest.raises(ValueError, match="split"):
+        world.examples(1, split="test")

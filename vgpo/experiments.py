@@ -163,10 +163,7 @@ def heldout_accuracy(
     """Accuracy per family on held-out scans, the text-only control included."""
     scores = {}
     for family in FAMILIES:
-        asked = [
-            World().example(i, seed=7, split="heldout", family=family)
-            for i in range(questions)
-        ]
+        asked = World().examples(questions, [family], seed=7, split="heldout")
         texts = answer(model, processor, asked, temperature, seed)
         scores[family] = accuracy(texts, asked)
     return scores

@@ -142,7 +142,7 @@ def visual_focus_score(
         tensor([[1.0000, 0.5000, 0.0000]])
     """
     cosine, counted = _cosine(hidden_states, prototype, completion_mask, nonfinite)
-    return torch.where(counted, cosine.add_(1).div_(2), 0)
+    return torch.where(counted, (cosine + 1) / 2, 0)
 
 
 @torch.no_grad()

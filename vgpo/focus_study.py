@@ -513,23 +513,14 @@ def robustness_summary(table: pd.DataFrame, resamples: int = RESAMPLES) -> pd.Da
                 part[column].corr(part[f"{column}_before"])
                 for _, part in ranks.groupby(tokens["row"])
             ]
-            mean = mean_interval(each, resamples=resamples)
-            entry |= {
-                alignment: mean.value,
-                f"{alignment}_low": mean.low,
-                f"{alignment}_high": mean.high,
-            }
+            entry |= mean_interval(each, resamples=resamples).as_columns(alignment)
         reads = tokens["role"].isin(ROLES[:2])
         values = tokens.loc[tokens["role"] == "value read", "log_prob"]
         entry["read_probability"] = np.exp(values).mean()
         auroc = auroc_interval(
             tokens["focus_prediction"], reads, tokens["row"], resamples=resamples
         )
-        entry |= {
-            "auroc": auroc.value,
-            "auroc_low": auroc.low,
-            "auroc_high": auroc.high,
-        }
+        entry |= auroc.as_columns("auroc")
         found.append(entry)
     return pd.DataFrame(found).set_index("variant")
 

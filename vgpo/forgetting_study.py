@@ -16,10 +16,11 @@ import pandas as pd
 import torch
 
 from vgpo.analysis import ForgettingAnalysis, analyze, load_model
-from vgpo.focus_study import auroc_interval, occlude
+from vgpo.focus_study import occlude
 from vgpo.forgetting import Comparison, pointing_hits, share_on_target
-from vgpo.intervals import Interval, mean_interval
+from vgpo.intervals import Interval, auroc_interval, mean_interval
 from vgpo.rewards import last_boxed
+from vgpo.scoring import token_texts
 from vgpo.testbed.answers import answer
 from vgpo.testbed.data import messages
 from vgpo.testbed.questions import Example, trace
@@ -306,8 +307,8 @@ def compare_layers(
             "image attention of others": _mean_over_answers(table[~reads], "image"),
         }
         entry = {"layer": layer}
-        for name, (value, low, high, _) in numbers.items():
-            entry |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        for name, interval in numbers.items():
+            entry |= interval.as_columns(name)
         found.append(entry)
     return pd.DataFrame(found)
 
@@ -399,9 +400,7 @@ def covered_continuations(
 
 
 def _tokens(processor, text: str) -> list[str]:
-    return [
-        processor.tokenizer.decode([i]) for i in processor.tokenizer(text).input_ids
-    ]
+    return token_texts(processor.tokenizer, processor.tokenizer(text).input_ids)
 
 
 def _cases(processor, row, example, text, generator) -> list[_Case]:

@@ -28,6 +28,15 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n = {self.count})"
 
+    def as_columns(self, name: str) -> dict[str, float]:
+        """The cells of a table's row: ``name``, ``{name}_low`` and ``{name}_high``.
+
+        Example:
+            >>> Interval(0.5, 0.4, 0.6, 10).as_columns("auroc")
+            {'auroc': 0.5, 'auroc_low': 0.4, 'auroc_high': 0.6}
+        """
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 def bootstrap_ends(
     count: int,

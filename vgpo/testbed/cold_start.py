@@ -250,16 +250,11 @@ def _load_state(path: Path, config, model, optimizer) -> _Progress:
     return _Progress(**about["progress"])
 
 
-def _heldout(config: ColdStartConfig, family: str, count: int) -> list[Example]:
-    world = config.world()
-    return [world.example(i, split="heldout", family=family) for i in range(count)]
-
-
 def evaluate(model, processor, config: ColdStartConfig, count: int = 48) -> dict:
     """Accuracy per family on held-out scans, greedy and sampled (temperature 1)."""
     scores = {}
     for family in FAMILIES:
-        examples = _heldout(config, family, count)
+        examples = config.world().examples(count, [family], split="heldout")
         for name, temperature in (("greedy", 0.0), ("sampled", 1.0)):
             texts = answer(model, processor, examples, temperature, max_new_tokens=160)
             scores[f"{name}_{family}"] = accuracy(texts, examples)
@@ -271,8 +266,8 @@ def looking_test(model, processor, config: ColdStartConfig, count: int = 200) ->
     beside what the best guesser who never looks would get."""
     table = {}
     for family in IMAGE_FAMILIES:
-        examples = _heldout(config, family, count)
-        seen = [config.world().example(i, family=family) for i in range(4 * count)]
+        examples = config.world().examples(count, [family], split="heldout")
+        seen = config.world().examples(4 * count, [family])
         swapped = swap(examples)
         blanked = [blank(e) for e in examples]
         table[family] = {

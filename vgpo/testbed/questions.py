@@ -251,6 +251,35 @@ class World:
             return self._text(rng)
         return self._grid(family, rng, split)
 
+    def examples(
+        self,
+        count: int,
+        families: Sequence[str] = FAMILIES,
+        *,
+        seed: int = 0,
+        split: str = "train",
+    ) -> list[Example]:
+        """The first ``count`` examples of each family, by turns.
+
+        Args:
+            count: Of each family.
+            families: Which are asked, in this order.
+            seed: As in :meth:`example`.
+            split: As in :meth:`example`.
+
+        Raises:
+            ValueError: As :meth:`example`.
+
+        Example:
+            >>> [e.family for e in World().examples(2, ("sum", "text"))]
+            ['sum', 'text', 'sum', 'text']
+        """
+        return [
+            self.example(index, seed, split, family)
+            for index in range(count)
+            for family in families
+        ]
+
     def without_slips(self) -> "World":
         """The same world with neither forgetfulness nor filler."""
         return replace(self, forgetfulness=0.0, verbosity=0.0)

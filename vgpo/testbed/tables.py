@@ -7,6 +7,7 @@ import torch
 
 from vgpo.capture import capture_focus
 from vgpo.rewards import last_boxed
+from vgpo.scoring import token_texts
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.questions import Example, trace
 
@@ -72,7 +73,7 @@ def _tables(model, processor, examples, completions, first) -> list[pd.DataFrame
     log_probs = logits[:, :-1].log_softmax(dim=-1).cpu()
     tables = []
     for row, (example, tokens) in enumerate(zip(examples, ids, strict=True)):
-        texts = [processor.tokenizer.decode(token) for token in tokens]
+        texts = token_texts(processor.tokenizer, tokens)
         sourced = trace(example, texts)
         length = len(tokens)
         mine = slice(width - length, width)
