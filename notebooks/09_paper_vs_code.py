@@ -403,7 +403,7 @@ print(f"r of 1 + ψ: {inside:.2f}; r of 1 + φ: {between:.2f}")
 # ## What this package does
 #
 # The default follows the paper. `VGPOConfig(variant="released")` runs the
-# released code's variant, and `vgpo.released` is checked against vectors
+# released code's variant, and `vgpo.method.released` is checked against vectors
 # recorded from it.
 
 # %%

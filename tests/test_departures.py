@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import vgpo
 from vgpo import departures
-from vgpo.released import factors_from_cosines
+from vgpo.method.released import factors_from_cosines
 
 
 def batch(seed, rows=20, tokens=12, generations=4):

@@ -15,7 +15,13 @@ WITH_EXAMPLES = sorted(
     if ">>>" in path.read_text(encoding="utf-8")
 )
 # Where every public function has one.
-COMPLETE = ["focus", "compensation", "reweighting", "released", "intervals"]
+COMPLETE = [
+    "method.focus",
+    "method.compensation",
+    "method.reweighting",
+    "method.released",
+    "intervals",
+]
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)

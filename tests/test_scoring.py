@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vgpo.compensation import compensate, visual_gate
+from vgpo.method.compensation import compensate, visual_gate
 from vgpo.scoring import prepare_inputs, score, token_texts
 from vgpo.testbed import build_processor, build_tiny
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vgpo.focus import visual_focus_score, visual_prototype
+from vgpo.method.focus import visual_focus_score, visual_prototype
 from vgpo.testbed import (
     FAMILIES,
     World,

@@ -9,15 +9,15 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOME = {
-    "visual_prototype": "vgpo.focus",
-    "visual_focus_score": "vgpo.focus",
-    "completion_states": "vgpo.focus",
-    "compensation_schedule": "vgpo.compensation",
-    "visual_gate": "vgpo.compensation",
-    "compensate": "vgpo.compensation",
-    "intra_trajectory_weights": "vgpo.reweighting",
-    "inter_trajectory_weights": "vgpo.reweighting",
-    "reweight_advantages": "vgpo.reweighting",
+    "visual_prototype": "vgpo.method.focus",
+    "visual_focus_score": "vgpo.method.focus",
+    "completion_states": "vgpo.method.focus",
+    "compensation_schedule": "vgpo.method.compensation",
+    "visual_gate": "vgpo.method.compensation",
+    "compensate": "vgpo.method.compensation",
+    "intra_trajectory_weights": "vgpo.method.reweighting",
+    "inter_trajectory_weights": "vgpo.method.reweighting",
+    "reweight_advantages": "vgpo.method.reweighting",
     "capture_focus": "vgpo.capture",
     "attention_split": "vgpo.attention",
     "analyze": "vgpo.analysis",
@@ -26,7 +26,11 @@ _HOME = {
     "VGPOTrainer": "vgpo.trainer",
 }
 
-_MODULES = ("released", "rewards", "testbed")
+_MODULES = {
+    "released": "vgpo.method.released",
+    "rewards": "vgpo.rewards",
+    "testbed": "vgpo.testbed",
+}
 
 __all__ = sorted([*_HOME, *_MODULES])
 
@@ -38,7 +42,7 @@ def __getattr__(name: str):
     if name not in _HOME and name not in _MODULES:
         raise AttributeError(f"module 'vgpo' has no attribute {name!r}")
     try:
-        module = import_module(_HOME.get(name, f"vgpo.{name}"))
+        module = import_module((_HOME | _MODULES)[name])
     except ModuleNotFoundError as error:
         if error.name not in _TRAINING_LIBRARIES:
             raise

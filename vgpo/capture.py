@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from vgpo.focus import completion_states, visual_focus_score, visual_prototype
+from vgpo.method.focus import completion_states, visual_focus_score, visual_prototype
 
 
 def unwrap_model(model: nn.Module) -> PreTrainedModel:

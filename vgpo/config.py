@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from trl import GRPOConfig
 
-from vgpo.compensation import SCHEDULES
+from vgpo.method.compensation import SCHEDULES
 
 _CHOICES = {
     "compensation_schedule": SCHEDULES,
@@ -103,7 +103,8 @@ class VGPOConfig(GRPOConfig):
             the released code does; ``"prediction"`` by the state that predicted it.
             The paper can be read either way.
         variant: ``"paper"`` follows the equations, ``"released"`` the released
-            code (:mod:`vgpo.released`), over the rollouts of one generation step.
+            code (:mod:`vgpo.method.released`), over the rollouts of one generation
+            step.
         dynamic_sampling: Replace groups whose mean accuracy is out of bounds by
             freshly sampled prompts. The paper: DAPO's dynamic sampling; TRL: none.
         dynamic_sampling_lower_bound: Groups at or below are dropped. The released

@@ -1,8 +1,8 @@
 """Departures of the released code from the paper, switched on one at a time.
 
-:mod:`vgpo.released` computes all of them together. Here the paper's factors are
+:mod:`vgpo.method.released` computes all of them together. Here the paper's factors are
 computed with any selection of them, so that each can be seen alone. With
-:data:`ALL` the factors are those of :func:`vgpo.released.factors_from_cosines`
+:data:`ALL` the factors are those of :func:`vgpo.method.released.factors_from_cosines`
 over each micro-batch; with none they are the paper's.
 """
 
@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vgpo._masked import check_mask, check_rows, row_min_max, token_numbers
-from vgpo.compensation import compensate
-from vgpo.released import factors_from_cosines
-from vgpo.reweighting import inter_trajectory_weights, intra_trajectory_weights
+from vgpo.method._masked import check_mask, check_rows, row_min_max, token_numbers
+from vgpo.method.compensation import compensate
+from vgpo.method.released import factors_from_cosines
+from vgpo.method.reweighting import inter_trajectory_weights, intra_trajectory_weights
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ SWITCHES = (
 """Departures that change the factors: numbers 1-4, 6, 7, 8 (its rounding) and 9."""
 
 ALL = tuple(switch for switch in SWITCHES if switch != "bfloat16")
-"""What :mod:`vgpo.released` imitates: everything but the rounding."""
+"""What :mod:`vgpo.method.released` imitates: everything but the rounding."""
 
 
 def micro_batches(lengths: Tensor, budget: int, seed: int = 0) -> list[Tensor]:

@@ -18,14 +18,14 @@ from PIL import Image, ImageEnhance
 
 from vgpo.attention import attention_split
 from vgpo.capture import observe_last_hidden_state
-from vgpo.compensation import visual_gate
-from vgpo.focus import visual_focus_score, visual_prototype
 from vgpo.intervals import (
     RESAMPLES,
     auroc_interval,
     correlation_interval,
     mean_interval,
 )
+from vgpo.method.compensation import visual_gate
+from vgpo.method.focus import visual_focus_score, visual_prototype
 from vgpo.testbed.answers import blank
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.images import COLOURS, TILE

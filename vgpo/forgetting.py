@@ -18,8 +18,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from vgpo._masked import check_mask, check_rows, exact_ratio, token_numbers
 from vgpo.intervals import RESAMPLES, Interval, bootstrap_ends, mean_interval
+from vgpo.method._masked import check_mask, check_rows, exact_ratio, token_numbers
 
 
 class Comparison(NamedTuple):

@@ -38,11 +38,11 @@ from vgpo.adapters import (
     prepare_4bit_on_cpu,
     skeleton_of,
 )
-from vgpo.compensation import compensate, visual_gate
 from vgpo.focus_study import ALIGNMENTS, beside_plain
 from vgpo.intervals import mean_interval
 from vgpo.memory import peak_bytes
-from vgpo.reweighting import intra_trajectory_weights
+from vgpo.method.compensation import compensate, visual_gate
+from vgpo.method.reweighting import intra_trajectory_weights
 from vgpo.testbed.answers import answer, correct
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.model import CHECKPOINT

@@ -44,15 +44,15 @@ from vgpo.capture import (
     image_token_id,
     unwrap_model,
 )
-from vgpo.compensation import compensate, visual_gate
 from vgpo.config import VGPOConfig
-from vgpo.metrics import MetricsFile
-from vgpo.released import factors_from_cosines
-from vgpo.reweighting import (
+from vgpo.method.compensation import compensate, visual_gate
+from vgpo.method.released import factors_from_cosines
+from vgpo.method.reweighting import (
     inter_trajectory_weights,
     intra_trajectory_weights,
     reweight_advantages,
 )
+from vgpo.metrics import MetricsFile
 from vgpo.rollouts import load_batches, save_batches, stack_rows, take_row, to_device
 
 logger = logging.getLogger(__name__)

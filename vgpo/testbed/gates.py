@@ -7,9 +7,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vgpo.compensation import compensate, visual_gate
 from vgpo.intervals import RESAMPLES, bootstrap_ends
-from vgpo.reweighting import intra_trajectory_weights
+from vgpo.method.compensation import compensate, visual_gate
+from vgpo.method.reweighting import intra_trajectory_weights
 from vgpo.testbed.tables import padded
 
 PARTS = ("head", "tail, shut", "tail, gated")

@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-from vgpo._masked import check_mask, check_rows, exact_ratio, token_numbers
+from vgpo.method._masked import check_mask, check_rows, exact_ratio, token_numbers
 
 SCHEDULES = ("linear", "exponential", "step")
 

@@ -2,8 +2,8 @@
 
 Source: the behaviour of the code released with arXiv 2604.09349, described in
 words and formulas and checked against vectors recorded from it (``tests/golden``).
-It departs from the paper; :mod:`vgpo.focus`, :mod:`vgpo.compensation` and
-:mod:`vgpo.reweighting` follow the paper. The departures:
+It departs from the paper; :mod:`vgpo.method.focus`, :mod:`vgpo.method.compensation` and
+:mod:`vgpo.method.reweighting` follow the paper. The departures:
 
 1. Groups are runs of ``num_generations`` adjacent rows, whatever their prompts. A
    batch smaller than that is one group; rows left over at the end keep factor 1.
@@ -27,8 +27,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vgpo._masked import check_mask, check_rows, row_min_max, row_sum, token_numbers
-from vgpo.focus import completion_states, visual_cosine, visual_prototype
+from vgpo.method._masked import (
+    check_mask,
+    check_rows,
+    row_min_max,
+    row_sum,
+    token_numbers,
+)
+from vgpo.method.focus import completion_states, visual_cosine, visual_prototype
 
 _EPS = 1e-8
 _TOKEN_CLAMP = (0.1, 2.0)

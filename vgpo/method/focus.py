@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from vgpo._masked import check_mask
+from vgpo.method._masked import check_mask
 
 logger = logging.getLogger(__name__)
 

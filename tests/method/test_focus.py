@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vgpo import completion_states, focus, visual_focus_score, visual_prototype
-from vgpo.focus import visual_cosine
+from vgpo import completion_states, visual_focus_score, visual_prototype
+from vgpo.method import focus
+from vgpo.method.focus import visual_cosine
 
 EIGHTHS = st.integers(-64, 64).map(lambda n: n / 8)
 
@@ -232,14 +233,14 @@ def test_neutral_rows_count_as_rows_without_image(bad, caplog):
     prototype = visual_prototype(states, torch.ones(3, 6))
     scores = visual_focus_score(states, prototype)
     states[1, 2, 3] = bad
-    with caplog.at_level(logging.WARNING, logger="vgpo.focus"):
+    with caplog.at_level(logging.WARNING, logger="vgpo.method.focus"):
         neutral = visual_focus_score(states, prototype, nonfinite="neutral")
     assert "[1]" in caplog.text
     assert neutral[1].tolist() == [0.0] * 6
     torch.testing.assert_close(neutral[[0, 2]], scores[[0, 2]])
 
     caplog.clear()
-    with caplog.at_level(logging.WARNING, logger="vgpo.focus"):
+    with caplog.at_level(logging.WARNING, logger="vgpo.method.focus"):
         again = visual_prototype(states, torch.ones(3, 6), nonfinite="neutral")
     assert "[1]" in caplog.text
     assert again[1].tolist() == [0.0] * 4

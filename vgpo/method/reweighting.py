@@ -12,7 +12,7 @@ their advantage: both terms are 0 there, and the group's statistics leave them o
 import torch
 from torch import Tensor
 
-from vgpo._masked import (
+from vgpo.method._masked import (
     at_least_float32,
     check_mask,
     check_rows,
