@@ -12,7 +12,7 @@ weights, in 4 bits with adapters and gradient checkpointing.
 import torch
 
 from benchmarks.harness import measure, print_table, write
-from vgpo.memory import peak_bytes
+from vgpo.models.memory import peak_bytes
 from vgpo.quantization_study import (
     measure_qlora,
     qwen2_5_vl_config,

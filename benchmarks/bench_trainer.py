@@ -20,8 +20,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.harness import measure, print_table, write
 from vgpo import VGPOConfig, VGPOTrainer
-from vgpo.adapters import lora_config
-from vgpo.memory import peak_bytes
+from vgpo.models.adapters import lora_config
+from vgpo.models.memory import peak_bytes
 from vgpo.testbed import World, build_processor, build_tiny, make_dataset
 
 SETTINGS = {

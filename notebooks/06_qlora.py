@@ -37,7 +37,6 @@ from transformers import PrinterCallback
 
 from vgpo import figures, testbed
 from vgpo import quantization_study as study
-from vgpo.adapters import load_four_bit
 from vgpo.experiments import (
     TRAINED_FAMILIES,
     TestbedRun,
@@ -45,8 +44,9 @@ from vgpo.experiments import (
     testbed_trainer,
 )
 from vgpo.focus_study import robustness_summary
-from vgpo.memory import peak_bytes
 from vgpo.metrics import read_metrics
+from vgpo.models.adapters import load_four_bit
+from vgpo.models.memory import peak_bytes
 from vgpo.testbed import CHECKPOINT, FAMILIES, IMAGE_FAMILIES, World
 from vgpo.testbed.answers import answer
 from vgpo.testbed.data import encode_examples

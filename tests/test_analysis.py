@@ -19,7 +19,6 @@ from tests.conftest import ROOT
 from vgpo import analysis as module
 from vgpo import figures, forgetting_study
 from vgpo.analysis import analyze, load_model
-from vgpo.attention import AttentionSplit, attention_split
 from vgpo.focus_study import occlude
 from vgpo.forgetting import accumulation_ratio
 from vgpo.forgetting_study import (
@@ -31,6 +30,7 @@ from vgpo.forgetting_study import (
     paired_changes,
     true_dependence,
 )
+from vgpo.models.attention import AttentionSplit, attention_split
 from vgpo.scoring import prepare_inputs
 from vgpo.testbed import (
     World,

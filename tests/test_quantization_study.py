@@ -7,8 +7,8 @@ from bitsandbytes.nn import Linear4bit
 from peft import get_peft_model
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from vgpo.adapters import load_four_bit, lora_config
-from vgpo.memory import peak_bytes
+from vgpo.models.adapters import load_four_bit, lora_config
+from vgpo.models.memory import peak_bytes
 from vgpo.quantization_study import (
     SIZES,
     measure_qlora,

@@ -39,9 +39,9 @@ from trl import GRPOConfig, GRPOTrainer
 
 import vgpo.trainer
 from vgpo import VGPOTrainer
-from vgpo.adapters import load_four_bit
 from vgpo.method.released import advantage_factors
 from vgpo.metrics import read_metrics
+from vgpo.models.adapters import load_four_bit
 from vgpo.rollouts import load_batches, save_batches, stack_rows, take_row
 from vgpo.train import last_checkpoint
 from vgpo.trainer import VisualFactors

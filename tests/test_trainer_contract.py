@@ -25,7 +25,7 @@ from tiny_training import (
 from transformers import Trainer
 from trl import GRPOTrainer
 
-from vgpo.capture import observe_last_hidden_state
+from vgpo.models.capture import observe_last_hidden_state
 from vgpo.trainer import _FORWARD_KEYS
 
 LOSSES = {"grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"}

@@ -36,8 +36,6 @@ from vgpo import (
     figures,
     testbed,  # noqa: F401  AutoProcessor then knows its processor
 )
-from vgpo.attention import attention_split
-from vgpo.capture import unwrap_model
 from vgpo.forgetting import (
     Comparison,
     accumulation_ratio,
@@ -47,12 +45,14 @@ from vgpo.forgetting import (
     progress_profile,
 )
 from vgpo.intervals import mean_interval
+from vgpo.models.attention import attention_split
+from vgpo.models.capture import unwrap_model
 from vgpo.rewards import accuracy_reward
 from vgpo.scoring import eval_mode, prepare_inputs, token_texts
 
 KINDS = ("image", "query", "generated")
 """Columns of attention shares, in the order of
-:attr:`vgpo.attention.AttentionSplit.masses`."""
+:attr:`vgpo.models.attention.AttentionSplit.masses`."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class AnsweredImages:
     Attributes:
         images: The pictures of the conversation, in order; those given as addresses
             or paths are not among them.
-        maps: As :attr:`vgpo.attention.AttentionSplit.image_maps`, on the CPU: per
+        maps: As :attr:`vgpo.models.attention.AttentionSplit.image_maps`, on the CPU: per
             grid of image tokens (T, height, width) float32, layers averaged.
     """
 
@@ -322,7 +322,7 @@ def analyze(
     One answer at a time: the model writes it unless it is given (greedily, under what
     else its generation configuration says, such as a repetition penalty); then one
     forward pass in which the attention of each generated token is split over image,
-    question and generated text (:func:`vgpo.attention.attention_split`, which says
+    question and generated text (:func:`vgpo.models.attention.attention_split`, which says
     what counts as which, and what it costs). Beside the model, an answer of T tokens
     to an image of M tokens takes 4 T M bytes while its maps are kept: 9.6 MB for
     2,000 and 1,200.
@@ -337,8 +337,8 @@ def analyze(
         completions: The answers to analyse; by default the model writes them.
         answers: Reference answers, to tell right from wrong by the last ``\boxed{}``
             (:func:`vgpo.rewards.accuracy_reward`); by default the data set's.
-        layers: See :func:`vgpo.attention.attention_split`.
-        alignment: See :func:`vgpo.attention.attention_split`.
+        layers: See :func:`vgpo.models.attention.attention_split`.
+        alignment: See :func:`vgpo.models.attention.attention_split`.
         split: Where late begins, in (0, 1).
         max_new_tokens: Longest answer the model writes.
         keep_maps: For how many answers pictures and attention maps are kept.

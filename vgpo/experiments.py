@@ -21,9 +21,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from vgpo.adapters import load_four_bit, lora_config
 from vgpo.config import VGPOConfig
 from vgpo.metrics import read_metrics
+from vgpo.models.adapters import load_four_bit, lora_config
 from vgpo.rewards import accuracy_reward
 from vgpo.testbed import (
     CHECKPOINT,

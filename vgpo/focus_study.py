@@ -16,8 +16,6 @@ import pandas as pd
 import torch
 from PIL import Image, ImageEnhance
 
-from vgpo.attention import attention_split
-from vgpo.capture import observe_last_hidden_state
 from vgpo.intervals import (
     RESAMPLES,
     auroc_interval,
@@ -26,6 +24,8 @@ from vgpo.intervals import (
 )
 from vgpo.method.compensation import visual_gate
 from vgpo.method.focus import visual_focus_score, visual_prototype
+from vgpo.models.attention import attention_split
+from vgpo.models.capture import observe_last_hidden_state
 from vgpo.testbed.answers import blank
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.images import COLOURS, TILE

@@ -8,7 +8,7 @@ nearest of 16 levels q:
 
 With double quantisation the c are kept in 8 bits, in blocks of 256 (Dettmers et al.,
 QLoRA, arXiv 2305.14314). Here as in training, only the linear layers of the language
-model are quantised (:func:`vgpo.adapters.four_bit_config`).
+model are quantised (:func:`vgpo.models.adapters.four_bit_config`).
 """
 
 import copy
@@ -31,18 +31,18 @@ from transformers import (
     Qwen2_5_VLConfig,
 )
 
-from vgpo.adapters import (
+from vgpo.focus_study import ALIGNMENTS, beside_plain
+from vgpo.intervals import mean_interval
+from vgpo.method.compensation import compensate, visual_gate
+from vgpo.method.reweighting import intra_trajectory_weights
+from vgpo.models.adapters import (
     four_bit_config,
     load_four_bit,
     lora_config,
     prepare_4bit_on_cpu,
     skeleton_of,
 )
-from vgpo.focus_study import ALIGNMENTS, beside_plain
-from vgpo.intervals import mean_interval
-from vgpo.memory import peak_bytes
-from vgpo.method.compensation import compensate, visual_gate
-from vgpo.method.reweighting import intra_trajectory_weights
+from vgpo.models.memory import peak_bytes
 from vgpo.testbed.answers import answer, correct
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.model import CHECKPOINT
@@ -503,7 +503,7 @@ def trained_ways(
 
     Returns:
         ``"all weights"``, ``"LoRA"`` and ``"QLoRA"``, in training mode; the adapters
-        are those of :func:`vgpo.adapters.lora_config`.
+        are those of :func:`vgpo.models.adapters.lora_config`.
     """
     models = {}
     for way in ("all weights", "LoRA", "QLoRA"):

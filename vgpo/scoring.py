@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from vgpo.capture import capture_focus, image_token_id, unwrap_model
-from vgpo.image_grids import image_token_grids
 from vgpo.method.compensation import compensate, visual_gate
+from vgpo.models.capture import capture_focus, image_token_id, unwrap_model
+from vgpo.models.image_grids import image_token_grids
 
 _UNKNOWN = "\ufffd"
 _BYTES_OF_A_CHARACTER = 4  # at most, in UTF-8, so it takes no more tokens than that

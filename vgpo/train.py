@@ -27,8 +27,8 @@ from datasets import Image as ImageFeature
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, ProcessorMixin
 from trl import ModelConfig, TrlParser, get_peft_config
 
-from vgpo.adapters import four_bit_config, lora_config, prepare_4bit_on_cpu
 from vgpo.config import VGPOConfig
+from vgpo.models.adapters import four_bit_config, lora_config, prepare_4bit_on_cpu
 from vgpo.rewards import accuracy_reward, format_reward, soft_overlong_penalty
 from vgpo.testbed import CHECKPOINT, load_tiny, make_dataset
 from vgpo.trainer import VGPOTrainer

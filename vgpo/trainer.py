@@ -38,12 +38,6 @@ from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import split_pixel_values_by_grid
 
-from vgpo.capture import (
-    AdapterState,
-    capture_focus,
-    image_token_id,
-    unwrap_model,
-)
 from vgpo.config import VGPOConfig
 from vgpo.method.compensation import compensate, visual_gate
 from vgpo.method.released import factors_from_cosines
@@ -53,6 +47,12 @@ from vgpo.method.reweighting import (
     reweight_advantages,
 )
 from vgpo.metrics import MetricsFile
+from vgpo.models.capture import (
+    AdapterState,
+    capture_focus,
+    image_token_id,
+    unwrap_model,
+)
 from vgpo.rollouts import load_batches, save_batches, stack_rows, take_row, to_device
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
-from vgpo.capture import capture_focus
+from vgpo.models.capture import capture_focus
 from vgpo.rewards import last_boxed
 from vgpo.scoring import token_texts
 from vgpo.testbed.data import encode_prompts

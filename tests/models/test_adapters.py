@@ -22,13 +22,13 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Config
 from trl import GRPOTrainer
 
 from vgpo import VGPOTrainer
-from vgpo.adapters import (
+from vgpo.models.adapters import (
     four_bit_config,
     load_four_bit,
     lora_config,
     prepare_4bit_on_cpu,
 )
-from vgpo.capture import capture_focus
+from vgpo.models.capture import capture_focus
 
 LANGUAGE = {
     **dict.fromkeys(FAMILIES, "model.language_model."),

@@ -14,7 +14,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from vgpo.capture import (
+from vgpo.models.capture import (
     capture_focus,
     image_token_id,
     observe_last_hidden_state,

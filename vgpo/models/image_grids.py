@@ -11,7 +11,7 @@ from transformers.models.llava_onevision.modeling_llava_onevision import (
     unpad_image,
 )
 
-from vgpo.capture import unwrap_model
+from vgpo.models.capture import unwrap_model
 
 
 def image_token_grids(

@@ -10,8 +10,8 @@ from transformers import Qwen2ForCausalLM as TextOnlyModel
 from transformers.masking_utils import flash_attention_mask
 from transformers.models.gemma3.modeling_gemma3 import eager_attention_forward
 
-from vgpo.attention import _OBSERVER, _attention, attention_rows, attention_split
-from vgpo.image_grids import image_token_grids
+from vgpo.models.attention import _OBSERVER, _attention, attention_rows, attention_split
+from vgpo.models.image_grids import image_token_grids
 
 SPECIAL = [VISION_START, VISION_END]
 

@@ -20,8 +20,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from vgpo.capture import real_tokens, resolve_image_token_id, unwrap_model
-from vgpo.image_grids import image_token_grids
+from vgpo.models.capture import real_tokens, resolve_image_token_id, unwrap_model
+from vgpo.models.image_grids import image_token_grids
 
 IMAGE, QUERY, GENERATED = 0, 1, 2
 """Order of the last axis of :attr:`AttentionSplit.masses`."""

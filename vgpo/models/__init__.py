@@ -1,0 +1,1 @@
+"""Any Hugging Face vision-language model: states, attention, image grids."""
