@@ -40,9 +40,9 @@ from IPython.display import display
 
 import vgpo
 from vgpo import figures, testbed
-from vgpo import forgetting as forget
 from vgpo import forgetting_study as study
-from vgpo.intervals import auroc_interval, mean_interval
+from vgpo.stats import forgetting as forget
+from vgpo.stats.intervals import auroc_interval, mean_interval
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import accuracy, answer
 from vgpo.testbed.tables import padded

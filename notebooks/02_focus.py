@@ -32,7 +32,7 @@ from sklearn.decomposition import PCA
 import vgpo
 from vgpo import figures, focus_study, testbed
 from vgpo.focus_study import ALIGNMENTS, ROLES, auroc_by
-from vgpo.intervals import (
+from vgpo.stats.intervals import (
     auroc_interval,
     correlation_interval,
     mean_interval,

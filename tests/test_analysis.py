@@ -20,7 +20,6 @@ from vgpo import analysis as module
 from vgpo import figures, forgetting_study
 from vgpo.analysis import analyze, load_model
 from vgpo.focus_study import occlude
-from vgpo.forgetting import accumulation_ratio
 from vgpo.forgetting_study import (
     analyze_checkpoints,
     as_rows,
@@ -32,6 +31,7 @@ from vgpo.forgetting_study import (
 )
 from vgpo.models.attention import AttentionSplit, attention_split
 from vgpo.scoring import prepare_inputs
+from vgpo.stats.forgetting import accumulation_ratio
 from vgpo.testbed import (
     World,
     build_processor,

@@ -20,7 +20,7 @@ COMPLETE = [
     "method.compensation",
     "method.reweighting",
     "method.released",
-    "intervals",
+    "stats.intervals",
 ]
 
 

@@ -36,7 +36,11 @@ from vgpo import (
     figures,
     testbed,  # noqa: F401  AutoProcessor then knows its processor
 )
-from vgpo.forgetting import (
+from vgpo.models.attention import attention_split
+from vgpo.models.capture import unwrap_model
+from vgpo.rewards import accuracy_reward
+from vgpo.scoring import eval_mode, prepare_inputs, token_texts
+from vgpo.stats.forgetting import (
     Comparison,
     accumulation_ratio,
     compare_right_wrong,
@@ -44,11 +48,7 @@ from vgpo.forgetting import (
     length_correlation,
     progress_profile,
 )
-from vgpo.intervals import mean_interval
-from vgpo.models.attention import attention_split
-from vgpo.models.capture import unwrap_model
-from vgpo.rewards import accuracy_reward
-from vgpo.scoring import eval_mode, prepare_inputs, token_texts
+from vgpo.stats.intervals import mean_interval
 
 KINDS = ("image", "query", "generated")
 """Columns of attention shares, in the order of
@@ -98,7 +98,7 @@ class ForgettingAnalysis:
     split: float
 
     def masses(self, layer: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Shares of attention as the functions of :mod:`vgpo.forgetting` take them.
+        """Shares of attention as the functions of :mod:`vgpo.stats.forgetting` take them.
 
         Args:
             layer: One of the analysed layers; by default their mean.
@@ -157,7 +157,7 @@ class ForgettingAnalysis:
 
         Returns:
             Tidy: ``group``, ``kind``, and the columns of
-            :func:`vgpo.forgetting.decay_curve`.
+            :func:`vgpo.stats.forgetting.decay_curve`.
 
         Raises:
             ValueError: ``groups`` does not name every answer.

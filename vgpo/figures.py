@@ -18,14 +18,14 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from vgpo.departures import within_group_correlation
-from vgpo.forgetting import DecaySplit
-from vgpo.intervals import mean_interval
 from vgpo.method.compensation import (
     SCHEDULES,
     compensate,
     compensation_schedule,
     visual_gate,
 )
+from vgpo.stats.forgetting import DecaySplit
+from vgpo.stats.intervals import mean_interval
 from vgpo.testbed.images import TILE
 from vgpo.testbed.questions import Example, SourcedToken
 

@@ -4,7 +4,7 @@ What the chapter on visual focus measures on the small world, where the truth is
 known: AUROC against the true reads, correlation with image attention, occlusion,
 changes of the picture, and the hidden states themselves. Everything works on the
 table of :func:`vgpo.testbed.token_table`, one row per token. Intervals are those
-of :mod:`vgpo.intervals`, bootstraps over completions.
+of :mod:`vgpo.stats.intervals`, bootstraps over completions.
 """
 
 import io
@@ -16,16 +16,16 @@ import pandas as pd
 import torch
 from PIL import Image, ImageEnhance
 
-from vgpo.intervals import (
+from vgpo.method.compensation import visual_gate
+from vgpo.method.focus import visual_focus_score, visual_prototype
+from vgpo.models.attention import attention_split
+from vgpo.models.capture import observe_last_hidden_state
+from vgpo.stats.intervals import (
     RESAMPLES,
     auroc_interval,
     correlation_interval,
     mean_interval,
 )
-from vgpo.method.compensation import visual_gate
-from vgpo.method.focus import visual_focus_score, visual_prototype
-from vgpo.models.attention import attention_split
-from vgpo.models.capture import observe_last_hidden_state
 from vgpo.testbed.answers import blank
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.images import COLOURS, TILE

@@ -17,10 +17,10 @@ import torch
 
 from vgpo.analysis import ForgettingAnalysis, analyze, load_model
 from vgpo.focus_study import occlude
-from vgpo.forgetting import Comparison, pointing_hits, share_on_target
-from vgpo.intervals import Interval, auroc_interval, mean_interval
 from vgpo.rewards import last_boxed
 from vgpo.scoring import token_texts
+from vgpo.stats.forgetting import Comparison, pointing_hits, share_on_target
+from vgpo.stats.intervals import Interval, auroc_interval, mean_interval
 from vgpo.testbed.answers import answer
 from vgpo.testbed.data import messages
 from vgpo.testbed.questions import Example, trace
@@ -121,7 +121,7 @@ def comparison_table(comparisons: dict[str, Comparison]) -> pd.DataFrame:
         questions where the comparison is within questions).
 
     Example:
-        >>> from vgpo.forgetting import compare_right_wrong
+        >>> from vgpo.stats.forgetting import compare_right_wrong
         >>> ratios, correct = [0.9, 0.7, 0.2, 0.4], [True, True, False, False]
         >>> outcome = compare_right_wrong(ratios, correct)
         >>> comparison_table({"all": outcome})[["right", "wrong", "count"]]

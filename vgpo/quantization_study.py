@@ -32,7 +32,6 @@ from transformers import (
 )
 
 from vgpo.focus_study import ALIGNMENTS, beside_plain
-from vgpo.intervals import mean_interval
 from vgpo.method.compensation import compensate, visual_gate
 from vgpo.method.reweighting import intra_trajectory_weights
 from vgpo.models.adapters import (
@@ -43,6 +42,7 @@ from vgpo.models.adapters import (
     skeleton_of,
 )
 from vgpo.models.memory import peak_bytes
+from vgpo.stats.intervals import mean_interval
 from vgpo.testbed.answers import answer, correct
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.model import CHECKPOINT

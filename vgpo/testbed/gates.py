@@ -7,9 +7,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vgpo.intervals import RESAMPLES, bootstrap_ends
 from vgpo.method.compensation import compensate, visual_gate
 from vgpo.method.reweighting import intra_trajectory_weights
+from vgpo.stats.intervals import RESAMPLES, bootstrap_ends
 from vgpo.testbed.tables import padded
 
 PARTS = ("head", "tail, shut", "tail, gated")

@@ -5,7 +5,7 @@ them. The analysis they follow is the pilot study of Visually-Guided Policy
 Optimization for Multimodal Reasoning, arXiv 2604.09349 (its Fig. 2); the paper leaves
 the exact split of a response open, and what is chosen here is said at each function.
 
-Intervals are those of :mod:`vgpo.intervals`, bootstraps over responses.
+Intervals are those of :mod:`vgpo.stats.intervals`, bootstraps over responses.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from vgpo.intervals import RESAMPLES, Interval, bootstrap_ends, mean_interval
 from vgpo.method._masked import check_mask, check_rows, exact_ratio, token_numbers
+from vgpo.stats.intervals import RESAMPLES, Interval, bootstrap_ends, mean_interval
 
 
 class Comparison(NamedTuple):

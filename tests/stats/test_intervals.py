@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
-from vgpo.intervals import (
+from vgpo.stats.intervals import (
     auroc_interval,
     bootstrap_ends,
     correlation_interval,

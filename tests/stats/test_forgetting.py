@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from vgpo.forgetting import (
+from vgpo.stats.forgetting import (
     accumulation_ratio,
     compare_right_wrong,
     compare_within_questions,

@@ -1,0 +1,1 @@
+"""Intervals, seeds and forgetting ratios: numbers about numbers."""
