@@ -32,7 +32,6 @@ import torch
 from transformers import PrinterCallback
 
 from vgpo import figures
-from vgpo.config import VGPOConfig
 from vgpo.experiments import (
     TRAINED_FAMILIES,
     TestbedRun,
@@ -40,9 +39,10 @@ from vgpo.experiments import (
     load_runs,
     testbed_trainer,
 )
-from vgpo.metrics import read_metrics
 from vgpo.testbed import World, load_tiny
 from vgpo.testbed.answers import accuracy, answer
+from vgpo.training.config import VGPOConfig
+from vgpo.training.metrics import read_metrics
 
 torch.set_num_threads(threads)
 scratch = Path(tempfile.mkdtemp())

@@ -44,12 +44,12 @@ from vgpo.experiments import (
     testbed_trainer,
 )
 from vgpo.focus_study import robustness_summary
-from vgpo.metrics import read_metrics
 from vgpo.models.adapters import load_four_bit
 from vgpo.models.memory import peak_bytes
 from vgpo.testbed import CHECKPOINT, FAMILIES, IMAGE_FAMILIES, World
 from vgpo.testbed.answers import answer
 from vgpo.testbed.data import encode_examples
+from vgpo.training.metrics import read_metrics
 
 torch.set_num_threads(threads)
 scratch = Path(tempfile.mkdtemp())

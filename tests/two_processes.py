@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from tiny_training import GROUP, Scripted, rows_of, train
 
-import vgpo.trainer
+import vgpo.training.trainer
 
 GROUPS = 3
 FAMILIES = ["sum", "text", "count", "sum", "text", "count"] * 2
@@ -61,7 +61,7 @@ class Recording(Scripted):
 
 def record(folder: Path, processes: int) -> dict:
     out = {}
-    original = vgpo.trainer.visual_factors
+    original = vgpo.training.trainer.visual_factors
     for name, fields in SETTINGS.items():
         factors = []
 
@@ -70,7 +70,7 @@ def record(folder: Path, processes: int) -> dict:
             factors.append([result.psi.tolist(), result.phi.tolist()])
             return result
 
-        vgpo.trainer.visual_factors = noted
+        vgpo.training.trainer.visual_factors = noted
         Recording.recorded = []
         try:
             trainer = train(
@@ -84,7 +84,7 @@ def record(folder: Path, processes: int) -> dict:
                 **fields,
             )
         finally:
-            vgpo.trainer.visual_factors = original
+            vgpo.training.trainer.visual_factors = original
         weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
         out[name] = {
             "batches": Recording.recorded,

@@ -22,8 +22,8 @@ _HOME = {
     "attention_split": "vgpo.models.attention",
     "analyze": "vgpo.analysis",
     "score": "vgpo.scoring",
-    "VGPOConfig": "vgpo.config",
-    "VGPOTrainer": "vgpo.trainer",
+    "VGPOConfig": "vgpo.training.config",
+    "VGPOTrainer": "vgpo.training.trainer",
 }
 
 _MODULES = {

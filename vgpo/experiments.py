@@ -21,8 +21,6 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from vgpo.config import VGPOConfig
-from vgpo.metrics import read_metrics
 from vgpo.models.adapters import load_four_bit, lora_config
 from vgpo.rewards import accuracy_reward
 from vgpo.testbed import (
@@ -33,7 +31,9 @@ from vgpo.testbed import (
     make_dataset,
 )
 from vgpo.testbed.answers import accuracy, answer
-from vgpo.trainer import VGPOTrainer
+from vgpo.training.config import VGPOConfig
+from vgpo.training.metrics import read_metrics
+from vgpo.training.trainer import VGPOTrainer
 
 METHODS = ("grpo", "dapo", "vgpo")
 ADAPTERS = ("none", "lora", "qlora")
@@ -50,7 +50,7 @@ class TestbedRun:
     methods.
 
     Attributes:
-        method: A preset of :class:`~vgpo.config.VGPOConfig`.
+        method: A preset of :class:`~vgpo.training.config.VGPOConfig`.
         seed: Of prompts, sampling and adapters.
         steps: Optimiser steps.
         prompts_per_step: Prompts per step, with ``rollouts`` completions each.
@@ -129,7 +129,7 @@ def testbed_trainer(
         world: The questions; by default those of the small world.
         families: What is asked.
         model: A model to train in place of the shipped one.
-        **fields: Any field of :class:`~vgpo.config.VGPOConfig`, and ``peft_config``.
+        **fields: Any field of :class:`~vgpo.training.config.VGPOConfig`, and ``peft_config``.
 
     Returns:
         The trainer; call its ``train()``.

@@ -8,7 +8,7 @@ r"""Trains a vision-language model from the command line.
         --max_steps 50 --resume_from_checkpoint auto
 
 A recipe is a YAML file of fields: of :class:`TrainArguments`, of
-:class:`~vgpo.config.VGPOConfig` (all of TRL's and Transformers' settings with it)
+:class:`~vgpo.training.config.VGPOConfig` (all of TRL's and Transformers' settings with it)
 and of ``trl.ModelConfig``. The order is preset, recipe, command line; what comes
 later wins.
 """
@@ -27,11 +27,11 @@ from datasets import Image as ImageFeature
 from transformers import AutoConfig, AutoProcessor, PreTrainedConfig, ProcessorMixin
 from trl import ModelConfig, TrlParser, get_peft_config
 
-from vgpo.config import VGPOConfig
 from vgpo.models.adapters import four_bit_config, lora_config, prepare_4bit_on_cpu
 from vgpo.rewards import accuracy_reward, format_reward, soft_overlong_penalty
 from vgpo.testbed import CHECKPOINT, load_tiny, make_dataset
-from vgpo.trainer import VGPOTrainer
+from vgpo.training.config import VGPOConfig
+from vgpo.training.trainer import VGPOTrainer
 
 TESTBED = "testbed"
 """The small world that comes with the package, named as a data set or a model."""

@@ -26,7 +26,7 @@ from transformers import Trainer
 from trl import GRPOTrainer
 
 from vgpo.models.capture import observe_last_hidden_state
-from vgpo.trainer import _FORWARD_KEYS
+from vgpo.training.trainer import _FORWARD_KEYS
 
 LOSSES = {"grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"}
 

@@ -14,7 +14,6 @@ from PIL import Image
 from trl import ModelConfig
 
 from vgpo import VGPOConfig
-from vgpo.metrics import read_metrics
 from vgpo.train import (
     PROMPT_SUFFIX,
     TrainArguments,
@@ -26,6 +25,7 @@ from vgpo.train import (
     reward_functions,
     to_prompts,
 )
+from vgpo.training.metrics import read_metrics
 
 RECIPES = (
     "tiny_cpu",

@@ -38,7 +38,6 @@ from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import split_pixel_values_by_grid
 
-from vgpo.config import VGPOConfig
 from vgpo.method.compensation import compensate, visual_gate
 from vgpo.method.released import factors_from_cosines
 from vgpo.method.reweighting import (
@@ -46,14 +45,21 @@ from vgpo.method.reweighting import (
     intra_trajectory_weights,
     reweight_advantages,
 )
-from vgpo.metrics import MetricsFile
 from vgpo.models.capture import (
     AdapterState,
     capture_focus,
     image_token_id,
     unwrap_model,
 )
-from vgpo.rollouts import load_batches, save_batches, stack_rows, take_row, to_device
+from vgpo.training.config import VGPOConfig
+from vgpo.training.metrics import MetricsFile
+from vgpo.training.rollouts import (
+    load_batches,
+    save_batches,
+    stack_rows,
+    take_row,
+    to_device,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +152,7 @@ class VGPOTrainer(GRPOTrainer):
     """Trains a vision-language model with GRPO, DAPO or VGPO.
 
     Takes what :class:`trl.GRPOTrainer` takes, with a
-    :class:`~vgpo.config.VGPOConfig` as ``args``. Data sets may mix rows with and
+    :class:`~vgpo.training.config.VGPOConfig` as ``args``. Data sets may mix rows with and
     without images; a row's ``image`` (or
     ``images``) is then None (or empty), and its advantages are left as they are. Not
     so under FSDP or DeepSpeed ZeRO-3, where all processes must run the vision tower
@@ -168,7 +174,7 @@ class VGPOTrainer(GRPOTrainer):
     They, and TRL's, are written to ``metrics.jsonl`` in ``output_dir`` as well.
 
     Raises:
-        ValueError: ``args`` is no :class:`~vgpo.config.VGPOConfig`; the processor pads
+        ValueError: ``args`` is no :class:`~vgpo.training.config.VGPOConfig`; the processor pads
             on the right; the model has no image token; dynamic sampling over a stream.
 
     Example:

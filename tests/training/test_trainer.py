@@ -37,14 +37,14 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 
-import vgpo.trainer
+import vgpo.training.trainer
 from vgpo import VGPOTrainer
 from vgpo.method.released import advantage_factors
-from vgpo.metrics import read_metrics
 from vgpo.models.adapters import load_four_bit
-from vgpo.rollouts import load_batches, save_batches, stack_rows, take_row
 from vgpo.train import last_checkpoint
-from vgpo.trainer import VisualFactors
+from vgpo.training.metrics import read_metrics
+from vgpo.training.rollouts import load_batches, save_batches, stack_rows, take_row
+from vgpo.training.trainer import VisualFactors
 
 LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo")
 
@@ -101,7 +101,7 @@ def test_weights_of_one_train_like_grpo_bit_for_bit(
         assert different(parameters(trainer), before)
         return parameters(trainer)
 
-    monkeypatch.setattr(vgpo.trainer, "visual_factors", factors_of_one)
+    monkeypatch.setattr(vgpo.training.trainer, "visual_factors", factors_of_one)
     assert not different(trained(Watched), trained(GRPOTrainer))
     assert set(shapes) == {2}
 
@@ -123,7 +123,7 @@ def test_weights_of_one_train_like_gspo_up_to_rounding(
         trainer.train()
         return parameters(trainer)
 
-    monkeypatch.setattr(vgpo.trainer, "visual_factors", factors_of_one)
+    monkeypatch.setattr(vgpo.training.trainer, "visual_factors", factors_of_one)
     ours, theirs = trained(VGPOTrainer), trained(GRPOTrainer)
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=0)
@@ -384,7 +384,7 @@ def test_train_evaluate_train_with_rows_without_image(tmp_path):
 
 
 def test_grpo_and_dapo_take_no_forward_pass_for_focus(tmp_path, monkeypatch):
-    monkeypatch.setattr(vgpo.trainer, "capture_focus", None)
+    monkeypatch.setattr(vgpo.training.trainer, "capture_focus", None)
     trainer = train(
         tmp_path,
         Scripted,

@@ -1,0 +1,1 @@
+"""GRPO, DAPO, VGPO and their neighbours on top of TRL's trainer."""
