@@ -20,8 +20,8 @@ _HOME = {
     "reweight_advantages": "vgpo.method.reweighting",
     "capture_focus": "vgpo.models.capture",
     "attention_split": "vgpo.models.attention",
-    "analyze": "vgpo.analysis",
-    "score": "vgpo.scoring",
+    "analyze": "vgpo.analysis.forgetting",
+    "score": "vgpo.analysis.scoring",
     "VGPOConfig": "vgpo.training.config",
     "VGPOTrainer": "vgpo.training.trainer",
 }

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vgpo.analysis import ForgettingAnalysis, analyze, load_model
+from vgpo.analysis.forgetting import ForgettingAnalysis, analyze, load_model
+from vgpo.analysis.scoring import token_texts
 from vgpo.focus_study import occlude
 from vgpo.rewards import last_boxed
-from vgpo.scoring import token_texts
 from vgpo.stats.forgetting import Comparison, pointing_hits, share_on_target
 from vgpo.stats.intervals import Interval, auroc_interval, mean_interval
 from vgpo.testbed.answers import answer
@@ -27,7 +27,7 @@ from vgpo.testbed.questions import Example, trace
 
 
 def as_rows(examples: Sequence[Example]) -> list[dict]:
-    """Questions of the small world as rows for :func:`vgpo.analysis.analyze`.
+    """Questions of the small world as rows for :func:`vgpo.analysis.forgetting.analyze`.
 
     Example:
         >>> from vgpo.testbed import World
@@ -71,14 +71,14 @@ def analyze_checkpoints(
         max_pixels: Larger images are reduced; ``None`` leaves it to the processor.
         max_new_tokens: Longest answer.
         completions_file: Keeps the answers of all models as they are written, so
-            that a stopped run goes on; see :func:`vgpo.analysis.analyze`.
+            that a stopped run goes on; see :func:`vgpo.analysis.forgetting.analyze`.
 
     Returns:
         Name -> analysis.
 
     Raises:
         ValueError: No names, fewer than one question, or as
-            :func:`vgpo.analysis.analyze`, :func:`vgpo.analysis.load_model` and
+            :func:`vgpo.analysis.forgetting.analyze`, :func:`vgpo.analysis.forgetting.load_model` and
             ``vgpo.train.load_rows``.
     """
     # Brings in all of TRL, which nothing else here needs.

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
+from vgpo.analysis.scoring import token_texts
 from vgpo.models.capture import capture_focus
 from vgpo.rewards import last_boxed
-from vgpo.scoring import token_texts
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.questions import Example, trace
 

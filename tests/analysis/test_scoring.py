@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from vgpo.analysis.scoring import prepare_inputs, score, token_texts
 from vgpo.method.compensation import compensate, visual_gate
-from vgpo.scoring import prepare_inputs, score, token_texts
 from vgpo.testbed import build_processor, build_tiny
 
 PICTURE = Image.effect_noise((84, 56), 80).convert("RGB")

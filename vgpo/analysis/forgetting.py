@@ -36,10 +36,10 @@ from vgpo import (
     figures,
     testbed,  # noqa: F401  AutoProcessor then knows its processor
 )
+from vgpo.analysis.scoring import eval_mode, prepare_inputs, token_texts
 from vgpo.models.attention import attention_split
 from vgpo.models.capture import unwrap_model
 from vgpo.rewards import accuracy_reward
-from vgpo.scoring import eval_mode, prepare_inputs, token_texts
 from vgpo.stats.forgetting import (
     Comparison,
     accumulation_ratio,

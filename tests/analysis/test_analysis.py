@@ -16,9 +16,10 @@ from PIL import Image, ImageDraw
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tests.conftest import ROOT
-from vgpo import analysis as module
 from vgpo import figures, forgetting_study
-from vgpo.analysis import analyze, load_model
+from vgpo.analysis import forgetting as module
+from vgpo.analysis.forgetting import analyze, load_model
+from vgpo.analysis.scoring import prepare_inputs
 from vgpo.focus_study import occlude
 from vgpo.forgetting_study import (
     analyze_checkpoints,
@@ -30,7 +31,6 @@ from vgpo.forgetting_study import (
     true_dependence,
 )
 from vgpo.models.attention import AttentionSplit, attention_split
-from vgpo.scoring import prepare_inputs
 from vgpo.stats.forgetting import accumulation_ratio
 from vgpo.testbed import (
     World,
