@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.harness import measure, print_table, write
 from vgpo.models.memory import peak_bytes
-from vgpo.quantization_study import (
+from vgpo.studies.quantization import (
     measure_qlora,
     qwen2_5_vl_config,
     stored_bytes,

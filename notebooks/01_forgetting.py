@@ -40,12 +40,12 @@ from IPython.display import display
 
 import vgpo
 from vgpo import figures, testbed
-from vgpo import forgetting_study as study
 from vgpo.stats import forgetting as forget
 from vgpo.stats.intervals import auroc_interval, mean_interval
+from vgpo.studies import forgetting as study
+from vgpo.studies.tables import padded
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import accuracy, answer
-from vgpo.testbed.tables import padded
 
 pd.set_option("display.precision", 3)
 

@@ -30,13 +30,15 @@ import torch
 from sklearn.decomposition import PCA
 
 import vgpo
-from vgpo import figures, focus_study, testbed
-from vgpo.focus_study import ALIGNMENTS, ROLES, auroc_by
+from vgpo import figures, testbed
 from vgpo.stats.intervals import (
     auroc_interval,
     correlation_interval,
     mean_interval,
 )
+from vgpo.studies import focus as focus_study
+from vgpo.studies import tables
+from vgpo.studies.focus import ALIGNMENTS, ROLES, auroc_by
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import blank
 
@@ -114,7 +116,7 @@ examples = [
     for family in IMAGE_FAMILIES
     for i in range(questions)
 ]
-table = testbed.token_table(model, processor, examples)
+table = tables.token_table(model, processor, examples)
 table["role"] = focus_study.token_roles(table)
 reads = table["role"].isin(ROLES[:2])
 print(f"{len(table)} tokens, {reads.mean():.0%} of them read the image")

@@ -23,9 +23,10 @@ import torch
 
 import vgpo
 from vgpo import figures, testbed
+from vgpo.studies import tables
+from vgpo.studies.tables import padded
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import answer
-from vgpo.testbed.tables import padded
 
 torch.set_printoptions(precision=2, sci_mode=False, linewidth=78)
 
@@ -110,7 +111,7 @@ each = groups // len(IMAGE_FAMILIES)
 prompts = World().examples(each, IMAGE_FAMILIES, seed=40, split="heldout")
 asked = [example for example in prompts for _ in range(rollouts)]
 texts = answer(model, processor, asked, temperature=1.0, seed=seed)
-table = testbed.token_table(model, processor, asked, texts)
+table = tables.token_table(model, processor, asked, texts)
 focus, mask = padded(table, "focus")
 rewards = torch.tensor(
     table.groupby("row")["correct"].first().to_numpy()

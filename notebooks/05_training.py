@@ -32,7 +32,7 @@ import torch
 from transformers import PrinterCallback
 
 from vgpo import figures
-from vgpo.experiments import (
+from vgpo.studies.experiments import (
     TRAINED_FAMILIES,
     TestbedRun,
     heldout_accuracy,
@@ -167,7 +167,7 @@ for name, some in {"before": load_tiny()[0], **trained}.items():
 #
 # One run a method says little about the difference between methods. The same
 # comparison was recorded with three seeds
-# (`python -m vgpo.experiments --output results/rl`), each paired: same cold
+# (`python -m vgpo.studies.experiments --output results/rl`), each paired: same cold
 # start, same prompts.
 
 # %%

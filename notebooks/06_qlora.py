@@ -36,16 +36,16 @@ from peft import PeftModel
 from transformers import PrinterCallback
 
 from vgpo import figures, testbed
-from vgpo import quantization_study as study
-from vgpo.experiments import (
+from vgpo.models.adapters import load_four_bit
+from vgpo.models.memory import peak_bytes
+from vgpo.studies import quantization as study
+from vgpo.studies.experiments import (
     TRAINED_FAMILIES,
     TestbedRun,
     load_runs,
     testbed_trainer,
 )
-from vgpo.focus_study import robustness_summary
-from vgpo.models.adapters import load_four_bit
-from vgpo.models.memory import peak_bytes
+from vgpo.studies.focus import robustness_summary
 from vgpo.testbed import CHECKPOINT, FAMILIES, IMAGE_FAMILIES, World
 from vgpo.testbed.answers import answer
 from vgpo.testbed.data import encode_examples
@@ -304,7 +304,7 @@ completions = prompts_per_step * run.rollouts
 print(f"{(0.25 / completions) ** 0.5:.2f} for p = 0.5, n = {completions}")
 
 # %% [markdown]
-# Longer runs were recorded (`python -m vgpo.experiments --adapters qlora`),
+# Longer runs were recorded (`python -m vgpo.studies.experiments --adapters qlora`),
 # with the batches and steps of {doc}`05_training`, beside those of all weights:
 
 # %%

@@ -17,7 +17,6 @@ import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from vgpo.departures import within_group_correlation
 from vgpo.method.compensation import (
     SCHEDULES,
     compensate,
@@ -26,6 +25,7 @@ from vgpo.method.compensation import (
 )
 from vgpo.stats.forgetting import DecaySplit
 from vgpo.stats.intervals import mean_interval
+from vgpo.studies.departures import within_group_correlation
 from vgpo.testbed.images import TILE
 from vgpo.testbed.questions import Example, SourcedToken
 
@@ -1104,7 +1104,7 @@ def knobs_figure(
 def gate_precision_figure(grades: pd.DataFrame) -> Figure:
     """Precision of the gate over kappa, a panel per gamma and a line per score, with
     95 % bands; dashed: a gate that knows nothing, dotted: one that knows the truth
-    (columns of :func:`vgpo.testbed.gates.grade_gates`)."""
+    (columns of :func:`vgpo.studies.gates.grade_gates`)."""
     with style():
         figure, axes = plt.subplots(
             1, grades["gamma"].nunique(), figsize=(7.6, 2.8), sharey=True,
@@ -1141,7 +1141,7 @@ def gate_precision_figure(grades: pd.DataFrame) -> Figure:
 
 def psi_strength_figure(tables: dict[str, pd.DataFrame]) -> Figure:
     """Mean psi of head, tail and gated tokens over beta, a panel per score (tables
-    of :func:`vgpo.testbed.gates.psi_by_part`)."""
+    of :func:`vgpo.studies.gates.psi_by_part`)."""
     with style():
         figure, axes = plt.subplots(
             1, len(tables), figsize=(7.6, 2.8), sharey=True, layout="constrained",

@@ -8,9 +8,9 @@ r"""Trains a vision-language model from the command line.
         --max_steps 50 --resume_from_checkpoint auto
 
 A recipe is a YAML file of fields: of :class:`TrainArguments`, of
-:class:`~vgpo.training.config.VGPOConfig` (all of TRL's and Transformers' settings with it)
-and of ``trl.ModelConfig``. The order is preset, recipe, command line; what comes
-later wins.
+:class:`~vgpo.training.config.VGPOConfig` (all of TRL's and Transformers' settings
+with it) and of ``trl.ModelConfig``. The order is preset, recipe, command line; what
+comes later wins.
 """
 
 import argparse

@@ -16,12 +16,15 @@ from PIL import Image, ImageDraw
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tests.conftest import ROOT
-from vgpo import figures, forgetting_study
+from vgpo import figures
 from vgpo.analysis import forgetting as module
 from vgpo.analysis.forgetting import analyze, load_model
 from vgpo.analysis.scoring import prepare_inputs
-from vgpo.focus_study import occlude
-from vgpo.forgetting_study import (
+from vgpo.models.attention import AttentionSplit, attention_split
+from vgpo.stats.forgetting import accumulation_ratio
+from vgpo.studies import forgetting as forgetting_study
+from vgpo.studies.focus import occlude
+from vgpo.studies.forgetting import (
     analyze_checkpoints,
     as_rows,
     compare_layers,
@@ -30,8 +33,6 @@ from vgpo.forgetting_study import (
     paired_changes,
     true_dependence,
 )
-from vgpo.models.attention import AttentionSplit, attention_split
-from vgpo.stats.forgetting import accumulation_ratio
 from vgpo.testbed import (
     World,
     build_processor,

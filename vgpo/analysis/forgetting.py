@@ -62,8 +62,8 @@ class AnsweredImages:
     Attributes:
         images: The pictures of the conversation, in order; those given as addresses
             or paths are not among them.
-        maps: As :attr:`vgpo.models.attention.AttentionSplit.image_maps`, on the CPU: per
-            grid of image tokens (T, height, width) float32, layers averaged.
+        maps: As :attr:`vgpo.models.attention.AttentionSplit.image_maps`, on the
+            CPU: per grid of image tokens (T, height, width) float32, layers averaged.
     """
 
     images: list[Image.Image]
@@ -98,7 +98,7 @@ class ForgettingAnalysis:
     split: float
 
     def masses(self, layer: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Shares of attention as the functions of :mod:`vgpo.stats.forgetting` take them.
+        """Shares of attention as :mod:`vgpo.stats.forgetting` takes them.
 
         Args:
             layer: One of the analysed layers; by default their mean.
@@ -322,10 +322,10 @@ def analyze(
     One answer at a time: the model writes it unless it is given (greedily, under what
     else its generation configuration says, such as a repetition penalty); then one
     forward pass in which the attention of each generated token is split over image,
-    question and generated text (:func:`vgpo.models.attention.attention_split`, which says
-    what counts as which, and what it costs). Beside the model, an answer of T tokens
-    to an image of M tokens takes 4 T M bytes while its maps are kept: 9.6 MB for
-    2,000 and 1,200.
+    question and generated text (:func:`vgpo.models.attention.attention_split`,
+    which says what counts as which, and what it costs). Beside the model, an answer of
+    T tokens to an image of M tokens takes 4 T M bytes while its maps are kept: 9.6 MB
+    for 2,000 and 1,200.
 
     Args:
         model: A vision-language model, wrapped or not.

@@ -1,9 +1,10 @@
 r"""Statistics of visual forgetting: how attention on the image falls, and for whom.
 
-Pure functions over attention masses, as :func:`vgpo.models.attention.attention_split` gives
-them. The analysis they follow is the pilot study of Visually-Guided Policy
-Optimization for Multimodal Reasoning, arXiv 2604.09349 (its Fig. 2); the paper leaves
-the exact split of a response open, and what is chosen here is said at each function.
+Pure functions over attention masses, as
+:func:`vgpo.models.attention.attention_split` gives them. The analysis they follow is
+the pilot study of Visually-Guided Policy Optimization for Multimodal Reasoning, arXiv
+2604.09349 (its Fig. 2); the paper leaves the exact split of a response open, and what
+is chosen here is said at each function.
 
 Intervals are those of :mod:`vgpo.stats.intervals`, bootstraps over responses.
 """

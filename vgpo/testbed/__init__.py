@@ -17,7 +17,6 @@ from vgpo.testbed.questions import (
     World,
     trace,
 )
-from vgpo.testbed.tables import token_table
 
 __all__ = [
     "CHECKPOINT",
@@ -37,6 +36,5 @@ __all__ = [
     "make_dataset",
     "messages",
     "tiny_config",
-    "token_table",
     "trace",
 ]

@@ -79,7 +79,7 @@ _PRESETS = {
 
 @dataclass
 class VGPOConfig(GRPOConfig):
-    r"""All of TRL's ``GRPOConfig``, and what :class:`~vgpo.training.trainer.VGPOTrainer` adds.
+    r"""All of TRL's ``GRPOConfig``, and what ``VGPOTrainer`` adds to it.
 
     Unlike TRL's, ``bf16`` and ``gradient_checkpointing`` are off where there is no
     accelerator, unless they are set.

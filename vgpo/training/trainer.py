@@ -152,11 +152,11 @@ class VGPOTrainer(GRPOTrainer):
     """Trains a vision-language model with GRPO, DAPO or VGPO.
 
     Takes what :class:`trl.GRPOTrainer` takes, with a
-    :class:`~vgpo.training.config.VGPOConfig` as ``args``. Data sets may mix rows with and
-    without images; a row's ``image`` (or
-    ``images``) is then None (or empty), and its advantages are left as they are. Not
-    so under FSDP or DeepSpeed ZeRO-3, where all processes must run the vision tower
-    together: there, every row needs an image.
+    :class:`~vgpo.training.config.VGPOConfig` as ``args``. Data sets may mix rows
+    with and without images; a row's ``image`` (or ``images``) is then None (or empty),
+    and its advantages are left as they are. Not so under FSDP or DeepSpeed ZeRO-3,
+    where all processes must run the vision tower together: there, every row needs an
+    image.
 
     Logged beside TRL's metrics:
 
@@ -174,8 +174,9 @@ class VGPOTrainer(GRPOTrainer):
     They, and TRL's, are written to ``metrics.jsonl`` in ``output_dir`` as well.
 
     Raises:
-        ValueError: ``args`` is no :class:`~vgpo.training.config.VGPOConfig`; the processor pads
-            on the right; the model has no image token; dynamic sampling over a stream.
+        ValueError: ``args`` is no :class:`~vgpo.training.config.VGPOConfig`; the
+            processor pads on the right; the model has no image token; dynamic
+            sampling over a stream.
 
     Example:
         >>> from vgpo.testbed import build_processor, build_tiny, make_dataset

@@ -1,6 +1,7 @@
-"""Training runs on the small world, by method and seed, with their record.
+r"""Training runs on the small world, by method and seed, with their record.
 
-    python -m vgpo.experiments --methods dapo vgpo --seeds 0 1 2 --output results/rl
+    python -m vgpo.studies.experiments --methods dapo vgpo --seeds 0 1 2 \
+        --output results/rl
 
 trains each pair from the shipped cold start and writes, per run, the metrics of
 every step and accuracy before and after on held-out scans. Finished runs are kept:
@@ -129,7 +130,8 @@ def testbed_trainer(
         world: The questions; by default those of the small world.
         families: What is asked.
         model: A model to train in place of the shipped one.
-        **fields: Any field of :class:`~vgpo.training.config.VGPOConfig`, and ``peft_config``.
+        **fields: Any field of :class:`~vgpo.training.config.VGPOConfig`, and
+            ``peft_config``.
 
     Returns:
         The trainer; call its ``train()``.
@@ -235,7 +237,7 @@ def load_runs(folder: str | Path) -> pd.DataFrame:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; runs are done one after another, seeds before methods."""
-    parser = argparse.ArgumentParser(prog="python -m vgpo.experiments")
+    parser = argparse.ArgumentParser(prog="python -m vgpo.studies.experiments")
     parser.add_argument("--methods", nargs="+", default=["dapo", "vgpo"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--adapters", choices=ADAPTERS, default="none")

@@ -9,7 +9,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from vgpo.models.adapters import load_four_bit, lora_config
 from vgpo.models.memory import peak_bytes
-from vgpo.quantization_study import (
+from vgpo.studies.quantization import (
     SIZES,
     measure_qlora,
     measure_updates,

@@ -5,7 +5,7 @@ import json
 import pytest
 from bitsandbytes.nn import Linear4bit
 
-from vgpo.experiments import (
+from vgpo.studies.experiments import (
     TRAINED_FAMILIES,
     TestbedRun,
     load_runs,

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vgpo
-from vgpo import departures
 from vgpo.method.released import factors_from_cosines
+from vgpo.studies import departures
 
 
 def batch(seed, rows=20, tokens=12, generations=4):

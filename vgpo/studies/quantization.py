@@ -31,7 +31,6 @@ from transformers import (
     Qwen2_5_VLConfig,
 )
 
-from vgpo.focus_study import ALIGNMENTS, beside_plain
 from vgpo.method.compensation import compensate, visual_gate
 from vgpo.method.reweighting import intra_trajectory_weights
 from vgpo.models.adapters import (
@@ -43,11 +42,12 @@ from vgpo.models.adapters import (
 )
 from vgpo.models.memory import peak_bytes
 from vgpo.stats.intervals import mean_interval
+from vgpo.studies.focus import ALIGNMENTS, beside_plain
+from vgpo.studies.tables import padded, token_table
 from vgpo.testbed.answers import answer, correct
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.model import CHECKPOINT
 from vgpo.testbed.questions import Example
-from vgpo.testbed.tables import padded, token_table
 
 BLOCK = 64
 """Numbers that share one scale."""
@@ -424,13 +424,13 @@ def precision_table(
         completions: What was answered; by default the reference chains.
 
     Returns:
-        The token table (``vgpo.testbed.token_table``) of every model in
+        The token table (``vgpo.studies.tables.token_table``) of every model in
         ``others``, one below the other, with ``variant``, ``role``, the columns
         ``focus_before``, ``focus_prediction_before`` and ``log_prob_before`` of
         ``full``, ``ratio``: the probability of the token over that in ``full``,
         and ``kl``: the divergence of the next-token distributions,
         KL(full || other), in nats. What
-        ``vgpo.focus_study.robustness_summary`` takes.
+        ``vgpo.studies.focus.robustness_summary`` takes.
     """
     if completions is None:
         completions = [example.completion for example in examples]

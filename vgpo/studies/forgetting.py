@@ -17,17 +17,17 @@ import torch
 
 from vgpo.analysis.forgetting import ForgettingAnalysis, analyze, load_model
 from vgpo.analysis.scoring import token_texts
-from vgpo.focus_study import occlude
 from vgpo.rewards import last_boxed
 from vgpo.stats.forgetting import Comparison, pointing_hits, share_on_target
 from vgpo.stats.intervals import Interval, auroc_interval, mean_interval
+from vgpo.studies.focus import occlude
 from vgpo.testbed.answers import answer
 from vgpo.testbed.data import messages
 from vgpo.testbed.questions import Example, trace
 
 
 def as_rows(examples: Sequence[Example]) -> list[dict]:
-    """Questions of the small world as rows for :func:`vgpo.analysis.forgetting.analyze`.
+    """Questions of a small world as rows for ``vgpo.analyze``.
 
     Example:
         >>> from vgpo.testbed import World
@@ -78,8 +78,8 @@ def analyze_checkpoints(
 
     Raises:
         ValueError: No names, fewer than one question, or as
-            :func:`vgpo.analysis.forgetting.analyze`, :func:`vgpo.analysis.forgetting.load_model` and
-            ``vgpo.train.load_rows``.
+            :func:`vgpo.analysis.forgetting.analyze`,
+            :func:`vgpo.analysis.forgetting.load_model` and ``vgpo.train.load_rows``.
     """
     # Brings in all of TRL, which nothing else here needs.
     from vgpo.train import PROMPT_SUFFIX, TrainArguments, load_rows

@@ -10,7 +10,7 @@ from torch import Tensor
 from vgpo.method.compensation import compensate, visual_gate
 from vgpo.method.reweighting import intra_trajectory_weights
 from vgpo.stats.intervals import RESAMPLES, bootstrap_ends
-from vgpo.testbed.tables import padded
+from vgpo.studies.tables import padded
 
 PARTS = ("head", "tail, shut", "tail, gated")
 """Where a token stands: before the tail, or in it with the gate shut or open."""
@@ -33,7 +33,7 @@ def grade_gates(
     """Precision of the gate: what share of the tokens it lets through truly read.
 
     Args:
-        table: From :func:`vgpo.testbed.token_table`, of families with an image.
+        table: From :func:`vgpo.studies.tables.token_table`, of families with an image.
         columns: Scores the gate goes by.
         tail_ratios: Values of gamma.
         top_ratios: Values of kappa.

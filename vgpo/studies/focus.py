@@ -3,7 +3,7 @@
 What the chapter on visual focus measures on the small world, where the truth is
 known: AUROC against the true reads, correlation with image attention, occlusion,
 changes of the picture, and the hidden states themselves. Everything works on the
-table of :func:`vgpo.testbed.token_table`, one row per token. Intervals are those
+table of :func:`vgpo.studies.tables.token_table`, one row per token. Intervals are those
 of :mod:`vgpo.stats.intervals`, bootstraps over completions.
 """
 
@@ -26,11 +26,11 @@ from vgpo.stats.intervals import (
     correlation_interval,
     mean_interval,
 )
+from vgpo.studies.tables import padded, token_table
 from vgpo.testbed.answers import blank
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.images import COLOURS, TILE
 from vgpo.testbed.questions import Example
-from vgpo.testbed.tables import padded, token_table
 
 ALIGNMENTS = {"token": "focus", "prediction": "focus_prediction"}
 """Alignment -> its column in a token table."""
@@ -46,7 +46,7 @@ def token_roles(table: pd.DataFrame) -> pd.Series:
     """The role of each token of a token table, one of :data:`ROLES`.
 
     Args:
-        table: From :func:`vgpo.testbed.token_table`.
+        table: From :func:`vgpo.studies.tables.token_table`.
 
     Returns:
         One role per row of ``table``.

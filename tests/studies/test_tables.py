@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vgpo.method.focus import visual_focus_score, visual_prototype
+from vgpo.studies.tables import padded
 from vgpo.testbed import (
     FAMILIES,
     World,
@@ -13,7 +14,6 @@ from vgpo.testbed import (
     messages,
     token_table,
 )
-from vgpo.testbed.tables import padded
 
 processor = build_processor()
 model = build_tiny(processor, seed=2, hidden_size=64, layers=2).eval()

@@ -7,8 +7,10 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from vgpo import attention_split, focus_study
-from vgpo.testbed import World, build_processor, build_tiny, messages, token_table
+from vgpo import attention_split
+from vgpo.studies import focus as focus_study
+from vgpo.studies.tables import token_table
+from vgpo.testbed import World, build_processor, build_tiny, messages
 
 processor = build_processor()
 model = build_tiny(processor, seed=3, hidden_size=64, layers=2).eval()
