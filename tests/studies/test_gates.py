@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from vgpo.testbed import gates
+from vgpo.studies import gates
 
 IMAGE, TEXT = "image", "text"
 

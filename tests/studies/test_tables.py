@@ -5,14 +5,13 @@ import pytest
 import torch
 
 from vgpo.method.focus import visual_focus_score, visual_prototype
-from vgpo.studies.tables import padded
+from vgpo.studies.tables import padded, token_table
 from vgpo.testbed import (
     FAMILIES,
     World,
     build_processor,
     build_tiny,
     messages,
-    token_table,
 )
 
 processor = build_processor()
