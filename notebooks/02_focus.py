@@ -37,8 +37,8 @@ from vgpo.stats.intervals import (
     mean_interval,
 )
 from vgpo.studies import focus as focus_study
-from vgpo.studies import tables
 from vgpo.studies.focus import ALIGNMENTS, ROLES, auroc_by
+from vgpo.studies.tables import token_table
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import blank
 
@@ -116,7 +116,7 @@ examples = [
     for family in IMAGE_FAMILIES
     for i in range(questions)
 ]
-table = tables.token_table(model, processor, examples)
+table = token_table(model, processor, examples)
 table["role"] = focus_study.token_roles(table)
 reads = table["role"].isin(ROLES[:2])
 print(f"{len(table)} tokens, {reads.mean():.0%} of them read the image")

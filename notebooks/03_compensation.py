@@ -23,9 +23,9 @@ import pandas as pd
 
 import vgpo
 from vgpo import figures, testbed
-from vgpo.studies import tables
-from vgpo.studies.tables import padded
-from vgpo.testbed import IMAGE_FAMILIES, World, gates
+from vgpo.studies import gates
+from vgpo.studies.tables import padded, token_table
+from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import answer
 
 # %%
@@ -34,7 +34,7 @@ model, processor = testbed.load_tiny(folder)
 each = chains // len(IMAGE_FAMILIES)
 examples = World().examples(each, IMAGE_FAMILIES, seed=30, split="heldout")
 texts = answer(model, processor, examples, temperature=1.0, seed=seed)
-table = tables.token_table(model, processor, examples, texts)
+table = token_table(model, processor, examples, texts)
 print(f"{len(examples)} sampled completions, {len(table)} tokens")
 
 # %% [markdown]

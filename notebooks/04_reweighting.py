@@ -23,8 +23,7 @@ import torch
 
 import vgpo
 from vgpo import figures, testbed
-from vgpo.studies import tables
-from vgpo.studies.tables import padded
+from vgpo.studies.tables import padded, token_table
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import answer
 
@@ -111,7 +110,7 @@ each = groups // len(IMAGE_FAMILIES)
 prompts = World().examples(each, IMAGE_FAMILIES, seed=40, split="heldout")
 asked = [example for example in prompts for _ in range(rollouts)]
 texts = answer(model, processor, asked, temperature=1.0, seed=seed)
-table = tables.token_table(model, processor, asked, texts)
+table = token_table(model, processor, asked, texts)
 focus, mask = padded(table, "focus")
 rewards = torch.tensor(
     table.groupby("row")["correct"].first().to_numpy()

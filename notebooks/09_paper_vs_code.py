@@ -28,9 +28,9 @@ import torch
 
 import vgpo
 from vgpo import figures, released, testbed
-from vgpo.studies import departures, tables
+from vgpo.studies import departures
 from vgpo.studies.departures import advantage_factors_with
-from vgpo.studies.tables import padded
+from vgpo.studies.tables import padded, token_table
 from vgpo.testbed import FAMILIES, World
 from vgpo.testbed.answers import answer
 
@@ -48,7 +48,7 @@ each = groups // len(FAMILIES)
 prompts = World().examples(each, FAMILIES, seed=90, split="heldout")
 asked = [example for example in prompts for _ in range(rollouts)]
 texts = answer(model, processor, asked, temperature=1.0, seed=seed)
-table = tables.token_table(model, processor, asked, texts)
+table = token_table(model, processor, asked, texts)
 
 # %%
 focus, mask = padded(table, "focus")
