@@ -7,7 +7,7 @@ and length are there for the recipes of GRPO and DAPO that use them.
 A policy under training writes anything: towers of powers, megabytes, null bytes.
 ``accuracy_reward`` therefore compares equal texts, words and plain numbers itself,
 refuses what is plainly too big, and leaves the rest to math-verify in a process of
-its own, with limits on its time and memory (`vgpo._verify`). That process is the
+its own, with limits on its time and memory (`vgpo.rewards.verify`). That process is the
 module's only state. It starts at the first comparison that needs it, serves all
 threads in turn, and ends with the program; a forked or spawned worker, daemonic or
 not, gets its own.
@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from vgpo._verify import Verifier
+from vgpo.rewards.verify import Verifier
 
 # No reference answer of a short-answer data set comes near it; an answer that long
 # is right only if it is the reference, letter by letter.

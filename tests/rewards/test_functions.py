@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vgpo import rewards
-from vgpo._verify import Verifier
 from vgpo.rewards import (
     accuracy_reward,
     format_reward,
+    functions,
     last_boxed,
     soft_overlong_penalty,
 )
+from vgpo.rewards.verify import Verifier
 
 # A hang must fail, and a machine under load must not.
 pytestmark = pytest.mark.timeout(120)
@@ -51,7 +51,7 @@ def alone(monkeypatch):
     """math-verify must not be asked."""
     verifier = Verifier()
     monkeypatch.setattr(verifier, "_start", no_process)
-    monkeypatch.setattr(rewards, "_verifier", verifier)
+    monkeypatch.setattr(functions, "_verifier", verifier)
 
 
 def test_every_reward_has_an_example():
@@ -219,7 +219,7 @@ def test_rollouts_that_agree_are_compared_once(monkeypatch):
             asked.append((answer, reference))
             return True
 
-    monkeypatch.setattr(rewards, "_verifier", Recorder())
+    monkeypatch.setattr(functions, "_verifier", Recorder())
     completions = [r"\boxed{2\sqrt{2}}"] * 8 + [r"\boxed{8^{0.5}}"] * 8
     assert accuracy_reward(completions, answer=[r"\sqrt{8}"] * 16) == [1.0] * 16
     assert sorted(asked) == [("2\\sqrt{2}", r"\sqrt{8}"), ("8^{0.5}", r"\sqrt{8}")]
@@ -391,7 +391,7 @@ def test_daemonic_workers_have_their_own_process(method):
     assert right(r"2\sqrt{2}", r"\sqrt{8}")
     texts = [r"\boxed{3\sqrt{2}}", r"\boxed{3\sqrt{2}}"]
     references = [r"\sqrt{18}", r"\sqrt{19}"]
-    with rewards._verifier._lock:
+    with functions._verifier._lock:
         pool = multiprocessing.get_context(method).Pool(1)
     with pool as workers:
         assert workers.apply(is_daemon)
@@ -424,7 +424,7 @@ def test_a_process_that_died_is_replaced(verifier):
 
 def test_the_process_ends_with_its_parent():
     script = (
-        "import os, vgpo._verify as v; verifier = v.Verifier(); "
+        "import os, vgpo.rewards.verify as v; verifier = v.Verifier(); "
         "print(verifier.equal('x+1', '1+x'), flush=True); os._exit(0)"
     )
     # Returns once nobody holds the error stream, which the process inherits.
@@ -433,7 +433,7 @@ def test_the_process_ends_with_its_parent():
 
 
 def test_without_math_verify_plain_answers_are_judged_and_others_raise(monkeypatch):
-    monkeypatch.setattr(rewards, "_verifier", Verifier())
+    monkeypatch.setattr(functions, "_verifier", Verifier())
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert right("0.5", "1/2")
     with pytest.raises(ImportError, match="math-verify"):
@@ -441,7 +441,7 @@ def test_without_math_verify_plain_answers_are_judged_and_others_raise(monkeypat
 
 
 def test_a_process_that_does_not_start_is_an_error_and_no_verdict(monkeypatch):
-    monkeypatch.setattr(rewards, "_verifier", Verifier())
+    monkeypatch.setattr(functions, "_verifier", Verifier())
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises((RuntimeError, OSError)):
         right(r"2\sqrt{2}", r"\sqrt{8}")
