@@ -7,12 +7,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-import torch
 import yaml
 from bs4 import BeautifulSoup
 
 import vgpo
-from book import build, picture
+from book.builder.render import html, listed_notebooks
 from tests.conftest import ROOT
 
 LOADED = {
@@ -29,7 +28,7 @@ LOADED = {
 def site(tmp_path_factory) -> Path:
     """The pages of the frozen notebooks, built once."""
     out = tmp_path_factory.mktemp("site") / "html"
-    build.html(ROOT, notebooks=ROOT / "notebooks", out=out)
+    html(ROOT, notebooks=ROOT / "notebooks", out=out)
     return out
 
 
@@ -175,7 +174,7 @@ def test_every_page_can_be_found(site):
 def test_notebooks_open_in_colab_and_binder_and_can_be_downloaded(pages, site):
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     repository = config["repository"]["url"].removeprefix("https://github.com/")
-    for name in build.listed_notebooks(ROOT):
+    for name in listed_notebooks(ROOT):
         page = pages[site / "notebooks" / f"{name}.html"]
         links = [a["href"] for a in page.select("a[href]")]
         path = f"notebooks/{name}.ipynb"
@@ -198,29 +197,6 @@ def test_the_ledger_gives_every_claim_a_verdict(pages, site):
     assert len(rows) == 20
     for row in rows:
         assert row.select("td")[-1].get_text(strip=True).startswith(verdicts), row
-
-
-def test_the_picture_is_what_its_script_draws():
-    for name, palette in (("light", picture.LIGHT), ("dark", picture.DARK)):
-        drawn = (ROOT / f"book/_static/vgpo-{name}.svg").read_text(encoding="utf-8")
-        assert drawn == picture.draw(palette), "run python book/picture.py"
-
-
-def test_the_picture_shows_what_the_package_computes():
-    length = max(map(len, picture.FOCUS))
-    focus = torch.zeros(len(picture.FOCUS), length)
-    mask = torch.zeros(focus.shape, dtype=torch.bool)
-    for i, row in enumerate(picture.FOCUS):
-        focus[i, : len(row)] = torch.tensor(row)
-        mask[i, : len(row)] = True
-    rewards = torch.tensor(picture.REWARDS, dtype=torch.float32)
-    base = (rewards - rewards.mean()) / rewards.std(correction=0)
-    weights = vgpo.compensate(focus, mask)
-    psi = vgpo.intra_trajectory_weights(weights, mask)
-    phi = vgpo.inter_trajectory_weights(weights, mask, torch.zeros(len(rewards)).long())
-    expected = vgpo.reweight_advantages(base, psi, phi)
-    for row, drawn in zip(expected, picture.advantages(), strict=True):
-        assert row[: len(drawn)].tolist() == pytest.approx(drawn, abs=1e-5)
 
 
 def test_the_examples_of_the_readme_run():

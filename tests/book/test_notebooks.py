@@ -6,10 +6,19 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from book import build
+from book.builder.convert import (
+    INJECTED,
+    code_hash,
+    convert,
+    notebook_sources,
+    source_text,
+)
+from book.builder.execute import execute
+from book.builder.parameters import PRESETS, chosen_parameters, read_parameters
+from book.builder.render import listed_notebooks
 from tests.conftest import ROOT
 
-SOURCES = build.notebook_sources(ROOT)
+SOURCES = notebook_sources(ROOT)
 LONGEST_LINE = 80
 LARGEST_NOTEBOOK = 4_000_000
 
@@ -40,23 +49,23 @@ def test_every_notebook_has_its_source():
 
 
 def test_every_notebook_is_in_the_table_of_contents():
-    assert build.listed_notebooks(ROOT) == [source.stem for source in SOURCES]
+    assert listed_notebooks(ROOT) == [source.stem for source in SOURCES]
 
 
 def test_presets_are_for_notebooks_that_exist():
-    presets = build.read_parameters(ROOT / build.PRESETS["small"])
+    presets = read_parameters(ROOT / PRESETS["small"])
     assert set(presets) <= {source.stem for source in SOURCES}
 
 
 @each_source
 def test_the_frozen_copy_goes_back_to_its_source(source):
-    assert build.source_text(frozen(source), ROOT) == source.read_text()
+    assert source_text(frozen(source), ROOT) == source.read_text()
 
 
 @each_source
 def test_the_frozen_copy_is_of_this_code(source):
     recorded = frozen(source).metadata.frozen.code_sha256
-    fresh = build.code_hash(build.convert(source))
+    fresh = code_hash(convert(source))
     assert recorded == fresh, f"stale: make freeze NOTEBOOK={source.stem}"
 
 
@@ -67,7 +76,7 @@ def test_the_frozen_copy_ran_from_top_to_bottom_without_error(source):
     kinds = {output.output_type for cell in cells for output in cell.outputs}
     assert "error" not in kinds
     tags = {tag for cell in cells for tag in cell.metadata.get("tags", [])}
-    assert build.INJECTED not in tags
+    assert INJECTED not in tags
 
 
 @each_source
@@ -100,7 +109,7 @@ def test_every_figure_has_alt_text(source):
 def test_parameters_are_literals_with_a_comment_each(source):
     tagged = [
         cell
-        for cell in code_cells(build.convert(source))
+        for cell in code_cells(convert(source))
         if "parameters" in cell.metadata.get("tags", [])
     ]
     assert len(tagged) == 1
@@ -113,7 +122,7 @@ def test_parameters_are_literals_with_a_comment_each(source):
 
 @each_source
 def test_code_fits_the_page(source):
-    cells = code_cells(build.convert(source))
+    cells = code_cells(convert(source))
     wide = [
         line
         for cell in cells
@@ -126,11 +135,11 @@ def test_code_fits_the_page(source):
 @pytest.mark.slow
 @each_source
 def test_it_runs_with_its_small_preset(source, tmp_path):
-    build.execute(
+    execute(
         ROOT,
         [source.stem],
         out=tmp_path,
-        parameters=lambda name: build.chosen_parameters(name, ROOT, "small"),
+        parameters=lambda name: chosen_parameters(name, ROOT, "small"),
         timeout=240,
     )
     ran = nbformat.read(tmp_path / f"{source.stem}.ipynb", as_version=4)

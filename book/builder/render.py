@@ -1,0 +1,72 @@
+"""The pages: Jupyter Book over a staged copy, every warning an error."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from book.builder import BuildError
+from book.builder.scrub import ANSI
+
+
+def listed_notebooks(root: Path) -> list[str]:
+    """Stems of the notebooks in the table of contents, in its order."""
+    contents = (root / "book" / "_toc.yml").read_text(encoding="utf-8")
+    return re.findall(r"\bnotebooks/(\w+)", contents)
+
+
+def stage(root: Path, notebooks: Path, folder: Path) -> None:
+    """Copy what the book is made of, with the notebooks of one folder."""
+    shutil.copytree(
+        root / "book", folder / "book", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy2(root / "_config.yml", folder)
+    (folder / "notebooks").mkdir()
+    frozen = notebooks == root / "notebooks"
+    for name in listed_notebooks(root):
+        notebook = notebooks / f"{name}.ipynb"
+        if not notebook.exists():
+            cure = f"`make freeze NOTEBOOK={name}` makes it" if frozen else "execute it"
+            raise BuildError(f"{notebook.relative_to(root)} is missing: {cure}")
+        shutil.copy2(notebook, folder / "notebooks")
+
+
+def html(root: Path, *, notebooks: Path, out: Path) -> None:
+    """Render the pages, treating every warning as an error.
+
+    Args:
+        root: The repository.
+        notebooks: The folder of executed notebooks to show.
+        out: The folder of pages; replaced only by a build without warnings.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix="stage-") as scratch:
+        staged = Path(scratch) / "source"
+        staged.mkdir()
+        stage(root, notebooks, staged)
+        command = [
+            *(sys.executable, "-c", "from jupyter_book.cli.main import main; main()"),
+            *("build", str(staged)),
+            *("--toc", str(staged / "book" / "_toc.yml")),
+            *(
+                "--path-output",
+                str(Path(scratch).resolve()),
+                "-W",
+                "--keep-going",
+                "-n",
+                "-q",
+            ),
+        ]
+        # Run from the root, the API page documents the package that lies there.
+        result = subprocess.run(
+            command, cwd=root, text=True, capture_output=True, check=False
+        )
+        if result.returncode:
+            log = ANSI.sub("", result.stdout + result.stderr).replace(f"{staged}/", "")
+            raise BuildError(f"the pages were not built:\n\n{log.strip()}")
+        earlier = Path(scratch) / "earlier"
+        if out.exists():
+            out.replace(earlier)
+        (Path(scratch) / "_build" / "html").replace(out)
