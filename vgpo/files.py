@@ -107,8 +107,7 @@ def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
             found.append(_json_object(line))
         except ValueError as error:
             raise ValueError(
-                f"line {number} of {path} is not a JSON object; mend or remove it "
-                f"({error})"
+                f"line {number} of {path} is not a JSON object ({error})"
             ) from error
     return found
 

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,17 +14,7 @@ from nbformat import NotebookNode
 from book.builder.convert import code_hash, convert, notebook_sources
 from book.builder.kernel import run_notebook
 from book.builder.scrub import dumps, scrub
-
-
-def write_atomically(text: str, target: Path, scratch: Path) -> None:
-    """Write in ``scratch``, on the same disk, then rename into place."""
-    finished = scratch / f"{target.name}.finished"
-    with finished.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    target.parent.mkdir(parents=True, exist_ok=True)
-    finished.replace(target)
+from vgpo.files import write_atomically
 
 
 def inputs_hash(root: Path, source: Path, parameters: Mapping[str, object]) -> str:
@@ -114,9 +103,9 @@ def execute(
             return "kept from the interrupted run"
         ran = run_notebook(source, scratch=scratch, parameters=chosen, timeout=timeout)
         ran = scrub(ran, convert(source), root)
-        write_atomically(dumps(ran), target, scratch)
+        write_atomically(target, dumps(ran))
         done[source.stem] = key
-        write_atomically(json.dumps(done, indent=1), ledger, scratch)
+        write_atomically(ledger, json.dumps(done, indent=1))
         if chosen:
             return "executed"
         return against_published(ran, source.with_suffix(".ipynb"))
@@ -133,7 +122,7 @@ def freeze(root: Path, names: Sequence[str] = (), *, timeout: int = 900) -> None
         frozen = dumps(scrub(ran, convert(source), root))
         target = source.with_suffix(".ipynb")
         same = target.exists() and target.read_text(encoding="utf-8") == frozen
-        write_atomically(frozen, target, scratch)
+        write_atomically(target, frozen)
         return "frozen, unchanged," if same else "frozen"
 
     each(notebook_sources(root, names), root / "_build" / "freeze", work)

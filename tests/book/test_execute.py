@@ -22,20 +22,6 @@ from tests.book.small_projects import (
 )
 
 
-def test_a_write_cut_short_leaves_the_earlier_file(tmp_path, monkeypatch):
-    target = tmp_path / "a.ipynb"
-    target.write_text("earlier")
-
-    def cut(descriptor):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(execute.os, "fsync", cut)
-    (tmp_path / "scratch").mkdir()
-    with pytest.raises(OSError, match="no space"):
-        execute.write_atomically("later", target, tmp_path / "scratch")
-    assert target.read_text() == "earlier"
-
-
 def test_inputs_hash_follows_code_parameters_and_package(project):
     source = add(project, "00_try", PLAIN)
     hashes = [execute.inputs_hash(project, source, {})]

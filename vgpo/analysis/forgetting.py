@@ -10,8 +10,6 @@ answers keep more of it than wrong ones.
 """
 
 import hashlib
-import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +35,7 @@ from vgpo import (
     testbed,  # noqa: F401  AutoProcessor then knows its processor
 )
 from vgpo.analysis.scoring import eval_mode, prepare_inputs, token_texts
+from vgpo.files import append_json_line, read_json_lines
 from vgpo.models.attention import attention_split
 from vgpo.models.capture import unwrap_model
 from vgpo.rewards import accuracy_reward
@@ -481,28 +480,23 @@ class _CompletionsFile:
         self.path = Path(path)
         self.ids: dict[str, list[int]] = {}
         if not self.path.exists():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             return
-        text = self.path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            entries = read_json_lines(self.path)
+        except ValueError as error:
+            raise ValueError(f"completions_file: {error}; name another file") from error
+        for number, entry in enumerate(entries, start=1):
             try:
-                entry = json.loads(line)
                 self.ids[entry["asked"]] = [int(i) for i in entry["completion_ids"]]
             except (KeyError, TypeError, ValueError) as error:
                 raise ValueError(
                     f"completions_file: line {number} of {self.path} is not one of "
                     f"this function's; name another file. ({error!r})"
                 ) from error
-        if whole != text:
-            # A kill in the middle of a line; its answer is written again.
-            os.truncate(self.path, len(whole.encode()))
 
     def add(self, asked: str, completion_ids: list[int]) -> None:
         self.ids[asked] = completion_ids
-        line = json.dumps({"asked": asked, "completion_ids": completion_ids})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        append_json_line(self.path, {"asked": asked, "completion_ids": completion_ids})
 
 
 def _fingerprint(model: nn.Module, messages: list[dict], max_new_tokens: int) -> str:

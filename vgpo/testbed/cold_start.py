@@ -31,6 +31,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from vgpo.files import write_atomically
 from vgpo.testbed.answers import accuracy, answer, blank, blind_accuracy, swap
 from vgpo.testbed.data import encode_examples
 from vgpo.testbed.model import build_tiny
@@ -198,20 +199,6 @@ def reading_hits(
     return found
 
 
-def _write_atomically(path: Path, write) -> None:
-    """Writes beside ``path`` and renames, so that a kill leaves no half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
-        write(Path(name))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def _save_state(path: Path, config, model, optimizer, progress: _Progress) -> None:
     tensors = {f"model.{n}": p.detach() for n, p in model.named_parameters()}
     for i, state in optimizer.state_dict()["state"].items():
@@ -219,7 +206,7 @@ def _save_state(path: Path, config, model, optimizer, progress: _Progress) -> No
     tensors = {n: t.contiguous() for n, t in tensors.items()}
     about = {"config": asdict(config), "progress": asdict(progress)}
     metadata = {"cold_start": json.dumps(about)}
-    _write_atomically(path, lambda to: save_file(tensors, to, metadata=metadata))
+    write_atomically(path, lambda to: save_file(tensors, to, metadata=metadata))
 
 
 def _load_state(path: Path, config, model, optimizer) -> _Progress:
@@ -301,7 +288,7 @@ def _forget_rows_after(path: Path, step: int) -> None:
             writer.writeheader()
             writer.writerows(rows)
 
-    _write_atomically(path, write)
+    write_atomically(path, write)
 
 
 def train(
@@ -425,10 +412,7 @@ def train(
         for file in sorted(Path(folder).iterdir()):
             file.chmod(0o644)
             os.replace(file, output / file.name)
-    _write_atomically(
-        output / "cold_start.json",
-        lambda to: to.write_text(json.dumps(record, indent=2) + "\n"),
-    )
+    write_atomically(output / "cold_start.json", json.dumps(record, indent=2) + "\n")
     state_file.unlink()
     return output
 

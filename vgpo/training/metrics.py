@@ -2,12 +2,12 @@
 
 import json
 import math
-import os
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from transformers import TrainerCallback
+
+from vgpo.files import append_json_line, read_json_lines, write_atomically
 
 FILE_NAME = "metrics.jsonl"
 
@@ -25,11 +25,9 @@ class MetricsFile(TrainerCallback):
         path = Path(args.output_dir) / FILE_NAME
         kept = []
         if path.exists() and state.global_step:
-            kept = [row for row in _rows(path) if row["step"] <= state.global_step]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".new")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(beside, path)
+            kept = read_json_lines(path)
+        before = (row for row in kept if row["step"] <= state.global_step)
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in before))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not state.is_world_process_zero or not logs:
@@ -38,8 +36,7 @@ class MetricsFile(TrainerCallback):
         for name, value in logs.items():
             finite = not isinstance(value, float) or math.isfinite(value)
             row[name] = value if finite else None
-        with (Path(args.output_dir) / FILE_NAME).open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_json_line(Path(args.output_dir) / FILE_NAME, row)
 
 
 def read_metrics(output_dir: str | Path) -> pd.DataFrame:
@@ -51,10 +48,4 @@ def read_metrics(output_dir: str | Path) -> pd.DataFrame:
     path = Path(output_dir) / FILE_NAME
     if not path.exists():
         raise FileNotFoundError(f"no {FILE_NAME} in {output_dir}; has a run begun?")
-    return pd.DataFrame(_rows(path))
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text().splitlines(keepends=True)
-    # A run that was killed may have left half a line at the end.
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return pd.DataFrame(read_json_lines(path))
