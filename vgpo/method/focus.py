@@ -193,7 +193,12 @@ def completion_states(
     return hidden_states.detach()[:, end - completion_length : end]
 
 
-def _cosine(hidden_states, prototype, completion_mask, nonfinite):
+def _cosine(
+    hidden_states: Tensor,
+    prototype: Tensor,
+    completion_mask: Tensor | None,
+    nonfinite: str,
+) -> tuple[Tensor, Tensor]:
     """Cosines (B, T), and which tokens count: real, in a finite row with an image.
 
     The latter is (B, T), or (B, 1) where it is the same for all tokens of a row.
@@ -292,7 +297,7 @@ def _gram(
     products go to waste, and still it takes half the time of the two apart.
     """
     rows, tokens, width = states.shape
-    groups = states.unflatten(1, (-1, size))
+    groups = states.view(rows, tokens // size, size, width)
     count = _block_length(rows * (size + 1) * width, tokens // size)
     block = vector.new_empty(rows, count, size + 1, width)
     block[:, :, size] = vector[:, None]
@@ -304,15 +309,13 @@ def _gram(
     members = block.flatten(0, 1)
     operands = members[:, :size], members.mT
     grams = vector.new_empty(len(targets), rows * count, size, size + 1)
-    for target, chosen, gram in zip(
-        targets, groups.split(count, dim=1), grams, strict=True
-    ):
-        target.copy_(chosen)
+    for number, (target, gram) in enumerate(zip(targets, grams, strict=True)):
+        target.copy_(groups[:, number * count : (number + 1) * count])
         torch.bmm(*operands, out=gram)
-    grams = grams.unflatten(1, (rows, count)).transpose(0, 1).flatten(1, 2)
-    grams = grams[:, : groups.shape[1]]
-    product.unflatten(1, (-1, size)).copy_(grams[..., size])
-    square.unflatten(1, (-1, size)).copy_(grams.diagonal(dim1=-2, dim2=-1))
+    grams = grams.view(len(targets), rows, count, size, size + 1)
+    grams = grams.transpose(0, 1).flatten(1, 2)[:, : groups.shape[1]]
+    product.view(groups.shape[:3]).copy_(grams[..., size])
+    square.view(groups.shape[:3]).copy_(grams.diagonal(dim1=-2, dim2=-1))
 
 
 def _masked_total(states: Tensor, mask: Tensor) -> Tensor:
@@ -360,6 +363,6 @@ def _cuda_bmm(left: Tensor, right: Tensor) -> Tensor:
     for _ in range(3):
         pieces.append(right.to(left.dtype))
         right = right - pieces[-1].float()
-    pieces = torch.stack(pieces, dim=-1).flatten(-2)
-    product = torch.bmm(left, pieces, out_dtype=torch.float32)
-    return product.unflatten(-1, (-1, 3)).sum(dim=-1)
+    columns = torch.stack(pieces, dim=-1).flatten(-2)
+    product = torch.bmm(left, columns, out_dtype=torch.float32)
+    return product.view(*product.shape[:-1], right.shape[-1], 3).sum(dim=-1)

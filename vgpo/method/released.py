@@ -238,7 +238,9 @@ def factors_from_cosines(
     )
 
 
-def _schedule(mask, schedule, exponent, step_ratio):
+def _schedule(
+    mask: Tensor, schedule: str, exponent: float, step_ratio: float
+) -> Tensor:
     """The schedule over t/(T - 1) with t from 0, (B, T), 0 outside the mask."""
     if schedule not in _SCHEDULES:
         raise ValueError(f"schedule: must be one of {_SCHEDULES}, got {schedule!r}.")
@@ -251,7 +253,7 @@ def _schedule(mask, schedule, exponent, step_ratio):
     return torch.where(mask, progress, 0).float()
 
 
-def _gate(focus, mask, start_ratio, top_ratio):
+def _gate(focus: Tensor, mask: Tensor, start_ratio: float, top_ratio: float) -> Tensor:
     """Tail tokens that reach the score of the k-th best of the tail."""
     for name, ratio in (("start_ratio", start_ratio), ("top_ratio", top_ratio)):
         if not 0 <= ratio <= 1:
@@ -266,7 +268,7 @@ def _gate(focus, mask, start_ratio, top_ratio):
     return in_tail & (tail >= ranked.gather(1, kept - 1))
 
 
-def _inter_factor(totals, num_generations):
+def _inter_factor(totals: Tensor, num_generations: int) -> Tensor:
     """1 + phi over runs of adjacent rows; 1 for the rows left over."""
     rows = len(totals)
     size = max(1, min(num_generations, rows))

@@ -169,7 +169,7 @@ def _group_centred(values: Tensor, counted: Tensor, group_ids: Tensor) -> Tensor
     starts[1:] = ids[1:] != ids[:-1]
     group = torch.empty_like(starts).scatter(0, order, starts.cumsum(0))
 
-    def reduce(source, initial, how):
+    def reduce(source: Tensor, initial: float, how: str) -> Tensor:
         start = torch.full_like(values, initial)
         return start.scatter_reduce(0, group, source, how)[group]
 
