@@ -175,24 +175,24 @@ def decay_curve(
         0      25.0   0.5
         1      75.0   0.2
     """
-    profile = np.asarray(profile, dtype=np.float64)
-    if profile.ndim != 2:
-        raise ValueError(f"profile: must have shape (B, bins), got {profile.shape}.")
-    profile = profile[~np.isnan(profile).any(axis=1)]
-    bins = profile.shape[1]
-    mean = profile.mean(axis=0) if len(profile) else np.full(bins, np.nan)
+    curves = np.asarray(profile, dtype=np.float64)
+    if curves.ndim != 2:
+        raise ValueError(f"profile: must have shape (B, bins), got {curves.shape}.")
+    curves = curves[~np.isnan(curves).any(axis=1)]
+    bins = curves.shape[1]
+    mean = curves.mean(axis=0) if len(curves) else np.full(bins, np.nan)
 
-    def means(rows):
-        return np.stack([stretch[rows].mean(axis=1) for stretch in profile.T], axis=1)
+    def means(rows: np.ndarray) -> np.ndarray:
+        return np.stack([stretch[rows].mean(axis=1) for stretch in curves.T], axis=1)
 
-    low, high = bootstrap_ends(len(profile), means, resamples, seed)
+    low, high = bootstrap_ends(len(curves), means, resamples, seed)
     return pd.DataFrame(
         {
             "progress": (np.arange(bins) + 0.5) * 100 / bins,
             "mean": mean,
             "low": np.broadcast_to(low, bins),
             "high": np.broadcast_to(high, bins),
-            "count": len(profile),
+            "count": len(curves),
         }
     )
 
@@ -230,12 +230,12 @@ def compare_right_wrong(
         >>> round(outcome.difference.value, 2), outcome.p_value  # 2 of 20 splits
         (0.6, 0.1)
     """
-    values, correct = _paired(values, correct, "correct")
-    correct = correct.astype(bool)
-    known = ~np.isnan(values)
-    right, wrong = values[known & correct], values[known & ~correct]
-    means = [mean_interval(v, resamples=resamples, seed=seed) for v in (right, wrong)]
-    difference = means[0].value - means[1].value
+    numbers, answers = _paired(values, correct, "correct")
+    was_right, known = answers.astype(bool), ~np.isnan(numbers)
+    right, wrong = numbers[known & was_right], numbers[known & ~was_right]
+    right_mean = mean_interval(right, resamples=resamples, seed=seed)
+    wrong_mean = mean_interval(wrong, resamples=resamples, seed=seed)
+    difference = right_mean.value - wrong_mean.value
     low = high = p_value = float("nan")
     if min(len(right), len(wrong)) >= 2:
         interval = stats.bootstrap(
@@ -257,14 +257,17 @@ def compare_right_wrong(
             ).pvalue
         )
     return Comparison(
-        *means, Interval(difference, low, high, int(known.sum())), p_value
+        right_mean,
+        wrong_mean,
+        Interval(difference, low, high, int(known.sum())),
+        p_value,
     )
 
 
 def compare_within_questions(
     values: Sequence[float] | np.ndarray,
     correct: Sequence[bool] | np.ndarray,
-    question: Sequence | np.ndarray,
+    question: Sequence[object] | np.ndarray,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -296,10 +299,10 @@ def compare_within_questions(
         >>> round(outcome.difference.value, 2), outcome.difference.count
         (0.4, 2)
     """
-    values, correct = _paired(values, correct, "correct")
-    _, question = _paired(values, question, "question")
+    numbers, answers = _paired(values, correct, "correct")
+    _, questions = _paired(values, question, "question")
     table = pd.DataFrame(
-        {"value": values, "correct": correct.astype(bool), "question": question}
+        {"value": numbers, "correct": answers.astype(bool), "question": questions}
     ).dropna()
     means = table.groupby(["question", "correct"])["value"].mean().unstack()
     means = means.reindex(columns=[True, False]).dropna()
@@ -315,11 +318,11 @@ def compare_within_questions(
                 rng=np.random.default_rng(seed),
             ).pvalue
         )
-    intervals = [
+    right, wrong, between = (
         mean_interval(v, resamples=resamples, seed=seed)
         for v in (means[True], means[False], difference)
-    ]
-    return Comparison(*intervals, p_value)
+    )
+    return Comparison(right, wrong, between, p_value)
 
 
 def length_correlation(
@@ -350,20 +353,20 @@ def length_correlation(
         >>> round(length_correlation([0.9, 0.7, 0.5, 0.1], [10, 20, 30, 40]).value, 2)
         -1.0
     """
-    values, lengths = _paired(values, lengths, "lengths")
-    known = ~np.isnan(values)
-    values, lengths = values[known], lengths[known].astype(np.float64)
-    count = len(values)
-    if count < 3 or np.ptp(values) == 0 or np.ptp(lengths) == 0:
+    numbers, sizes = _paired(values, lengths, "lengths")
+    known = ~np.isnan(numbers)
+    numbers, sizes = numbers[known], sizes[known].astype(np.float64)
+    count = len(numbers)
+    if count < 3 or np.ptp(numbers) == 0 or np.ptp(sizes) == 0:
         return Interval(float("nan"), float("nan"), float("nan"), count)
 
-    def rho(rows):
+    def rho(rows: np.ndarray) -> np.ndarray:
         return np.array(
-            [_rank_correlation(values[some], lengths[some]) for some in rows]
+            [_rank_correlation(numbers[some], sizes[some]) for some in rows]
         )
 
     low, high = bootstrap_ends(count, rho, resamples, seed)
-    value = float(_rank_correlation(values, lengths))
+    value = _rank_correlation(numbers, sizes)
     return Interval(value, float(low), float(high), count)
 
 
@@ -423,7 +426,7 @@ def split_decay(
     tokens = torch.einsum("sbt,kbt->bsk", weights, kinds).numpy(force=True)
     sums = torch.einsum("sbt,kbt->bsk", weights * mass, kinds).numpy(force=True)
 
-    def parts(rows):
+    def parts(rows: np.ndarray) -> np.ndarray:
         count, total = tokens[rows].sum(axis=1), sums[rows].sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = total / count
@@ -545,21 +548,28 @@ def _on_target(image_attention: Tensor, targets: Sequence[Sequence[int]]) -> Ten
     return on_target.to(image_attention.device)
 
 
-def _paired(values, others, name: str) -> tuple[np.ndarray, np.ndarray]:
-    values, others = np.asarray(values, dtype=np.float64), np.asarray(others)
-    if values.ndim != 1 or values.shape != others.shape:
+def _paired(
+    values: Sequence[float] | np.ndarray,
+    others: Sequence[object] | np.ndarray,
+    name: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    numbers, partners = np.asarray(values, dtype=np.float64), np.asarray(others)
+    if numbers.ndim != 1 or numbers.shape != partners.shape:
         raise ValueError(
-            f"{name}: need one per value, got shape {others.shape} for {values.shape}."
+            f"{name}: need one per value, got shape {partners.shape} for "
+            f"{numbers.shape}."
         )
-    return values, others
+    return numbers, partners
 
 
-def _mean_difference(right, wrong, axis=-1):
-    return np.mean(right, axis=axis) - np.mean(wrong, axis=axis)
+def _mean_difference(
+    right: np.ndarray, wrong: np.ndarray, axis: int = -1
+) -> np.ndarray:
+    return np.asarray(np.mean(right, axis=axis) - np.mean(wrong, axis=axis))
 
 
 def _rank_correlation(values: np.ndarray, lengths: np.ndarray) -> float:
     ranks = stats.rankdata(np.stack([values, lengths]), axis=1)
     if (np.ptp(ranks, axis=1) == 0).any():
         return float("nan")
-    return np.corrcoef(ranks)[0, 1]
+    return float(np.corrcoef(ranks)[0, 1])

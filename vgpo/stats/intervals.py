@@ -23,7 +23,7 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody needs
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n = {self.count})"
@@ -145,9 +145,10 @@ def auroc_interval(
     hits = np.bincount(owner[positive], minlength=size)
     rest = np.bincount(owner[~positive], minlength=size)
 
-    def auroc(counts):
+    def auroc(counts: np.ndarray) -> np.ndarray:
         pairs = (counts @ hits) * (counts @ rest)
-        return ((counts @ wins) * counts).sum(axis=1) / pairs
+        won = ((counts @ wins) * counts).sum(axis=1)
+        return np.asarray(won / pairs)
 
     return _of_counts(auroc, size, resamples, seed)
 
@@ -202,15 +203,17 @@ def correlation_interval(
     )
     sums = moments.groupby(owner).sum().to_numpy()
 
-    def pearson(counts):
+    def pearson(counts: np.ndarray) -> np.ndarray:
         n, sx, sy, sxx, syy, sxy = (counts @ sums).T
         spread = np.sqrt(np.clip((n * sxx - sx**2) * (n * syy - sy**2), 0, None))
-        return (n * sxy - sx * sy) / spread
+        return np.asarray((n * sxy - sx * sy) / spread)
 
     return _of_counts(pearson, size, resamples, seed)
 
 
-def _owners(rows, **values) -> tuple[np.ndarray, int]:
+def _owners(
+    rows: Sequence[int] | np.ndarray, **values: np.ndarray
+) -> tuple[np.ndarray, int]:
     """The response of each token as 0, 1, ..., and how many there are."""
     rows = np.asarray(rows)
     for name, value in values.items():
@@ -222,10 +225,12 @@ def _owners(rows, **values) -> tuple[np.ndarray, int]:
     return owner, len(names)
 
 
-def _of_counts(statistic, size, resamples, seed) -> Interval:
+def _of_counts(
+    statistic: Callable[[np.ndarray], np.ndarray], size: int, resamples: int, seed: int
+) -> Interval:
     """Interval of a statistic of how often each response counts: (R, size) -> (R,)."""
 
-    def of_drawn(rows):
+    def of_drawn(rows: np.ndarray) -> np.ndarray:
         start = size * np.arange(len(rows))[:, None]
         counts = np.bincount((rows + start).ravel(), minlength=size * len(rows))
         return statistic(counts.reshape(len(rows), size).astype(np.float64))
