@@ -1,5 +1,8 @@
 """Bytes against what is stored, rounding against bitsandbytes, tables by hand."""
 
+import re
+from pathlib import Path
+
 import bitsandbytes.functional as bnb
 import pytest
 import torch
@@ -148,6 +151,29 @@ def test_peak_counts_what_is_alive_at_once():
         return torch.ones(100_000)
 
     assert peak_bytes(two_then_one) == pytest.approx(2_000_000, rel=1e-3)
+
+
+def test_peak_of_a_call_that_allocates_nothing():
+    assert peak_bytes(lambda: None) == 0
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        "{}",
+        '{"traceEvents": [{"name": "[memory]", "ts": 1, "args": {"Size": 1}}]}',
+        '{"traceEvents": [{"name": "[memory]", "ts": 1, "args": {"Bytes": 64}}]}',
+    ],
+    ids=["no events", "other fields", "the probe is missing"],
+)
+def test_a_trace_that_does_not_tell_of_memory_is_refused(trace, monkeypatch):
+    monkeypatch.setattr(
+        torch.profiler.profile,
+        "export_chrome_trace",
+        lambda self, path: Path(path).write_text(trace),
+    )
+    with pytest.raises(RuntimeError, match=re.escape(f"torch {torch.__version__}")):
+        peak_bytes(lambda: torch.ones(10))
 
 
 # -- models -----------------------------------------------------------------------
