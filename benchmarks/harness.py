@@ -10,6 +10,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -97,9 +98,9 @@ def machine() -> dict[str, object]:
         "commit": _commit(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": _cores(),
         "threads": torch.get_num_threads(),
-        "load_per_core": round(os.getloadavg()[0] / len(os.sched_getaffinity(0)), 2),
+        "load_per_core": round(os.getloadavg()[0] / _cores(), 2),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
@@ -107,6 +108,13 @@ def machine() -> dict[str, object]:
         description["gpu"] = torch.cuda.get_device_name()
         description["cuda"] = torch.version.cuda
     return description
+
+
+def _cores() -> int:
+    """Cores this process may use; macOS cannot restrict them, so all it has."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _cpu_model():
