@@ -12,10 +12,11 @@ READY := $(VENV)/.ready
 BUILD := $(RUN) book/build.py
 
 # One thread per process: `make test` runs JOBS of them side by side.
-test: export OMP_NUM_THREADS := 1
+test coverage: export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test html freeze check bench lint format clean env
+.PHONY: help book test html freeze check bench clean env
+.PHONY: lint types coverage format newest dist
 
 help:  ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / \
@@ -45,12 +46,30 @@ lint: $(READY)  ## ruff: check and formatting
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
+types: $(READY)  ## mypy: vgpo.method and vgpo.stats must be clean, the rest is reported
+	$(RUN) -m mypy -p vgpo.method -p vgpo.stats --follow-imports silent
+	-$(RUN) -m mypy
+
+coverage: $(READY)  ## run the whole test suite and report which lines it reaches
+	$(RUN) -m pytest -n $(JOBS) --dist loadfile --cov --cov-report term --cov-report xml
+
 format: $(READY)  ## ruff: repair what it can
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
+# `rm -rf .venv` goes back to the pinned versions.
+newest: $(READY)  ## put the newest TRL and transformers into .venv, past the pins
+	$(RUN) -m pip install --disable-pip-version-check --upgrade \
+		trl transformers peft accelerate
+	$(RUN) -m pip list --disable-pip-version-check
+
+dist: $(READY)  ## build sdist and wheel into _build/dist
+	rm -rf _build/dist
+	$(RUN) -m build --no-isolation --outdir _build/dist
+
 clean:  ## remove what was built; the environment stays
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -f .coverage .coverage.* coverage.xml
 
 env: $(READY)  ## set up .venv: pinned requirements and vgpo itself
 
