@@ -64,8 +64,6 @@ class TestbedRun:
             want a higher learning rate.
     """
 
-    __test__ = False  # not a test class, whatever its name starts with
-
     method: str = "vgpo"
     seed: int = 0
     steps: int = 24
@@ -154,9 +152,6 @@ def testbed_trainer(
         processing_class=processor,
         peft_config=peft_config,
     )
-
-
-testbed_trainer.__test__ = False
 
 
 def heldout_accuracy(

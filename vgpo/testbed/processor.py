@@ -92,8 +92,6 @@ class TestbedProcessor(Qwen2_5_VLProcessor):
         'TestbedProcessor'
     """
 
-    __test__ = False  # not a test class, whatever its name starts with
-
     def __init__(self, image_processor=None, tokenizer=None, chat_template=None):
         self.image_token = "<|image_pad|>"
         self.video_token = "<|video_pad|>"
