@@ -21,6 +21,7 @@ COMPLETE = [
     "method.reweighting",
     "method.released",
     "stats.intervals",
+    "stats.seeds",
 ]
 
 
