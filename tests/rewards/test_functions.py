@@ -215,7 +215,10 @@ def test_rollouts_that_agree_are_compared_once(monkeypatch):
     asked = []
 
     class Recorder(Verifier):
-        def equal(self, answer, reference):
+        def start(self):
+            pass
+
+        def equal(self, answer, reference, tolerance, seconds):
             asked.append((answer, reference))
             return True
 
@@ -467,7 +470,7 @@ def test_importing_needs_neither_trl_nor_math_verify():
         (r"<think>2+2</think> 4", 0.0),
         (r"<think>2+2</think> \boxed{4", 0.0),
         (r"<think>2+2 \boxed{4}", 0.0),
-        (r"2+2</think> \boxed{4}", 0.0),
+        (r"2+2</think> \boxed{4}", 1.0),
         (r"\boxed{4} <think>2+2</think>", 0.0),
         (r"well <think>2+2</think> \boxed{4}", 0.0),
         (r"<think>a</think> <think>b</think> \boxed{4}", 0.0),

@@ -1,84 +1,73 @@
-r"""Rewards for completions that end in a ``\boxed{}`` answer.
-
-They have TRL's signature, ``reward(completions, **columns) -> list[float]``, and
-so can be given to any of its trainers. The paper rewards accuracy alone; format
-and length are there for the recipes of GRPO and DAPO that use them.
-
-A policy under training writes anything: towers of powers, megabytes, null bytes.
-``accuracy_reward`` therefore compares equal texts, words and plain numbers itself,
-refuses what is plainly too big, and leaves the rest to math-verify in a process of
-its own, with limits on its time and memory (`vgpo.rewards.verify`). That process is the
-module's only state. It starts at the first comparison that needs it, serves all
-threads in turn, and ends with the program; a forked or spawned worker, daemonic or
-not, gets its own.
-"""
+"""The reward functions, with TRL's signature ``reward(completions, **columns)``."""
 
 import atexit
 import os
-import re
+import time
+import warnings
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
+from vgpo.rewards.boxed import last_boxed, last_boxed_plainly
+from vgpo.rewards.compare import LONGEST_ANSWER, equal
+from vgpo.rewards.references import strip_reference
 from vgpo.rewards.verify import Verifier
 
-# No reference answer of a short-answer data set comes near it; an answer that long
-# is right only if it is the reference, letter by letter.
-_LONGEST_ANSWER = 256
+# What a generation of 512 rollouts per process may cost beside its 30 minutes of time
+# before the others give up waiting: a policy that writes nothing but slow answers must
+# not end a run on several processes.
+_GRADING_SECONDS = 60.0
 
-# math-verify takes numbers for equal that agree to six decimals. Farther apart than
-# this they differ for it, too, and it need not be asked.
-_SURELY_DIFFERENT = Fraction(1, 100_000)
+# mathruler reads anything; what is longer than this was not meant as an answer.
+_LONGEST_FOR_MATHRULER = 4 * LONGEST_ANSWER
 
-_DEEPEST_NESTING = 10
-
-_MATH_DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
-_TEXT = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf)\s*\{([^{}\\]*)\}")
-_WORDS = re.compile(r"[^\W\d_]+(?:[ -][^\W\d_]+)*")
-_DECIMAL = re.compile(r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?")
-_RATIO = re.compile(r"([-+]?)([0-9]+) ?/ ?([0-9]+)")
-_FRAC = re.compile(r"([-+]?) ?\\[dt]?frac ?\{([-+]?[0-9]+)\} ?\{([0-9]+)\}")
-
-# Not a fence, the limits of the process are that: these, and deep nesting, are what
-# a policy finds first, and each would cost a killed process.
-_TOO_BIG = re.compile(
-    r"""
-      (?:\^|\*\*) [\s{(+-]* [0-9]{5,}               # 10^{100000}
-    | [0-9][\s})]* (?:\^|\*\*) [\s{(+-]* [0-9.]+    # 9^{9^{9...
-      [\s}]* (?:\^|\*\*) [\s{(+-]* [0-9]
-    | [0-9]{4,} [\s})\]]* !                         # 1000!
-    | ! \s* !                                       # 9!!
-    """,
-    re.VERBOSE,
-)
-
+# The only state of the package: two processes, which start at the first comparison that
+# needs them and end with the program. A forked worker starts its own.
 _verifier = Verifier()
-atexit.register(_verifier.close)
-if os.name == "posix":
-    os.register_at_fork(after_in_child=_verifier.forget)
+_recipe_verifier = Verifier(grader="mathruler")
+for _one in (_verifier, _recipe_verifier):
+    atexit.register(_one.close)
+    if os.name == "posix":
+        os.register_at_fork(after_in_child=_one.forget)
 
 
 def accuracy_reward(
-    completions: Sequence, answer: Sequence[str] | None = None, **columns
+    completions: Sequence,
+    answer: Sequence[str] | None = None,
+    grading_seconds: float = _GRADING_SECONDS,
+    log_metric: Callable[[str, float], None] | None = None,
+    **columns,
 ) -> list[float]:
     r"""1.0 where the last ``\boxed{}`` of a completion equals the reference, else 0.0.
 
-    This is R of Eq. 2. Answers are equal if they are
+    This is R of Eq. 2. The reference decides what is compared (`vgpo.rewards.kinds`):
 
-    - the same text, or the same words in upper or lower case;
-    - the same number, however written: ``1/2``, ``0.5`` and ``\frac{1}{2}``, ``1,000``
-      and ``1000``; decimals need to agree to six places;
-    - the same expression to math-verify: ``\sqrt{8}`` and ``2\sqrt{2}``, ``x>3`` and
-      ``3<x``, ``50\%`` and ``0.5`` (and 50), ``30^\circ`` and 30.
+    - a number exactly, however it is written: ``1/2``, ``0.5`` and ``\frac{1}{2}``;
+      ``1,000``, ``1e3`` and ``10^3``; ``1 1/2`` and ``1.5``. Percentages and rounded
+      decimals by the two rules of `vgpo.rewards.numbers`;
+    - a choice by its letter: ``B``, ``(B)``, ``B.``, ``B: red``; ``A, C`` and ``AC``;
+    - a range, a score, a ratio, a date or a time as the name that it is;
+    - a quantity with its unit: ``5 cm`` is ``5\text{ cm}``, and is neither ``5`` nor
+      ``5 m``. Degrees and money may go without their sign;
+    - tuples, intervals, sets and lists element by element;
+    - formulas by math-verify: ``\sqrt{8}`` and ``2\sqrt{2}``, ``x>3`` and ``3<x``;
+    - all else as words, in upper or lower case.
 
-    Units count: ``5`` is not ``5 cm``. A completion without a box, with an unclosed
-    one, or with an answer that cannot be compared within two seconds of processor
-    time gets 0.0. So does one of more than 256 characters, with brackets more than ten
-    deep, or with a huge power or factorial, unless it is the reference itself.
+    What is written in Unicode, in markdown or with LaTeX's cosmetics is taken for what
+    it says. Several answers to a question that has one are wrong.
+
+    A completion without a box, or with an unclosed one, gets 0.0. So does an answer of
+    more than 256 characters unless it is the reference, and one whose comparison takes
+    over two seconds of processor time. Once the comparisons of one call have taken
+    ``grading_seconds``, what is left and needs algebra gets 0.0, with one warning.
 
     Args:
         completions: Texts, or conversations whose last message is the completion.
         answer: The data set's column of reference answers, one per completion; each
-            may itself stand in ``\boxed{}`` or in ``$``.
+            may itself stand in ``\boxed{}``, in ``$`` or in another known wrapping
+            (`strip_reference`).
+        grading_seconds: Real time for the comparisons of one call.
+        log_metric: TRL's; gets ``accuracy_reward/stopped_share``, the share of
+            completions that got 0.0 because a limit stopped their comparison.
         **columns: All else that the trainer passes; ignored.
 
     Returns:
@@ -96,44 +85,83 @@ def accuracy_reward(
         >>> accuracy_reward([chat], answer=[r"$\sqrt{8}$"])
         [1.0]
     """
-    texts = _texts(completions)
-    if answer is None or isinstance(answer, str):
-        raise ValueError(
-            "answer: accuracy_reward needs a column of this name in the data set, with "
-            "one reference answer per row; rename the column that holds them."
+    budget = _Budget(_verifier, grading_seconds)
+
+    def right(boxed: str, reference: str) -> bool:
+        return boxed == reference or equal(
+            boxed, strip_reference(reference), budget.ask
         )
-    if len(answer) != len(texts):
-        raise ValueError(
-            f"answer: {len(answer)} reference answers for {len(texts)} completions; "
-            "there must be one for each."
-        )
-    for row, reference in enumerate(answer):
-        if not isinstance(reference, str) or not reference.strip():
-            raise ValueError(
-                f"answer: row {row} is {reference!r}, not a reference answer; drop "
-                "such rows, or turn them into text."
-            )
-    # Rollouts of one prompt often agree: each pair is compared once.
-    verdicts: dict[tuple[str, str], bool] = {}
-    rewards = []
-    for text, reference in zip(texts, answer, strict=True):
-        boxed = last_boxed(text)
-        if boxed is None:
-            rewards.append(0.0)
-            continue
-        pair = boxed.strip(), reference.strip()
-        if pair not in verdicts:
-            verdicts[pair] = _equal(*pair)
-        rewards.append(float(verdicts[pair]))
-    return rewards
+
+    return _graded(
+        "accuracy_reward", completions, answer, last_boxed, right, budget, log_metric
+    )
+
+
+def recipe_reward(
+    completions: Sequence,
+    answer: Sequence[str] | None = None,
+    grading_seconds: float = _GRADING_SECONDS,
+    log_metric: Callable[[str, float], None] | None = None,
+    **columns,
+) -> list[float]:
+    r"""1.0 where mathruler, the grader of the paper's recipe, says so, else 0.0.
+
+    For who wants the numbers of the released code. It grades text by text after
+    throwing units, ``%``, ``$`` and degrees away, and what is left by SymPy: ``5 cm``
+    is ``5`` and ``5 m``, ``10-20`` is ``20-30``, and ``0.333333`` is not ``1/3``.
+    How often both graders are wrong on the same table of answers is recorded
+    (``results/grading/confusion.json``).
+
+    Only ``\boxed{`` without a blank opens a box. A completion without one gets 0.0
+    (mathruler itself would take it for the answer ``None``). mathruler evaluates
+    answers as Python; here it does so in a process that may neither write nor start
+    anything, with the limits of `accuracy_reward`.
+
+    Args:
+        completions: Texts, or conversations whose last message is the completion.
+        answer: The data set's column of reference answers, one per completion, as
+            mathruler reads them: without wrapping.
+        grading_seconds: Real time for the comparisons of one call.
+        log_metric: TRL's; gets ``recipe_reward/stopped_share``.
+        **columns: All else that the trainer passes; ignored.
+
+    Returns:
+        One reward per completion.
+
+    Raises:
+        ValueError: no column ``answer``, one of another length, or a row of it that
+            is not a text or is empty.
+        ImportError: mathruler is not installed.
+
+    Example:
+        >>> recipe_reward([r"\boxed{5\text{ cm}}"], answer=["5"])  # doctest: +SKIP
+        [1.0]
+    """
+    budget = _Budget(_recipe_verifier, grading_seconds)
+
+    def right(boxed: str, reference: str) -> bool:
+        if max(len(boxed), len(reference)) > _LONGEST_FOR_MATHRULER:
+            return boxed == reference
+        return budget.ask(boxed, reference)
+
+    return _graded(
+        "recipe_reward",
+        completions,
+        answer,
+        last_boxed_plainly,
+        right,
+        budget,
+        log_metric,
+    )
 
 
 def format_reward(completions: Sequence, **columns) -> list[float]:
     r"""1.0 for ``<think>...</think>`` with a ``\boxed{}`` answer after it, else 0.0.
 
-    This is what the paper's prompt asks for; the paper does not reward it. The
-    thinking part is judged by TRL's `think_format_reward`: the completion begins
-    with ``<think>``, opens it once, and closes it.
+    This is what the paper's prompt asks for; the paper does not reward it. As in TRL's
+    `think_format_reward`, the completion begins with ``<think>``, opens it once and
+    closes it. Where a chat template has opened it already, the completion only closes
+    it, and that is right, too.
 
     Args:
         completions: Texts, or conversations whose last message is the completion.
@@ -148,16 +176,16 @@ def format_reward(completions: Sequence, **columns) -> list[float]:
     Example:
         >>> format_reward([r"<think>2+2</think> \boxed{4}", r"\boxed{4}"])
         [1.0, 0.0]
+        >>> format_reward([r"2+2</think> \boxed{4}"])
+        [1.0]
     """
-    from trl.rewards import think_format_reward
-
-    texts = _texts(completions)
-    thinks = think_format_reward([[{"content": text}] for text in texts])
-    answers = [text.partition("</think>")[2] for text in texts]
-    return [
-        float(think == 1.0 and last_boxed(answer) is not None)
-        for think, answer in zip(thinks, answers, strict=True)
-    ]
+    rewards = []
+    for text in _texts(completions):
+        thought, closed, rest = text.removeprefix("<think>").partition("</think>")
+        opened_once = "<think>" not in thought and "<think>" not in rest
+        right = bool(closed) and opened_once and last_boxed(rest) is not None
+        rewards.append(float(right))
+    return rewards
 
 
 def soft_overlong_penalty(max_completion_length: int, cache: int) -> Callable:
@@ -199,33 +227,100 @@ def soft_overlong_penalty(max_completion_length: int, cache: int) -> Callable:
     return get_soft_overlong_punishment(max_completion_length, cache)
 
 
-def last_boxed(text: str) -> str | None:
-    r"""The content of the last ``\boxed{...}`` of a completion, or None.
+# -- grading ----------------------------------------------------------------------
 
-    Braces are matched, so ``\boxed{\frac{1}{2}}`` gives ``\frac{1}{2}``. An
-    unclosed box gives None: an answer that was cut off is no answer.
 
-    Example:
-        >>> last_boxed(r"so \boxed{12}, no: \boxed{\frac{1}{2}}")
-        '\\frac{1}{2}'
-        >>> last_boxed(r"\boxed{1") is None
-        True
-    """
-    marker = "\\boxed{"
-    start = text.rfind(marker)
-    if start < 0:
-        return None
-    start += len(marker)
-    depth = 1
-    for position in range(start, len(text)):
-        character = text[position]
-        if character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                return text[start:position]
-    return None
+class _Stopped(Exception):
+    """A limit has ended a comparison: nobody knows what its verdict would be."""
+
+
+class _Budget:
+    """A verifier whose answers to one call may take so much time together."""
+
+    def __init__(self, verifier: Verifier, seconds: float):
+        self.verifier = verifier
+        self.seconds = seconds
+        self.end: float | None = None
+
+    def ask(
+        self, answer: str, reference: str, tolerance: Fraction | None = None
+    ) -> bool:
+        """The verifier's verdict, or `_Stopped`."""
+        if self.end is None:
+            # The first start imports SymPy, which is no fault of these answers.
+            self.verifier.start()
+            self.end = time.monotonic() + self.seconds
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise _Stopped
+        verdict = self.verifier.equal(answer, reference, tolerance, left)
+        if verdict is None:
+            raise _Stopped
+        return verdict
+
+    @property
+    def is_spent(self) -> bool:
+        return self.end is not None and time.monotonic() >= self.end
+
+
+def _graded(
+    name: str,
+    completions: Sequence,
+    answer: Sequence[str] | None,
+    extract: Callable[[str], str | None],
+    right: Callable[[str, str], bool],
+    budget: _Budget,
+    log_metric: Callable[[str, float], None] | None,
+) -> list[float]:
+    """Rewards of completions, each distinct pair of answers compared once."""
+    texts = _texts(completions)
+    _check_references(name, answer, len(texts))
+    # Rollouts of one prompt often agree. None: stopped.
+    verdicts: dict[tuple[str, str], bool | None] = {}
+    rewards, stopped = [], 0
+    for text, reference in zip(texts, answer, strict=True):
+        boxed = extract(text)
+        if boxed is None:
+            rewards.append(0.0)
+            continue
+        pair = boxed.strip(), reference.strip()
+        if pair not in verdicts:
+            try:
+                verdicts[pair] = right(*pair)
+            except _Stopped:
+                verdicts[pair] = None
+        stopped += verdicts[pair] is None
+        rewards.append(float(verdicts[pair] or 0.0))
+    if stopped and budget.is_spent:
+        warnings.warn(
+            f"{name}: the comparisons of {len(texts)} answers took more than "
+            f"{budget.seconds:g} s; {stopped} of them got 0.0 without a verdict. Raise "
+            "grading_seconds if the policy's answers are worth it.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    if log_metric is not None and texts:
+        log_metric(f"{name}/stopped_share", stopped / len(texts))
+    return rewards
+
+
+def _check_references(name: str, answer: Sequence[str] | None, count: int) -> None:
+    if answer is None or isinstance(answer, str):
+        raise ValueError(
+            f"answer: {name} needs a column of this name in the data set, with "
+            "one reference answer per row; rename the column that holds them."
+        )
+    if len(answer) != count:
+        raise ValueError(
+            f"answer: {len(answer)} reference answers for {count} completions; "
+            "there must be one for each."
+        )
+    for row, reference in enumerate(answer):
+        if not isinstance(reference, str) or not reference.strip():
+            raise ValueError(
+                f"answer: row {row} is {reference!r}, not a reference answer; drop "
+                "such rows, or turn them into text (vgpo.rewards.parse_reference)."
+            )
 
 
 def _texts(completions: Sequence) -> list[str]:
@@ -251,63 +346,3 @@ def _text(completion) -> str:
             "completions: each must be a text or a conversation, a list of messages "
             f"with 'role' and 'content'; got {str(completion)[:80]!r}."
         ) from error
-
-
-def _equal(answer: str, reference: str) -> bool:
-    """Whether a boxed answer, written by anyone, equals a reference."""
-    if answer == reference:
-        return True
-    # The reference may bring its box and prose along.
-    in_box = last_boxed(reference)
-    reference = reference if in_box is None else in_box
-    if max(len(answer), len(reference)) > _LONGEST_ANSWER:
-        return answer == reference.strip()
-    answer, reference = _bare(answer), _bare(reference)
-    if answer == reference:
-        return True
-    # As products of letters, "no" and "on" would be equal.
-    if _WORDS.fullmatch(answer) and _WORDS.fullmatch(reference):
-        return answer.casefold() == reference.casefold()
-    numbers = _plain_number(answer), _plain_number(reference)
-    if None not in numbers:
-        difference = abs(numbers[0] - numbers[1])
-        if difference == 0 or difference > _SURELY_DIFFERENT:
-            return difference == 0
-    if not answer or not answer.isprintable() or _is_too_big(answer):
-        return False
-    return _verifier.equal(answer, reference)
-
-
-def _is_too_big(answer: str) -> bool:
-    """Whether evaluating or parsing an answer would plainly take too long."""
-    depth = deepest = 0
-    for character in answer:
-        depth += (character in "{[(") - (character in "}])")
-        deepest = max(deepest, depth)
-    return deepest > _DEEPEST_NESTING or _TOO_BIG.search(answer) is not None
-
-
-def _bare(text: str) -> str:
-    r"""An answer without ``$``, ``\text{}`` and superfluous blanks around it."""
-    text = " ".join(text.replace("−", "-").replace("°", r"^\circ").split())
-    for opening, closing in _MATH_DELIMITERS:
-        inside = text.removeprefix(opening).removesuffix(closing)
-        if len(text) - len(inside) == len(opening + closing) and "$" not in inside:
-            text = inside.strip()
-            break
-    match = _TEXT.fullmatch(text)
-    return match[1].strip() if match else text
-
-
-def _plain_number(text: str) -> Fraction | None:
-    """The exact value of an integer, a decimal or a fraction of integers."""
-    match = _RATIO.fullmatch(text) or _FRAC.fullmatch(text)
-    if match:
-        sign, numerator, denominator = match.groups()
-        if int(denominator) == 0:
-            return None
-        value = Fraction(int(numerator), int(denominator))
-        return -value if sign == "-" else value
-    if _DECIMAL.fullmatch(text) and any(character.isdigit() for character in text):
-        return Fraction(text.replace(",", ""))
-    return None

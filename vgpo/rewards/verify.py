@@ -1,4 +1,4 @@
-"""math-verify in a process of its own, so that no answer can hold up training.
+"""A grader in a process of its own, so that no answer can hold up training.
 
 `vgpo.rewards.worker` is that process: it compares pairs of answers, one JSON line
 each. A ``Verifier`` starts it, asks it and kills it. It is a plain subprocess talking
@@ -12,6 +12,20 @@ import os
 import subprocess
 import sys
 import threading
+from fractions import Fraction
+
+_MISSING = {
+    "math-verify": (
+        ("math_verify",),
+        "accuracy_reward needs math-verify: pip install 'vgpo[train]'",
+    ),
+    "mathruler": (
+        ("mathruler", "pylatexenc", "sympy", "tqdm"),
+        "recipe_reward needs mathruler, the grader of the paper's recipe: "
+        "pip install 'vgpo[recipe]', or "
+        "pip install mathruler 'pylatexenc<3' sympy tqdm",
+    ),
+}
 
 # Importing SymPy takes seconds, on a loaded machine many.
 _START_SECONDS = 120.0
@@ -22,7 +36,7 @@ _PAIRS_PER_PROCESS = 10_000
 
 
 class Verifier:
-    """Compares answers through math-verify, within a bounded time.
+    """Compares answers through a grader, within a bounded time.
 
     One process is started at the first comparison, reused, and replaced once it
     is killed. Any number of threads may ask; they take turns. After a fork the
@@ -34,6 +48,7 @@ class Verifier:
         wall_seconds: Real time after which the process is killed all the same;
             the only limit where the platform has no `resource` module.
         memory_bytes: Address space of the process, where it can be limited.
+        grader: ``math-verify`` or ``mathruler``.
     """
 
     def __init__(
@@ -41,33 +56,55 @@ class Verifier:
         cpu_seconds: int = 2,
         wall_seconds: float = 20.0,
         memory_bytes: int = 2 << 30,
+        grader: str = "math-verify",
     ):
+        self._grader = grader
         self._limits = (cpu_seconds, memory_bytes)
         self._wall_seconds = wall_seconds
         self._lock = threading.Lock()
         self._process: subprocess.Popen | None = None
         self._pairs = 0
 
-    def equal(self, answer: str, reference: str) -> bool:
-        """Whether math-verify calls them equal; False if it exceeds a limit.
+    def equal(
+        self,
+        answer: str,
+        reference: str,
+        tolerance: Fraction | None = None,
+        seconds: float | None = None,
+    ) -> bool | None:
+        """Whether the grader calls them equal; None if it exceeded a limit.
+
+        Args:
+            answer: What is judged.
+            reference: What is right.
+            tolerance: By how much two numbers may differ, if one of them is rounded.
+            seconds: Real time, if it is less than what the verifier has as its limit.
 
         Raises:
-            ImportError: math-verify is not installed.
+            ImportError: the grader is not installed.
             RuntimeError: the process could not be started.
         """
-        pair = json.dumps([answer, reference]).encode() + b"\n"
+        rounded = None if tolerance is None else str(tolerance)
+        request = json.dumps([answer, reference, rounded]).encode() + b"\n"
         with self._lock:
-            if self._process is not None and (
-                self._pairs == _PAIRS_PER_PROCESS or self._process.poll() is not None
-            ):
-                self._stop()
-            if self._process is None:
-                self._start()
+            self._make_ready()
             self._pairs += 1
-            verdict = self._exchange(pair, self._wall_seconds)
+            limit = self._wall_seconds if seconds is None else seconds
+            verdict = self._exchange(request, min(limit, self._wall_seconds))
             if not verdict:
                 self._stop()
+                return None
             return verdict == b"true\n"
+
+    def start(self) -> None:
+        """Starts the process, if it is not running, at nobody's expense.
+
+        Raises:
+            ImportError: the grader is not installed.
+            RuntimeError: the process could not be started.
+        """
+        with self._lock:
+            self._make_ready()
 
     def close(self) -> None:
         """Ends the process; the next comparison starts another one."""
@@ -82,11 +119,18 @@ class Verifier:
             self._process.stdout.close()
             self._process = None
 
+    def _make_ready(self) -> None:
+        if self._process is not None and (
+            self._pairs == _PAIRS_PER_PROCESS or self._process.poll() is not None
+        ):
+            self._stop()
+        if self._process is None:
+            self._start()
+
     def _start(self) -> None:
-        if importlib.util.find_spec("math_verify") is None:
-            raise ImportError(
-                "accuracy_reward needs math-verify: pip install 'vgpo[train]'"
-            )
+        modules, message = _MISSING[self._grader]
+        if any(importlib.util.find_spec(module) is None for module in modules):
+            raise ImportError(message)
         # The child finds what this process finds, however it was started, and
         # nothing in the working directory shadows it (-P).
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
@@ -96,6 +140,7 @@ class Verifier:
                 "-P",
                 "-m",
                 "vgpo.rewards.worker",
+                self._grader,
                 *map(str, self._limits),
             ],
             stdin=subprocess.PIPE,
@@ -107,8 +152,8 @@ class Verifier:
         if self._exchange(b"", _START_SECONDS) != b"ready\n":
             self._stop()
             raise RuntimeError(
-                "the process that runs math-verify did not start; its message is on "
-                "the standard error stream"
+                f"the process that runs {self._grader} did not start; its message is "
+                "on the standard error stream"
             )
 
     def _stop(self) -> None:
