@@ -40,11 +40,12 @@ from trl import GRPOConfig, GRPOTrainer
 import vgpo.training.trainer
 from vgpo import VGPOTrainer
 from vgpo.method.released import advantage_factors
+from vgpo.method.visual import VisualFactors
 from vgpo.models.adapters import load_four_bit
 from vgpo.train import last_checkpoint
 from vgpo.training.metrics import read_metrics
+from vgpo.training.resume import load_rollouts, save_rollouts
 from vgpo.training.rollouts import load_batches, save_batches, stack_rows, take_row
-from vgpo.training.trainer import VisualFactors
 
 LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo")
 
@@ -52,7 +53,7 @@ LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo")
 # -- weights of 1: plain GRPO -----------------------------------------------------
 
 
-def factors_of_one(focus, completion_mask, group_size, args):
+def factors_of_one(focus, completion_mask, group_ids, settings):
     zeros = torch.zeros_like(focus)
     return VisualFactors(focus, zeros.bool(), zeros, zeros[:, 0])
 
@@ -671,6 +672,15 @@ def test_checkpoint_of_another_number_of_processes_starts_a_fresh_generation(tmp
     trainer._load_optimizer_and_scheduler(str(tmp_path))
     assert trainer._buffered_inputs is None
     assert trainer._step == 0
+
+
+def test_rollouts_are_read_back_by_one_process_among_several(tmp_path):
+    # Its device is "cpu:0", which safetensors refuses.
+    batches = [{"completion_ids": torch.ones(2, 3)}]
+    save_rollouts(tmp_path, 0, batches, {"step": 1, "processes": 2})
+    loaded, notes = load_rollouts(tmp_path, 0, 2, torch.device("cpu", 0))
+    assert notes["step"] == 1
+    assert torch.equal(loaded[0]["completion_ids"], torch.ones(2, 3))
 
 
 def test_metrics_of_a_killed_run_can_be_read(tmp_path):

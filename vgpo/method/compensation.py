@@ -12,6 +12,7 @@ of at most 10^6, and compared in integers: 0.29 of 100 tokens are 29, although
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -137,6 +138,58 @@ def visual_gate(
     return chosen & in_tail
 
 
+class CompensatedWeights(NamedTuple):
+    """What :func:`compensated_weights` returns.
+
+    Attributes:
+        weights: w of Eq. 5, (B, T), 0 outside the mask.
+        gate: G of Eq. 6, (B, T) bool.
+    """
+
+    weights: Tensor
+    gate: Tensor
+
+
+@torch.no_grad()
+def compensated_weights(
+    focus: Tensor,
+    completion_mask: Tensor,
+    strength: float = 0.3,
+    tail_ratio: float = 0.5,
+    top_ratio: float = 0.2,
+    schedule: str = "linear",
+    *,
+    exponent: float = 2.0,
+    step_ratio: float = 0.5,
+) -> CompensatedWeights:
+    r"""Compensated visual weights, and the gate that went into them (Eq. 5-6).
+
+    The arguments and errors are those of :func:`compensate`, which gives the
+    weights alone.
+
+    Returns:
+        The :class:`CompensatedWeights`.
+
+    Example:
+        >>> import torch
+        >>> focus = torch.tensor([[0.9, 0.8, 0.4, 0.6]])
+        >>> weights, gate = compensated_weights(focus, torch.ones(1, 4))
+        >>> weights
+        tensor([[0.9000, 0.8000, 0.4000, 0.7800]])
+        >>> gate
+        tensor([[False, False, False,  True]])
+    """
+    scores = check_rows(focus, "focus")
+    if not 0 <= strength < math.inf:
+        raise ValueError(f"strength: must be 0 or more and finite, got {strength}.")
+    gate = visual_gate(scores, completion_mask, tail_ratio, top_ratio)
+    progress = compensation_schedule(
+        completion_mask, schedule, exponent=exponent, step_ratio=step_ratio
+    )
+    weights = scores * (1 + strength * progress * gate)
+    return CompensatedWeights(torch.where(completion_mask.bool(), weights, 0), gate)
+
+
 @torch.no_grad()
 def compensate(
     focus: Tensor,
@@ -176,12 +229,13 @@ def compensate(
         >>> compensate(focus, torch.ones(1, 4))
         tensor([[0.9000, 0.8000, 0.4000, 0.7800]])
     """
-    scores = check_rows(focus, "focus")
-    if not 0 <= strength < math.inf:
-        raise ValueError(f"strength: must be 0 or more and finite, got {strength}.")
-    gate = visual_gate(scores, completion_mask, tail_ratio, top_ratio)
-    progress = compensation_schedule(
-        completion_mask, schedule, exponent=exponent, step_ratio=step_ratio
-    )
-    weights = scores * (1 + strength * progress * gate)
-    return torch.where(completion_mask.bool(), weights, 0)
+    return compensated_weights(
+        focus,
+        completion_mask,
+        strength,
+        tail_ratio,
+        top_ratio,
+        schedule,
+        exponent=exponent,
+        step_ratio=step_ratio,
+    ).weights

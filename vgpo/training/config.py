@@ -24,6 +24,7 @@ import torch
 from trl import GRPOConfig
 
 from vgpo.method.compensation import SCHEDULES
+from vgpo.method.visual import VisualSettings
 
 _CHOICES = {
     "compensation_schedule": SCHEDULES,
@@ -212,6 +213,21 @@ class VGPOConfig(GRPOConfig):
     def reweights(self) -> bool:
         """Whether advantages are re-weighted at all; without it this is GRPO/DAPO."""
         return self.intra_trajectory or self.inter_trajectory
+
+    @property
+    def visual(self) -> VisualSettings:
+        """VGPO's settings, under the names of its own functions."""
+        return VisualSettings(
+            strength=self.visual_compensation_strength,
+            tail_ratio=self.visual_gate_tail_ratio,
+            top_ratio=self.visual_gate_top_ratio,
+            schedule=self.compensation_schedule,
+            intra=self.intra_trajectory,
+            inter=self.inter_trajectory,
+            accumulation=self.accumulation,
+            alignment=self.alignment,
+            variant=self.variant,
+        )
 
     def _check(self) -> None:
         for name, choices in _CHOICES.items():

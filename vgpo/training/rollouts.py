@@ -38,6 +38,9 @@ def take_row(batch: dict[str, Any], row: int) -> dict[str, Any]:
     Returns:
         The row; scalars, which belong to the batch, are left out.
     """
+    # Padding is the round's, not the row's: in another batch, other rows will be the
+    # longest. It goes on the left, where it stands in front of the prompt; on the
+    # right it stays, as it counts for nothing and `stack_rows` may only add to it.
     real = batch["prompt_mask"][row].bool()
     prompt, width = int(real.sum()), len(real)
     out = {}
@@ -46,10 +49,14 @@ def take_row(batch: dict[str, Any], row: int) -> dict[str, Any]:
             continue
         value = values[row]
         if key in _PIXEL_KEYS and isinstance(values, Tensor):
+            # A padded stack with one entry per row, which TRL has not cut: kept as
+            # a stack of one, so that rows of both kinds are joined alike.
             value = values[row : row + 1]
         elif key in _PROMPT_KEYS:
             value = value[width - prompt :]
         elif key in _SEQUENCE_KEYS:
+            # Token types of prompt and completion. The completion's are 0 and as
+            # many as the new batch is long, so only the prompt's are taken.
             value = value[width - prompt : width]
         out[key] = value
     return out
@@ -124,14 +131,14 @@ def to_device(row: dict[str, Any], device: torch.device | str) -> dict[str, Any]
 
 
 def save_batches(
-    path: Path, batches: list[dict[str, Any]], notes: dict[str, int]
+    path: Path, batches: list[dict[str, Any]], notes: dict[str, Any]
 ) -> None:
-    """Writes batches and a few numbers to one safetensors file.
+    """Writes batches, and notes on them, to one safetensors file.
 
     Args:
         path: The file; its folder is made.
         batches: Of tensors and lists of numbers; None values are left out.
-        notes: Any numbers to keep with them.
+        notes: Numbers, texts, lists and dictionaries to keep with them.
     """
     tensors, lists = {}, {}
     for i, batch in enumerate(batches):
@@ -148,11 +155,16 @@ def save_batches(
 
 def load_batches(
     path: Path, device: torch.device | str = "cpu"
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Batches and notes from :func:`save_batches`."""
-    with safe_open(path, "pt", device=str(device)) as file:
+    # Read on the CPU and moved: the format refuses the "cpu:0" that a process among
+    # several calls its device.
+    with safe_open(path, "pt", device="cpu") as file:
         about = json.loads(file.metadata()["rollouts"])
-        values = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        values = {
+            key: file.get_tensor(key).to(device)
+            for key in file.keys()  # noqa: SIM118
+        }
     batches: list[dict[str, Any]] = [{} for _ in range(about["batches"])]
     for name, value in (values | about["lists"]).items():
         place, key = name.split(".", 1)
