@@ -13,7 +13,8 @@ import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.harness import measure, print_table, write
-from vgpo.models.capture import capture_focus, unwrap_model
+from vgpo.models.capture import capture_focus
+from vgpo.models.handle import unwrap_model
 from vgpo.models.memory import peak_bytes
 
 LIMIT = 0.02

@@ -18,9 +18,11 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from tests.conftest import ROOT
 from vgpo import figures
 from vgpo.analysis import forgetting as module
-from vgpo.analysis.forgetting import analyze, load_model
-from vgpo.analysis.scoring import prepare_inputs
+from vgpo.analysis.forgetting import analyze
+from vgpo.models import loading
 from vgpo.models.attention import AttentionSplit, attention_split
+from vgpo.models.inputs import prepare_inputs
+from vgpo.models.loading import load_model
 from vgpo.stats.forgetting import accumulation_ratio
 from vgpo.studies import forgetting as forgetting_study
 from vgpo.studies.focus import occlude
@@ -578,7 +580,7 @@ def test_a_checkpoint_without_a_processor_is_refused(checkpoint, tmp_path):
 
 def test_a_tokenizer_alone_is_no_processor(checkpoint, monkeypatch):
     monkeypatch.setattr(
-        module.AutoProcessor, "from_pretrained", lambda name: processor.tokenizer
+        loading.AutoProcessor, "from_pretrained", lambda name: processor.tokenizer
     )
     with pytest.raises(ValueError, match="only a tokenizer"):
         load_model(checkpoint)

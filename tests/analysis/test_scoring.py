@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vgpo.analysis.scoring import prepare_inputs, score, token_texts
+from vgpo.analysis.scoring import score
 from vgpo.method.compensation import compensate, visual_gate
+from vgpo.models.inputs import prepare_inputs, token_texts
 from vgpo.testbed import build_processor, build_tiny
 
 PICTURE = Image.effect_noise((84, 56), 80).convert("RGB")

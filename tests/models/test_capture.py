@@ -14,12 +14,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from vgpo.models.capture import (
-    capture_focus,
-    image_token_id,
-    observe_last_hidden_state,
-    unwrap_model,
-)
+from vgpo.models.capture import capture_focus, observe_last_hidden_state
+from vgpo.models.handle import image_token_id, unwrap_model
 
 T = 5
 

@@ -1,12 +1,9 @@
 """What a user asks of a model: where it looks, token by token."""
 
-from vgpo.analysis.forgetting import (
-    AnsweredImages,
-    ForgettingAnalysis,
-    analyze,
-    load_model,
-)
-from vgpo.analysis.scoring import TokenScores, prepare_inputs, score, token_texts
+from vgpo.analysis.forgetting import AnsweredImages, ForgettingAnalysis, analyze
+from vgpo.analysis.scoring import TokenScores, score
+from vgpo.models.inputs import prepare_inputs, token_texts
+from vgpo.models.loading import load_model
 
 __all__ = [
     "AnsweredImages",

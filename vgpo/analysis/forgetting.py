@@ -14,30 +14,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 from datasets import Dataset
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 from tqdm import tqdm
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    ProcessorMixin,
-)
+from transformers import ProcessorMixin
 
-from vgpo import (
-    figures,
-    testbed,  # noqa: F401  AutoProcessor then knows its processor
-)
-from vgpo.analysis.scoring import eval_mode, prepare_inputs, token_texts
 from vgpo.files import append_json_line, read_json_lines
 from vgpo.models.attention import attention_split
-from vgpo.models.capture import unwrap_model
+from vgpo.models.handle import ModelHandle, resolve
+from vgpo.models.inputs import eval_mode, prepare_inputs, token_texts
 from vgpo.rewards import accuracy_reward
 from vgpo.stats.forgetting import (
     Comparison,
@@ -48,6 +38,9 @@ from vgpo.stats.forgetting import (
     progress_profile,
 )
 from vgpo.stats.intervals import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 KINDS = ("image", "query", "generated")
 """Columns of attention shares, in the order of
@@ -225,7 +218,7 @@ class ForgettingAnalysis:
         summary = pd.DataFrame({name: row._asdict() for name, row in rows.items()}).T
         return summary.astype({"count": int}).assign(p_value=pd.Series(p_values))
 
-    def example_figure(self, row: int = 0, most: int = 96) -> Figure:
+    def example_figure(self, row: int = 0, most: int = 96) -> "Figure":
         """Attention of one answer, token by token, over its words.
 
         Args:
@@ -240,14 +233,14 @@ class ForgettingAnalysis:
                 f"row: {row} was not analysed; there are 0 to "
                 f"{self.tokens['row'].max()}."
             )
-        return figures.attention_split_figure(self.per_token.loc[row].iloc[:most])
+        return _figures().attention_split_figure(self.per_token.loc[row].iloc[:most])
 
     def heatmap_figure(
         self,
         row: int = 0,
         steps: Sequence[int] | None = None,
         targets: Sequence[Sequence[int]] | None = None,
-    ) -> Figure:
+    ) -> "Figure":
         """Where on the image chosen tokens of one answer look.
 
         Args:
@@ -280,24 +273,24 @@ class ForgettingAnalysis:
                 f"{len(kept.images)} pictures and cannot be laid over them; "
                 f"kept[{row}].maps holds the grids."
             )
-        return figures.attention_maps_figure(
+        return _figures().attention_maps_figure(
             kept.images,
             [[grid[t - 1].numpy() for grid in kept.maps] for t in steps],
             [f"{t}: {words[t].strip() or '␣'}  ({image[t]:.2f})" for t in steps],
             targets,
         )
 
-    def figures(self) -> dict[str, Figure]:
+    def figures(self) -> "dict[str, Figure]":
         """The figures by name: ``example``, ``decay``, ``length``; ``heatmaps``, where
         maps lie on pictures; ``ratio``, where answers are known."""
         drawn = {"example": self.example_figure(self.responses["row"].iloc[0])}
         aligned = [row for row, kept in self.kept.items() if kept.aligned]
         if aligned:
             drawn["heatmaps"] = self.heatmap_figure(aligned[0])
-        drawn["decay"] = figures.decay_figure(self.curves())
-        drawn["length"] = figures.ratio_length_figure(self.per_answer)
+        drawn["decay"] = _figures().decay_figure(self.curves())
+        drawn["length"] = _figures().ratio_length_figure(self.per_answer)
         if "correct" in self.responses:
-            drawn["ratio"] = figures.ratio_figure(self.per_answer)
+            drawn["ratio"] = _figures().ratio_figure(self.per_answer)
         return drawn
 
 
@@ -381,6 +374,7 @@ def analyze(
         raise ValueError(f"keep_maps: must not be negative, got {keep_maps}.")
     if not 0 < split < 1:
         raise ValueError(f"split: must be in (0, 1), got {split}.")
+    handle = resolve(model)
     written = None if completions_file is None else _CompletionsFile(completions_file)
     tokens, responses, kept = [], [], {}
     disable = None if progress is None else not progress
@@ -390,10 +384,10 @@ def analyze(
                 messages = _conversation(asked)
                 completion = None if completions is None else completions[row]
                 if written is not None:
-                    key = _fingerprint(model, messages, max_new_tokens)
+                    key = _fingerprint(handle, messages, max_new_tokens)
                     completion = written.ids.get(key)
                 inputs, ids = prepare_inputs(
-                    model,
+                    handle,
                     processor,
                     messages,
                     completion,
@@ -402,7 +396,7 @@ def analyze(
                 if written is not None and completion is None:
                     written.add(key, ids.tolist())
                 found = attention_split(
-                    model,
+                    handle,
                     inputs,
                     len(ids),
                     layers=layers,
@@ -421,56 +415,6 @@ def analyze(
                 kept[row] = AnsweredImages(_images(messages), maps)
     table = pd.DataFrame(responses)
     return ForgettingAnalysis(pd.concat(tokens, ignore_index=True), table, kept, split)
-
-
-def load_model(
-    name: str | Path,
-    *,
-    dtype: str | torch.dtype = "auto",
-    device: str = "auto",
-    max_pixels: int | None = None,
-) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """A vision-language model with its processor, from the hub or a folder.
-
-    Args:
-        name: A model id on the hub, or a folder with a checkpoint.
-        dtype: Of the weights; ``"auto"`` takes the checkpoint's.
-        device: Where to, as ``device_map`` of ``from_pretrained``.
-        max_pixels: Larger images are reduced, for processors that have this setting
-            (Qwen's: 1,048,576 pixels are at most 1,337 image tokens).
-
-    Returns:
-        ``(model, processor)``, the model in eval mode. Code that comes with a
-        checkpoint is not run, and only safetensors are read.
-
-    Raises:
-        ValueError: The checkpoint has no processor that reads images.
-
-    Example:
-        >>> from vgpo.testbed import CHECKPOINT
-        >>> model, processor = load_model(CHECKPOINT)
-        >>> type(processor).__name__
-        'TestbedProcessor'
-    """
-    limits = {} if max_pixels is None else {"max_pixels": max_pixels}
-    try:
-        processor = AutoProcessor.from_pretrained(name, **limits)
-    except OSError as error:
-        if not Path(name).is_dir():
-            raise  # the hub's own message, on names and connections
-        raise ValueError(
-            f"name: the folder {name} has no processor that reads images; put it there "
-            "with processor.save_pretrained."
-        ) from error
-    if isinstance(processor, PreTrainedTokenizerBase):
-        raise ValueError(
-            f"name: AutoProcessor finds only a tokenizer for {name}, which cannot read "
-            "images; load the model's own processor class instead."
-        )
-    model = AutoModelForImageTextToText.from_pretrained(
-        name, dtype=dtype, device_map=device, use_safetensors=True
-    )
-    return model.eval(), processor
 
 
 class _CompletionsFile:
@@ -499,9 +443,9 @@ class _CompletionsFile:
         append_json_line(self.path, {"asked": asked, "completion_ids": completion_ids})
 
 
-def _fingerprint(model: nn.Module, messages: list[dict], max_new_tokens: int) -> str:
+def _fingerprint(handle: ModelHandle, messages: list[dict], max_new_tokens: int) -> str:
     """What a greedy answer depends on, as a hash: model by name, words and pixels."""
-    name = unwrap_model(model).config.name_or_path
+    name = handle.model.config.name_or_path
     digest = hashlib.sha256(f"{name} {max_new_tokens}".encode())
     for turn in messages:
         parts = turn["content"]
@@ -526,6 +470,13 @@ def _graded(text: str, asked: dict | list, answer: str | None) -> dict:
         "answer": answer,
         "correct": accuracy_reward([text], answer=[answer]) == [1.0],
     }
+
+
+def _figures():
+    """The module that draws, imported only when something is drawn."""
+    from vgpo import figures
+
+    return figures
 
 
 def _token_tables(row, words, found) -> Iterator[pd.DataFrame]:

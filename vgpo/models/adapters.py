@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from vgpo.models.capture import unwrap_model
+from vgpo.models.handle import unwrap_model
 
 
 def lora_config(

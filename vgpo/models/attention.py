@@ -20,7 +20,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from vgpo.models.capture import real_tokens, resolve_image_token_id, unwrap_model
+from vgpo.models.capture import real_tokens
+from vgpo.models.handle import ModelHandle, resolve
 from vgpo.models.image_grids import image_token_grids
 
 IMAGE, QUERY, GENERATED = 0, 1, 2
@@ -61,7 +62,7 @@ class AttentionSplit:
 
 
 def attention_split(
-    model: nn.Module,
+    model: nn.Module | ModelHandle,
     inputs: dict[str, torch.Tensor],
     completion_length: int,
     *,
@@ -96,9 +97,9 @@ def attention_split(
     x L x L x 2 bytes, would be 17 GB.
 
     Args:
-        model: A vision-language model, wrapped or not, whatever attention it runs;
-            it should be in eval mode. Its attention is switched for this pass and
-            put back.
+        model: A vision-language model, wrapped or not, or its handle, whatever
+            attention it runs; it should be in eval mode. Its attention is switched
+            for this pass and put back.
         inputs: Arguments of its forward pass, completions included.
         completion_length: T; the completion is the last T positions of each row,
             padding included.
@@ -153,8 +154,8 @@ def attention_split(
         raise ValueError(
             f"alignment: must be 'token' or 'prediction', got {alignment!r}."
         )
-    image_id = resolve_image_token_id(model, image_token_id)
-    language_model = _language_model(model)
+    handle = resolve(model, image_token_id)
+    language_model = handle.language_model
     chosen = _layer_indices(layers, language_model.config.num_hidden_layers)
 
     is_real = real_tokens(input_ids, inputs.get("attention_mask"))
@@ -164,7 +165,7 @@ def attention_split(
     special_ids = torch.tensor(
         sorted(set(special_token_ids)), dtype=torch.long, device=input_ids.device
     )
-    is_image = (input_ids == image_id) & in_prompt & is_real
+    is_image = (input_ids == handle.image_token_id) & in_prompt & is_real
     is_special = torch.isin(input_ids, special_ids) & in_prompt & is_real & ~is_image
     is_query = in_prompt & is_real & ~is_image & ~is_special
     is_generated = ~in_prompt & is_real
@@ -179,7 +180,7 @@ def attention_split(
         chunk_bytes=chunk_bytes,
     )
     with _observed_attention(language_model, reducer), torch.no_grad():
-        unwrap_model(model).base_model(**inputs | {"use_cache": False})
+        handle.backbone(**inputs | {"use_cache": False})
     missing = [layer for layer in chosen if layer not in reducer.seen]
     if missing:
         raise ValueError(
@@ -197,7 +198,7 @@ def attention_split(
             [row[:, grid] for grid in grids]
             for row, grids in zip(
                 image_attention,
-                image_token_grids(model, inputs, is_image),
+                image_token_grids(handle, inputs, is_image),
                 strict=True,
             )
         ],
@@ -396,15 +397,6 @@ class _RowReducer:
         positions = self.image_positions[:, None].expand(-1, stop - step, -1)
         on_image = weights.gather(2, positions) * self.is_image_slot[:, None]
         self.image_attention[:, step:stop] += on_image * is_step * scale
-
-
-def _language_model(model: nn.Module) -> PreTrainedModel:
-    outer = unwrap_model(model)
-    config = outer.config.get_text_config(decoder=True)
-    for module in outer.base_model.modules():
-        if isinstance(module, PreTrainedModel) and module.config is config:
-            return module
-    raise ValueError(f"model: no language model found inside {type(outer).__name__}.")
 
 
 def _layer_indices(layers: Sequence[int] | str, number: int) -> tuple[int, ...]:

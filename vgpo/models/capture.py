@@ -15,71 +15,14 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from vgpo.method.focus import completion_states, visual_focus_score, visual_prototype
-
-
-def unwrap_model(model: nn.Module) -> PreTrainedModel:
-    """The Hugging Face model inside any number of wrappers.
-
-    Args:
-        model: A ``PreTrainedModel``, or one wrapped by PEFT,
-            ``DistributedDataParallel``, ``torch.compile`` or similar.
-
-    Returns:
-        The outermost ``PreTrainedModel``; ``model`` itself if it is one.
-
-    Raises:
-        ValueError: ``model`` holds no Hugging Face model.
-    """
-    for module in model.modules():
-        if isinstance(module, PreTrainedModel):
-            return module
-    raise ValueError(
-        f"model: no Hugging Face model found in {type(model).__name__}; pass a "
-        "transformers.PreTrainedModel, wrapped or not."
-    )
-
-
-def image_token_id(model: nn.Module) -> int:
-    """The id of the token that holds an image feature's place in ``input_ids``.
-
-    Read from the model's configuration, where it is right for every family
-    tested (``image_token_id``; Gemma 3 and LLaVA-OneVision store it as
-    ``image_token_index``). A processor's attribute of that name is not: Gemma 3's
-    processor names the token that opens an image.
-
-    Args:
-        model: A vision-language model, wrapped or not.
-
-    Returns:
-        The token id.
-
-    Raises:
-        ValueError: The configuration names no image token.
-
-    Example:
-        >>> from vgpo.testbed import build_processor, build_tiny
-        >>> processor = build_processor()
-        >>> model = build_tiny(processor, hidden_size=64, layers=1)
-        >>> image_token_id(model) == processor.image_token_id
-        True
-    """
-    config = unwrap_model(model).config
-    for name in ("image_token_id", "image_token_index"):
-        token_id = getattr(config, name, None)
-        if token_id is not None:
-            return token_id
-    raise ValueError(
-        f"model: {type(config).__name__} names no image token (image_token_id); "
-        "is this a vision-language model? If it is, pass image_token_id=... yourself."
-    )
+from vgpo.models.handle import ModelHandle, resolve, unwrap_model
 
 
 @contextmanager
 def observe_last_hidden_state(
-    model: nn.Module,
+    model: nn.Module | ModelHandle,
     observer: Callable[[torch.Tensor, torch.Tensor | None, torch.Tensor], None],
 ) -> Iterator[None]:
     """Shows the last hidden state of every forward pass to ``observer``.
@@ -94,7 +37,8 @@ def observe_last_hidden_state(
     not hold the whole sequence.
 
     Args:
-        model: The model, wrapped or not.
+        model: The model, wrapped or not, or its handle. Here alone it may be one
+            without image token.
         observer: Called as ``observer(input_ids, attention_mask,
             last_hidden_state)`` with shapes (B, L), (B, L) or ``None``, and
             (B, L, D), in the grad and autocast modes of the pass. The state is not
@@ -116,7 +60,8 @@ def observe_last_hidden_state(
         >>> shapes
         [(1, 3, 64)]
     """
-    backbone = unwrap_model(model).base_model
+    is_resolved = isinstance(model, ModelHandle)
+    backbone = model.backbone if is_resolved else unwrap_model(model).base_model
 
     def hook(module, args, kwargs, output):
         if kwargs.get("past_key_values") is not None:
@@ -170,7 +115,7 @@ class FocusCapture:
 
 @contextmanager
 def capture_focus(
-    model: nn.Module,
+    model: nn.Module | ModelHandle,
     *,
     completion_length: int | None = None,
     completion_mask: torch.Tensor | None = None,
@@ -197,7 +142,7 @@ def capture_focus(
     adapters disabled on the model being trained.
 
     Args:
-        model: The model whose forward pass will run, wrapped or not.
+        model: The model whose forward pass will run, wrapped or not, or its handle.
         completion_length: T; the completion is the last T positions of each row,
             padding included (the layout of TRL's rollouts).
         completion_mask: In place of ``completion_length``: bool or 0/1, (B, L),
@@ -237,15 +182,16 @@ def capture_focus(
         >>> capture.focus.shape
         torch.Size([1, 3])
     """
+    handle = resolve(model, image_token_id)
     reducer = _FocusReducer(
         completion_length=completion_length,
         completion_mask=completion_mask,
         alignment=alignment,
-        image_token_id=resolve_image_token_id(model, image_token_id),
+        image_token_id=handle.image_token_id,
         nonfinite=nonfinite,
     )
     capture = FocusCapture()
-    adapters = AdapterState(model)
+    adapters = AdapterState(handle.wrapped)
 
     def observer(input_ids, attention_mask, hidden_states):
         if rows is not None and capture.rows >= rows:
@@ -256,12 +202,8 @@ def capture_focus(
             reducer(input_ids, attention_mask, hidden_states, first_row=capture.rows)
         )
 
-    with observe_last_hidden_state(model, observer):
+    with observe_last_hidden_state(handle, observer):
         yield capture
-
-
-def resolve_image_token_id(model: nn.Module, override: int | None) -> int:
-    return image_token_id(model) if override is None else override
 
 
 class AdapterState:

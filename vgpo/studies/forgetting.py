@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vgpo.analysis.forgetting import ForgettingAnalysis, analyze, load_model
-from vgpo.analysis.scoring import token_texts
+from vgpo.analysis.forgetting import ForgettingAnalysis, analyze
+from vgpo.models.inputs import token_texts
+from vgpo.models.loading import load_model
 from vgpo.rewards import last_boxed
 from vgpo.stats.forgetting import Comparison, pointing_hits, share_on_target
 from vgpo.stats.intervals import Interval, auroc_interval, mean_interval
@@ -79,7 +80,7 @@ def analyze_checkpoints(
     Raises:
         ValueError: No names, fewer than one question, or as
             :func:`vgpo.analysis.forgetting.analyze`,
-            :func:`vgpo.analysis.forgetting.load_model` and ``vgpo.train.load_rows``.
+            :func:`vgpo.models.loading.load_model` and ``vgpo.train.load_rows``.
     """
     # Brings in all of TRL, which nothing else here needs.
     from vgpo.train import PROMPT_SUFFIX, TrainArguments, load_rows

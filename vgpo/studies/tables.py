@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 
-from vgpo.analysis.scoring import token_texts
 from vgpo.models.capture import capture_focus
+from vgpo.models.inputs import token_texts
 from vgpo.rewards import last_boxed
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.questions import Example, trace

@@ -34,7 +34,8 @@ from trl.models.utils import disable_gradient_checkpointing
 
 from vgpo.method.reweighting import reweight_advantages
 from vgpo.method.visual import visual_factors, visual_statistics
-from vgpo.models.capture import AdapterState, capture_focus, image_token_id
+from vgpo.models.capture import AdapterState, capture_focus
+from vgpo.models.handle import image_token_id
 from vgpo.training import resume, workarounds
 from vgpo.training.config import VGPOConfig
 from vgpo.training.dynamic_sampling import DynamicSampling

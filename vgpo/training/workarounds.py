@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from peft import PeftModel
 from torch import Tensor
 
-from vgpo.models.capture import unwrap_model
+from vgpo.models.handle import unwrap_model
 
 
 def trained_parameters(model: Any) -> dict[str, Tensor]:
