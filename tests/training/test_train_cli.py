@@ -8,24 +8,16 @@ import sys
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, List
 from datasets import Image as ImageFeature
 from PIL import Image
 from trl import ModelConfig
 
 from vgpo import VGPOConfig
-from vgpo.train import (
-    PROMPT_SUFFIX,
-    TrainArguments,
-    build_trainer,
-    last_checkpoint,
-    load_rows,
-    main,
-    parse,
-    reward_functions,
-    to_prompts,
-)
+from vgpo.train import last_checkpoint, main
+from vgpo.training.build import build_trainer, reward_functions
 from vgpo.training.metrics import read_metrics
+from vgpo.training.settings import TrainArguments, parse
 
 RECIPES = (
     "tiny_cpu",
@@ -127,6 +119,11 @@ def build(tmp_path, *arguments):
     return build_trainer(*settings(tmp_path, *arguments))
 
 
+TINY = ["--model_name_or_path", "testbed", "--dataset", "testbed"]
+LORA = ["--use_peft", "true"]
+FOUR_BITS = [*LORA, "--load_in_4bit", "true"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -140,9 +137,26 @@ def build(tmp_path, *arguments):
             ["--model_name_or_path", "testbed", "--dataset", "no/such-data"],
             "dataset: 'no/such-data' cannot be loaded",
         ),
-        (["--rewards", "beauty"], r"rewards must be among .* got \['beauty'\]"),
-        (["--load_in_8bit", "true"], "load_in_8bit is not supported"),
-        (["--load_in_4bit", "true"], "load_in_4bit trains adapters only"),
+        ([*TINY, "--load_in_8bit", "true"], "load_in_8bit is not supported"),
+        ([*TINY, "--load_in_4bit", "true"], "load_in_4bit trains adapters only"),
+        ([*TINY, "--lora_r", "8"], "lora_r: there are no adapters"),
+        ([*TINY, "--use_rslora", "true"], "use_rslora: there are no adapters"),
+        ([*TINY, "--lora_vision", "true"], "lora_vision: there are no adapters"),
+        ([*TINY, *LORA, "--lora_task_type", "SEQ_CLS"], "lora_task_type must be"),
+        ([*TINY, "--bnb_4bit_quant_type", "fp4"], "bnb_4bit_quant_type: weights are"),
+        ([*TINY, *FOUR_BITS, "--bnb_4bit_quant_type", "fp4"], "must be 'nf4'"),
+        (
+            [*TINY, "--testbed_size", "4", "--per_device_train_batch_size", "64"],
+            "its 4 rows are fewer than the 8 prompts",
+        ),
+        (
+            [*TINY, "--eval_strategy", "steps", "--eval_split", "train"],
+            "eval_split: 'train' of 'testbed' is what is trained on",
+        ),
+        (
+            [*TINY, "--eval_strategy", "steps"],
+            "eval_dataset, eval_split: split must be",
+        ),
     ],
 )
 def test_what_is_missing_is_named(arguments, message, tmp_path):
@@ -164,6 +178,69 @@ def test_wrong_value_names_its_field(tmp_path):
         settings(tmp_path, "--preset", "ppo")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "must hold fields and values, it holds list"),
+        ("a: [\n", "is no YAML"),
+        ("preset: [vgpo]", "preset must be text"),
+        ("rewards: null", "rewards must be"),
+        ("rewards: [beauty]", "rewards must be among"),
+        ("rewards: []", "rewards is empty"),
+        ("testbed_size: null", "testbed_size must be a whole number, got None"),
+        ("testbed_size: 2.5", "testbed_size must be a whole number, got 2.5"),
+        ("testbed_size: true", "testbed_size must be a whole number, got True"),
+        ("testbed_seed: null", "testbed_seed must be a whole number"),
+        ("dataset: 5", "dataset must be text or null, got 5"),
+        ("num_generations: 0", "no usable value|num_generations"),
+        ("max_completion_length: wide", "max_completion_length must be"),
+        ("seed: null", "seed must be a whole number"),
+        ("lora_r: 2.5", "lora_r must be a whole number"),
+        ("min_pixels: 500000\nmax_pixels: 100352", r"min_pixels \(500000\) is above"),
+        ("max_pixels: 100352", r"min_pixels \(262144\) is above max_pixels"),
+        ("on_bad_row: ignore", "on_bad_row must be one of"),
+    ],
+)
+def test_values_that_no_field_can_hold_are_refused_by_name(text, message, tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"{text}\n")
+    with pytest.raises(ValueError, match=message):
+        parse(["--config", str(file), "--output_dir", str(tmp_path), *ON_CPU])
+
+
+def test_one_reward_needs_no_list(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("rewards: format\n")
+    script, _, _ = parse(["--config", str(file), "--output_dir", "runs/x", *ON_CPU])
+    assert script.rewards == ["format"]
+
+
+def test_names_may_not_be_shortened(tmp_path):
+    with pytest.raises(ValueError, match="--prese"):
+        settings(tmp_path, "--prese", "dapo")
+
+
+def test_settings_of_adapters_act(tmp_path):
+    trainer = build(
+        tmp_path,
+        *(*TINY, *LORA, "--use_rslora", "true", "--lora_r", "4"),
+        *("--lora_modules_to_save", "visual.merger", "--report_to", "none"),
+    )
+    config = trainer.model.peft_config["default"]
+    assert (config.use_rslora, config.r) == (True, 4)
+    assert set(config.modules_to_save) == {"visual.merger"}
+
+
+def test_dtype_auto_takes_the_products_of_4_bits_from_the_checkpoint(tmp_path):
+    trainer = build(tmp_path, *TINY, *FOUR_BITS, "--dtype", "auto")
+    assert trainer.model.is_loaded_in_4bit
+
+
+def test_dynamic_sampling_goes_by_the_command_lines_own_word(tmp_path):
+    trainer = build(tmp_path, *TINY, "--dynamic_sampling_reward", "accuracy")
+    assert trainer.args.dynamic_sampling_reward == "accuracy_reward"
+
+
 def test_unknown_field_of_a_recipe_is_refused(tmp_path):
     file = tmp_path / "recipe.yaml"
     file.write_text("output_dir: runs/x\nvisual_gate_ratio: 0.5\n")
@@ -176,86 +253,7 @@ def test_missing_recipe_is_named(tmp_path):
         parse(["--config", str(tmp_path / "nowhere.yaml")])
 
 
-# -- data -------------------------------------------------------------------------
-
-
-def pictures(*sizes):
-    return [Image.new("RGB", (size, size)) for size in sizes]
-
-
-def real_rows():
-    return Dataset.from_dict(
-        {
-            "problem": ["<image>How many?", "Is <image> like <image> ?", "1 + 1 ?"],
-            "answer": ["3", "yes", "2"],
-            "images": [pictures(28), pictures(28, 56), []],
-        }
-    ).cast_column("images", List(ImageFeature()))
-
-
-def parts(row):
-    return [p["text"] or p["type"] for p in row["prompt"][0]["content"]]
-
-
-@pytest.mark.parametrize("form", ["parquet", "disk"])
-def test_rows_of_a_file_become_prompts(form, tmp_path):
-    where = tmp_path / "rows.parquet"
-    if form == "parquet":
-        real_rows().to_parquet(where)
-    else:
-        where = tmp_path / "rows"
-        real_rows().save_to_disk(where)
-    rows = load_rows(TrainArguments(), str(where), "train")
-    assert len(rows) == 3
-    assert rows[0]["prompt"][0]["role"] == "user"
-    assert parts(rows[0]) == ["image", "How many?", f"\n{PROMPT_SUFFIX}"]
-    assert parts(rows[1])[:-1] == ["Is", "image", "like", "image", "?"]
-    assert parts(rows[2])[:-1] == ["1 + 1 ?"]
-    assert [len(row["images"]) for row in rows] == [1, 2, 0]
-    assert rows[1]["images"][1].size == (56, 56)
-    assert [row["answer"] for row in rows] == ["3", "yes", "2"]
-
-
-def test_images_come_first_where_no_place_is_marked():
-    rows = Dataset.from_dict({"q": ["How many?"], "a": ["3"], "i": [pictures(28, 28)]})
-    rows = to_prompts(rows.cast_column("i", List(ImageFeature())), "q", "a", "i")
-    assert parts(rows[0]) == ["image", "image", "How many?"]
-
-
-def test_single_image_column_and_answers_of_any_type():
-    features = Features(
-        {"q": Value("string"), "a": Value("int64"), "i": ImageFeature()}
-    )
-    rows = [{"q": "<image>?", "a": 3, "i": pictures(28)[0]}]
-    rows.append({"q": "?", "a": 4, "i": None})
-    rows = to_prompts(
-        Dataset.from_list(rows, features), "q", "a", "i", suffix="Box it."
-    )
-    assert parts(rows[0]) == ["image", "?", "\nBox it."]
-    assert parts(rows[1]) == ["?", "\nBox it."]
-    assert [len(row["images"]) for row in rows] == [1, 0]
-    assert [row["answer"] for row in rows] == ["3", "4"]
-
-
-def test_suffix_asks_for_what_the_rewards_read():
-    assert "<think> </think>" in PROMPT_SUFFIX
-    assert "\\boxed{}" in PROMPT_SUFFIX
-
-
-def test_missing_columns_are_named(tmp_path):
-    file = tmp_path / "rows.jsonl"
-    file.write_text('{"question": "1 + 1 ?", "answer": "2"}\n')
-    with pytest.raises(
-        ValueError, match=r"no column problem, images, only question, answer"
-    ):
-        load_rows(TrainArguments(), str(file), "train")
-
-
-def test_unknown_kind_of_file_is_refused(tmp_path):
-    file = tmp_path / "rows.pkl"
-    file.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"none of \.parquet"):
-        load_rows(TrainArguments(), str(file), "train")
+# -- data, rewards ---------------------------------------------------------------
 
 
 def test_rewards_by_name(tmp_path):
@@ -316,7 +314,14 @@ def test_tiny_recipe_runs_by_command_line_and_is_resumed(recipe, root, tmp_path)
 
 @pytest.mark.slow
 def test_4_bits_by_command_line_on_data_in_a_file(tmp_path):
-    real_rows().to_parquet(tmp_path / "rows.parquet")
+    picture = Image.new("RGB", (28, 28))
+    Dataset.from_dict(
+        {
+            "problem": ["<image>How many?", "Is <image> like <image> ?", "1 + 1 ?"],
+            "answer": ["3", "yes", "2"],
+            "images": [[picture], [picture, picture], []],
+        }
+    ).cast_column("images", List(ImageFeature())).to_parquet(tmp_path / "rows.parquet")
     trainer = build(
         tmp_path,
         *("--model_name_or_path", "testbed", "--dtype", "float32"),

@@ -324,7 +324,7 @@ def analyze(
         processor: The model's own processor.
         messages_or_dataset: One conversation (``[{"role": ..., "content": ...}]``),
             several, or a data set as TRL trains on: rows with ``prompt``, ``image``
-            or ``images``, and perhaps ``answer`` (``vgpo.train.to_prompts`` makes
+            or ``images``, and perhaps ``answer`` (``vgpo.data.to_prompts`` makes
             them of other columns).
         completions: The answers to analyse; by default the model writes them.
         answers: Reference answers, to tell right from wrong by the last ``\boxed{}``
@@ -530,7 +530,7 @@ def _conversation(row: dict | list) -> list[dict]:
     if not isinstance(row.get("prompt"), list):
         raise ValueError(
             "messages_or_dataset: a row needs a conversation in 'prompt', it has "
-            f"{sorted(row)}; vgpo.train.to_prompts makes one of a question's columns."
+            f"{sorted(row)}; vgpo.data.to_prompts makes one of a question's columns."
         )
     images = row.get("images")
     if images is None:

@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from vgpo.analysis.forgetting import ForgettingAnalysis, analyze
+from vgpo.data.loading import PROMPT_SUFFIX, load_rows
 from vgpo.models.inputs import token_texts
 from vgpo.models.loading import load_model
 from vgpo.rewards import last_boxed
@@ -68,7 +69,7 @@ def analyze_checkpoints(
         answer_column: Column of the reference answer.
         image_column: Column of the image or images.
         prompt_suffix: Put after each question; by default
-            ``vgpo.train.PROMPT_SUFFIX``, as in training.
+            ``vgpo.data.PROMPT_SUFFIX``, as in training.
         max_pixels: Larger images are reduced; ``None`` leaves it to the processor.
         max_new_tokens: Longest answer.
         completions_file: Keeps the answers of all models as they are written, so
@@ -80,22 +81,21 @@ def analyze_checkpoints(
     Raises:
         ValueError: No names, fewer than one question, or as
             :func:`vgpo.analysis.forgetting.analyze`,
-            :func:`vgpo.models.loading.load_model` and ``vgpo.train.load_rows``.
+            :func:`vgpo.models.loading.load_model` and
+            :func:`vgpo.data.loading.load_rows`.
     """
-    # Brings in all of TRL, which nothing else here needs.
-    from vgpo.train import PROMPT_SUFFIX, TrainArguments, load_rows
-
     if not names:
         raise ValueError("names: at least one model is needed.")
     if questions < 1:
         raise ValueError(f"questions: must be at least 1, got {questions}.")
-    arguments = TrainArguments(
+    rows = load_rows(
+        dataset,
+        dataset_split,
         question_column=question_column,
         answer_column=answer_column,
         image_column=image_column,
         prompt_suffix=PROMPT_SUFFIX if prompt_suffix is None else prompt_suffix,
     )
-    rows = load_rows(arguments, dataset, dataset_split)
     rows = rows.select(range(min(questions, len(rows))))
     found = {}
     for name in names:

@@ -1,0 +1,292 @@
+"""Data sets as people have them: every row is checked when it is loaded."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    LargeList,
+    List,
+    Value,
+)
+from datasets import Image as ImageFeature
+from PIL import Image
+
+from vgpo.data import PROMPT_SUFFIX, find_bad_rows, load_rows, to_prompts
+
+NOISE = np.random.default_rng(0).integers(0, 255, (56, 84, 3), dtype=np.uint8)
+PICTURE = Image.fromarray(NOISE)
+
+
+def png(image=PICTURE, kind="png"):
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+TEXT = base64.b64encode(png()).decode()
+
+
+def pictures(*sizes):
+    return [Image.new("RGB", (size, size)) for size in sizes]
+
+
+def real_rows():
+    return Dataset.from_dict(
+        {
+            "problem": ["<image>How many?", "Is <image> like <image> ?", "1 + 1 ?"],
+            "answer": ["3", "yes", "2"],
+            "images": [pictures(28), pictures(28, 56), []],
+        }
+    ).cast_column("images", List(ImageFeature()))
+
+
+def parts(row):
+    return [p["text"] or p["type"] for p in row["prompt"][0]["content"]]
+
+
+def written(tmp_path, *rows):
+    file = tmp_path / "rows.jsonl"
+    base = {"problem": "?", "answer": "3", "images": []}
+    file.write_text("".join(json.dumps(base | row) + "\n" for row in rows))
+    return str(file)
+
+
+# -- forms of data sets -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["parquet", "disk", "dict"])
+def test_rows_of_a_file_become_prompts(form, tmp_path):
+    where = tmp_path / "rows.parquet"
+    if form == "parquet":
+        real_rows().to_parquet(where)
+    else:
+        where = tmp_path / "rows"
+        rows = real_rows()
+        (rows if form == "disk" else DatasetDict({"train": rows})).save_to_disk(where)
+    rows = load_rows(str(where), "train")
+    assert len(rows) == 3
+    assert rows[0]["prompt"][0]["role"] == "user"
+    assert parts(rows[0]) == ["image", "How many?", f"\n{PROMPT_SUFFIX}"]
+    assert parts(rows[1])[:-1] == ["Is", "image", "like", "image", "?"]
+    assert parts(rows[2])[:-1] == ["1 + 1 ?"]
+    assert [len(row["images"]) for row in rows] == [1, 2, 0]
+    assert rows[1]["images"][1].size == (56, 56)
+    assert [row["answer"] for row in rows] == ["3", "yes", "2"]
+
+
+def test_pictures_come_first_where_no_place_is_marked():
+    rows = Dataset.from_dict({"q": ["How many?"], "a": ["3"], "i": [pictures(28, 28)]})
+    rows = to_prompts(rows.cast_column("i", List(ImageFeature())), "q", "a", "i")
+    assert parts(rows[0]) == ["image", "image", "How many?"]
+
+
+def test_single_picture_column_and_answers_of_any_type():
+    features = Features(
+        {"q": Value("string"), "a": Value("int64"), "i": ImageFeature()}
+    )
+    rows = [{"q": "<image>?", "a": 3, "i": pictures(28)[0]}]
+    rows.append({"q": "?", "a": 4, "i": None})
+    rows = to_prompts(
+        Dataset.from_list(rows, features), "q", "a", "i", suffix="Box it."
+    )
+    assert parts(rows[0]) == ["image", "?", "\nBox it."]
+    assert parts(rows[1]) == ["?", "\nBox it."]
+    assert [len(row["images"]) for row in rows] == [1, 0]
+    assert [row["answer"] for row in rows] == ["3", "4"]
+
+
+def test_labels_are_told_by_their_names():
+    features = Features({"q": Value("string"), "a": ClassLabel(names=["dog", "cat"])})
+    rows = Dataset.from_dict({"q": ["Which?"], "a": [1]}, features=features)
+    assert to_prompts(rows, "q", "a", "images")[0]["answer"] == "cat"
+
+
+def test_suffix_asks_for_what_the_rewards_read():
+    assert "<think> </think>" in PROMPT_SUFFIX
+    assert "\\boxed{}" in PROMPT_SUFFIX
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        ImageFeature(),
+        ImageFeature(decode=False),
+        List(ImageFeature()),
+        List(ImageFeature(decode=False)),
+        LargeList(ImageFeature()),
+        Value("binary"),
+        List(Value("binary")),
+        {"bytes": Value("binary"), "path": Value("string")},
+        List({"bytes": Value("binary"), "path": Value("string")}),
+    ],
+    ids=str,
+)
+def test_a_picture_in_any_column_type(feature):
+    several = isinstance(feature, List | LargeList)
+    inner = feature.feature if several else feature
+    value = png() if isinstance(inner, Value) else {"bytes": png(), "path": None}
+    features = Features({"q": Value("string"), "a": Value("string"), "i": feature})
+    row = {"q": "?", "a": "3", "i": [value] if several else value}
+    rows = to_prompts(Dataset.from_list([row], features), "q", "a", "i")
+    assert np.array_equal(np.asarray(rows[0]["images"][0]), NOISE)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "imgs/0.png",
+        {"path": "imgs/0.png", "bytes": None},
+        TEXT,
+        "data:image/png;base64," + TEXT,
+    ],
+    ids=["path", "dict", "base64", "data address"],
+)
+@pytest.mark.parametrize("several", [True, False])
+def test_a_picture_as_text(value, several, tmp_path, monkeypatch):
+    (tmp_path / "imgs").mkdir()
+    PICTURE.save(tmp_path / "imgs" / "0.png")
+    file = written(tmp_path, {"images": [value] if several else value})
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    rows = load_rows(file)
+    assert np.array_equal(np.asarray(rows[0]["images"][0]), NOISE)
+
+
+def test_a_column_that_is_not_there_holds_no_pictures(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"problem": "1 + 1 ?", "answer": "2"}\n')
+    assert load_rows(str(file))[0]["images"] == []
+
+
+# -- splits -------------------------------------------------------------------------
+
+
+def test_a_split_is_honoured(tmp_path):
+    rows = [{"answer": str(i)} for i in range(10)]
+    file = written(tmp_path, *rows)
+    assert [row["answer"] for row in load_rows(file, "train[80%:]")] == ["8", "9"]
+    with pytest.raises(ValueError, match="test"):
+        load_rows(file, "test")
+    Dataset.from_list(rows).save_to_disk(tmp_path / "one")
+    with pytest.raises(ValueError, match="no split 'nonsense', only train"):
+        load_rows(str(tmp_path / "one"), "nonsense")
+
+
+# -- errors -------------------------------------------------------------------------
+
+
+def test_missing_columns_are_named(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"question": "1 + 1 ?", "answer": "2"}\n')
+    with pytest.raises(ValueError, match="no column problem, only question, answer"):
+        load_rows(str(file))
+    file.write_text('{"problem": "1 + 1 ?", "answer": "2", "image": null}\n')
+    with pytest.raises(ValueError, match=r"no column images.*set image_column"):
+        load_rows(str(file))
+
+
+def test_unknown_kind_of_file_is_refused(tmp_path):
+    file = tmp_path / "rows.pkl"
+    file.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"none of \.parquet"):
+        load_rows(str(file))
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("problem,answer\n")
+    with pytest.raises(ValueError, match="no data|no rows"):
+        load_rows(str(file))
+
+
+BAD = {
+    "damaged picture": ({"images": ["bad.png"]}, "cannot be decoded"),
+    "no picture at all": ({"images": ["text.png"]}, "no known image format"),
+    "empty picture": ({"images": ["empty.png"]}, "no known image format"),
+    "missing picture": ({"images": ["imgs/5.png"]}, "there is no picture"),
+    "null in a list": ({"images": [None]}, "picture 1 of 1 is missing"),
+    "web address": ({"images": ["https://a.b/c.png"]}, "not downloaded"),
+    "damaged base64": ({"images": ["A" * 41]}, "base64 is damaged|no known"),
+    "narrow picture": ({"images": ["narrow.png"]}, "more than 200 times"),
+    "more marks": ({"problem": "<image><image>?", "images": ["ok.png"]}, "marks 2"),
+    "mark without": ({"problem": "<image>?"}, "marks 1"),
+    "null question": ({"problem": None}, "must hold text, it holds NoneType"),
+    "number as question": ({"problem": 5}, "must hold text, it holds int"),
+    "messages": (
+        {"problem": [{"role": "user", "content": "?"}]},
+        "column 'problem' must hold text, it holds list; a column of chat messages",
+    ),
+    "empty question": ({"problem": " <image> ", "images": ["ok.png"]}, "is empty"),
+    "image token": ({"problem": "<|image_pad|> ?"}, "own image token"),
+    "null answer": ({"answer": None}, "column 'answer'"),
+    "empty answer": ({"answer": " "}, "column 'answer'"),
+    "list of answers": ({"answer": ["3", "three"]}, "column 'answer'"),
+    "answer in a dict": ({"answer": {"ground_truth": "3"}}, "column 'answer'"),
+    "truth value": ({"answer": True}, "column 'answer'"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    content = png()
+    (tmp_path / "ok.png").write_bytes(content)
+    (tmp_path / "bad.png").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    Image.new("RGB", (2100, 10)).save(tmp_path / "narrow.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_row_is_named_when_the_data_are_loaded(name, folder):
+    row, message = BAD[name]
+    rows = {"problem": "?", "answer": "3", "images": ["ok.png"]}
+    # JSON lines give a column one type, so the bad row stands alone in its file.
+    file = written(folder, row)
+    with pytest.raises(ValueError, match=f"row 0: .*{message}"):
+        load_rows(file, image_tokens=["<|image_pad|>"])
+    assert rows
+
+
+def test_bad_rows_are_left_out_and_listed(folder, caplog):
+    file = written(
+        folder,
+        {"images": ["ok.png"], "answer": "1"},
+        {"images": ["bad.png"], "answer": "2"},
+        {"images": ["ok.png"], "answer": "3"},
+        {"images": ["ok.png"], "answer": None},
+    )
+    with pytest.raises(ValueError, match=r"2 of 4 rows .* row 1: .*; row 3: "):
+        load_rows(file)
+    rows = load_rows(file, on_bad_row="skip")
+    assert [row["answer"] for row in rows] == ["1", "3"]
+    assert "2 of 4 rows" in caplog.text and "row 3" in caplog.text
+
+
+def test_nothing_left_is_an_error(folder):
+    file = written(folder, {"images": ["bad.png"]})
+    with pytest.raises(ValueError, match="1 of 1 rows"):
+        load_rows(file, on_bad_row="skip")
+
+
+def test_wrong_choice_is_refused():
+    with pytest.raises(ValueError, match="on_bad_row must be one of"):
+        to_prompts(real_rows(), "problem", "answer", "images", on_bad_row="ignore")
+
+
+def test_bad_rows_are_found_in_order():
+    rows = Dataset.from_dict({"q": ["?"] * 600, "a": ["1"] * 599 + [""]})
+    assert [bad.row for bad in find_bad_rows(rows, "q", "a", "images")] == [599]
+
+
+def test_wrapped_references_are_unwrapped(tmp_path):
+    rows = [{"answer": text} for text in ("<answer>D</answer>", "so 1\n#### 3")]
+    assert [row["answer"] for row in load_rows(written(tmp_path, *rows))] == ["D", "3"]

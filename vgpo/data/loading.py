@@ -1,0 +1,144 @@
+"""A data set by name, as rows to train on or to evaluate with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+
+from vgpo.data.prompts import to_prompts
+from vgpo.testbed import make_dataset
+
+TESTBED = "testbed"
+"""The small world that comes with the package, named as a data set or a model."""
+
+PROMPT_SUFFIX = (
+    "First think through the problem as an internal monologue inside "
+    "<think> </think>, then put the final answer in \\boxed{}."
+)
+"""What is asked of the model after each question; the paper's demand, in our words."""
+
+_FILE_TYPES = {
+    ".parquet": "parquet",
+    ".json": "json",
+    ".jsonl": "json",
+    ".csv": "csv",
+}
+
+
+def load_rows(
+    dataset: str | None,
+    split: str = "train",
+    *,
+    question_column: str = "problem",
+    answer_column: str = "answer",
+    image_column: str = "images",
+    prompt_suffix: str = PROMPT_SUFFIX,
+    image_tokens: Sequence[str] = (),
+    on_bad_row: str = "raise",
+    testbed_size: int = 1024,
+    testbed_seed: int = 0,
+    testbed_family: str | None = None,
+) -> Dataset:
+    """A data set in TRL's format: ``prompt``, ``images`` (or ``image``), ``answer``.
+
+    Every row is checked here (:func:`vgpo.data.prompts.to_prompts`); pictures are
+    decoded again row by row, when the trainer asks for them.
+
+    Args:
+        dataset: ``"testbed"``, a name on the hub, a folder, or a Parquet, JSON, JSON
+            lines or CSV file. Paths of pictures in a file begin at its folder.
+        split: Its split. A file has one, ``"train"``; parts of it are
+            ``"train[:90%]"``, ``"train[90%:]"``.
+        question_column: Column of the question, which may hold ``<image>``.
+        answer_column: Column of the reference answer.
+        image_column: Column of the picture or the list of pictures; a data set without
+            it has none.
+        prompt_suffix: Put after each question; not on the testbed, whose model was not
+            taught it.
+        image_tokens: Text that the model's tokenizer would take for a picture.
+        on_bad_row: ``"raise"`` or ``"skip"``.
+        testbed_size: Questions of the testbed.
+        testbed_seed: Names their sequence.
+        testbed_family: Ask this family only.
+
+    Raises:
+        ValueError: No data set named, not found, no such split, no such columns, or
+            rows that cannot be trained on.
+
+    Example:
+        >>> load_rows("testbed", testbed_size=2).column_names
+        ['prompt', 'image', 'answer']
+    """
+    if dataset is None:
+        raise ValueError(
+            f"dataset is missing: name one on the hub, a folder, a file, or {TESTBED!r}"
+        )
+    if not isinstance(dataset, str):
+        raise ValueError(
+            f"dataset must be a name or a path, got {dataset!r} "
+            f"({type(dataset).__name__})"
+        )
+    if dataset == TESTBED:
+        return make_dataset(
+            testbed_size, seed=testbed_seed, split=split, family=testbed_family
+        ).select_columns(["prompt", "image", "answer"])
+    rows = _load(dataset, split)
+    if not len(rows):
+        raise ValueError(f"dataset: {dataset!r} has no rows in split {split!r}")
+    wanted = {"question_column": question_column, "answer_column": answer_column}
+    missing = [name for name in wanted.values() if name not in rows.column_names]
+    if missing:
+        raise ValueError(
+            f"dataset: {dataset!r} has no column {', '.join(missing)}, only "
+            f"{', '.join(rows.column_names)}; set {' and '.join(wanted)}"
+        )
+    if image_column not in rows.column_names and any(
+        "image" in name.lower() or "picture" in name.lower()
+        for name in rows.column_names
+    ):
+        raise ValueError(
+            f"dataset: {dataset!r} has no column {image_column}, only "
+            f"{', '.join(rows.column_names)}; set image_column"
+        )
+    path = Path(dataset)
+    folder = path.parent if path.is_file() else path if path.is_dir() else None
+    try:
+        return to_prompts(
+            rows,
+            question_column,
+            answer_column,
+            image_column,
+            suffix=prompt_suffix,
+            folder=folder,
+            image_tokens=image_tokens,
+            on_bad_row=on_bad_row,
+        )
+    except ValueError as error:
+        raise ValueError(f"dataset: {dataset!r}: {error}") from error
+
+
+def _load(name: str, split: str) -> Dataset:
+    path = Path(name)
+    try:
+        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+            return _saved(load_from_disk(name), split)
+        if path.is_file():
+            if path.suffix not in _FILE_TYPES:
+                raise ValueError(f"it is none of {', '.join(_FILE_TYPES)}")
+            return load_dataset(_FILE_TYPES[path.suffix], data_files=name, split=split)
+        return load_dataset(name, split=split)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"dataset: {name!r} cannot be loaded, neither from a folder or file nor "
+            f"from the hub ({error})"
+        ) from error
+
+
+def _saved(found: Dataset | DatasetDict, split: str) -> Dataset:
+    """The split of what ``save_to_disk`` wrote, which is one data set or several."""
+    if isinstance(found, Dataset):
+        name = str(found.split or "train")
+        found = DatasetDict({name: found})
+    if split not in found:
+        raise ValueError(f"it has no split {split!r}, only {', '.join(sorted(found))}")
+    return found[split]
