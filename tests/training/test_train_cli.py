@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from bitsandbytes.nn import Linear4bit
 from datasets import Dataset, List
 from datasets import Image as ImageFeature
 from PIL import Image
@@ -271,6 +273,17 @@ def test_rewards_by_name(tmp_path):
     assert overlong(completion_ids=list(lengths)) == [-1.0, -0.5, 0.0]
 
 
+def test_without_a_longest_completion_only_overlong_is_refused(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("max_completion_length: null\n")
+    script, args, _ = settings(tmp_path, "--config", str(recipe))
+    assert args.max_completion_length is None
+    assert len(reward_functions(script, args)) == 1
+    script = TrainArguments(rewards=["accuracy", "overlong"])
+    with pytest.raises(ValueError, match="max_completion_length is missing"):
+        reward_functions(script, args)
+
+
 # -- running ----------------------------------------------------------------------
 
 
@@ -310,6 +323,23 @@ def test_tiny_recipe_runs_by_command_line_and_is_resumed(recipe, root, tmp_path)
     main([*command, "--max_steps", "3"])
     steps = read_metrics(tmp_path).query("loss.notna()")["step"].tolist()
     assert steps == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("asked", "dtype"),
+    [("auto", torch.float32), ("bfloat16", torch.bfloat16)],
+)
+def test_4_bits_multiply_in_the_type_asked_for(asked, dtype, tmp_path):
+    """Asked for ``auto``, in the type of the checkpoint, float32 on the testbed."""
+    trainer = build(
+        tmp_path,
+        *("--model_name_or_path", "testbed", "--dtype", asked),
+        *("--load_in_4bit", "true", "--use_peft", "true", "--dataset", "testbed"),
+        *("--testbed_size", "8", "--report_to", "none", "--save_strategy", "no"),
+    )
+    quantised = [m for m in trainer.model.modules() if isinstance(m, Linear4bit)]
+    assert quantised
+    assert {module.compute_dtype for module in quantised} == {dtype}
 
 
 @pytest.mark.slow

@@ -31,16 +31,24 @@ from vgpo.training.trainer import VGPOTrainer
 
 
 def reward_functions(arguments: TrainArguments, args: VGPOConfig) -> list[Callable]:
-    """The reward functions by name."""
-    known = {
+    """The reward functions by name.
+
+    Raises:
+        ValueError: ``overlong`` without a ``max_completion_length``.
+    """
+    known: dict[str, Callable] = {
         "accuracy": accuracy_reward,
         "recipe": recipe_reward,
         "format": format_reward,
-        "overlong": soft_overlong_penalty(
-            args.max_completion_length,
-            min(arguments.overlong_cache, args.max_completion_length),
-        ),
     }
+    longest = args.max_completion_length
+    if longest is not None:
+        cache = min(arguments.overlong_cache, longest)
+        known["overlong"] = soft_overlong_penalty(longest, cache)
+    elif "overlong" in arguments.rewards:
+        raise ValueError(
+            "max_completion_length is missing: the reward overlong counts back from it"
+        )
     return [known[name] for name in arguments.rewards]
 
 
