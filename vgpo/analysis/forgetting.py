@@ -196,13 +196,13 @@ class ForgettingAnalysis:
         """
         table = self.per_answer
         fifths = progress_profile(*self.masses(), bins=5)
-        image, generated = fifths[..., 0], fifths[..., 2]
+        image, generated = fifths[..., 0].numpy(), fifths[:, -1, 2].numpy()
         rows = {
             "on the image": mean_interval(table["image"]),
             "on the image, first fifth": mean_interval(image[:, 0]),
             "on the image, last fifth": mean_interval(image[:, -1]),
             "on the image, last less first": mean_interval(image[:, -1] - image[:, 0]),
-            "on generated text, last fifth": mean_interval(generated[:, -1]),
+            "on generated text, last fifth": mean_interval(generated),
             "late/early ratio": mean_interval(table["ratio"]),
             "ratio against length, Spearman's rho": length_correlation(
                 table["ratio"], table["length"]
@@ -376,12 +376,15 @@ def analyze(
         raise ValueError(f"split: must be in (0, 1), got {split}.")
     handle = resolve(model)
     written = None if completions_file is None else _CompletionsFile(completions_file)
-    tokens, responses, kept = [], [], {}
+    tokens: list[pd.DataFrame] = []
+    responses: list[dict[str, object]] = []
+    kept: dict[int, AnsweredImages] = {}
     disable = None if progress is None else not progress
     with eval_mode(model):
         for row, asked in enumerate(tqdm(rows, desc="answers", disable=disable)):
             try:
                 messages = _conversation(asked)
+                completion: str | list[int] | None
                 completion = None if completions is None else completions[row]
                 if written is not None:
                     key = _fingerprint(handle, messages, max_new_tokens)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import nn
@@ -263,7 +263,8 @@ def _attention(
             )
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
-    _OBSERVER.get()(module.layer_idx, query, key, attention_mask, scaling, softcap)
+    layer = cast(int, module.layer_idx)
+    _OBSERVER.get()(layer, query, key, attention_mask, scaling, softcap)
     if softcap is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
@@ -280,7 +281,7 @@ def _attention(
     return torch.cat(output, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _explicit_mask(*args, **kwargs) -> torch.Tensor:
+def _explicit_mask(*args, **kwargs) -> torch.Tensor | None:
     """The (B, 1, L, L) bool mask, also where a kernel could do without."""
     return sdpa_mask(
         *args,

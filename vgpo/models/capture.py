@@ -284,7 +284,7 @@ class _FocusReducer:
         first_row: int,
     ) -> torch.Tensor:
         length = input_ids.shape[1]
-        if self.completion_mask is None:
+        if self.completion_length is not None:
             if self.completion_length >= length:
                 raise ValueError(
                     f"completion_length: {self.completion_length} leaves no prompt in "

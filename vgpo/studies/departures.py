@@ -128,7 +128,9 @@ def micro_batches(lengths: Tensor, budget: int, seed: int = 0) -> list[Tensor]:
     if budget < 1:
         raise ValueError(f"budget: must be at least 1 token, got {budget}.")
     generator = torch.Generator().manual_seed(seed)
-    batches, current, held = [], [], 0
+    batches: list[torch.Tensor] = []
+    current: list[int] = []
+    held = 0
     for row in torch.randperm(len(lengths), generator=generator).tolist():
         length = int(lengths[row])
         if current and held + length > budget:

@@ -253,11 +253,11 @@ def attention_table(
                     special_token_ids=processor.tokenizer.all_special_ids,
                 )
                 shares[column] = split.layer_masses[..., 0].cpu().numpy()
-            layer, row, t = np.indices(shares["attention"].shape)
+            layer, nth, t = np.indices(shares["attention"].shape)
             tables.append(
                 pd.DataFrame(
                     {
-                        "row": np.asarray(some)[row].ravel(),
+                        "row": np.asarray(some)[nth].ravel(),
                         "t": t.ravel() + 1,
                         "layer": layer.ravel(),
                     }

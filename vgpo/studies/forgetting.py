@@ -307,7 +307,7 @@ def compare_layers(
             "image attention of reads": _mean_over_answers(table[reads], "image"),
             "image attention of others": _mean_over_answers(table[~reads], "image"),
         }
-        entry = {"layer": layer}
+        entry: dict[str, float] = {"layer": layer}
         for name, interval in numbers.items():
             entry |= interval.as_columns(name)
         found.append(entry)

@@ -141,7 +141,7 @@ def qwen2_5_vl_config(size: str, layers: int | None = None) -> Qwen2_5_VLConfig:
         video_token_id=151_656,
         vision_start_token_id=151_652,
         vision_end_token_id=151_653,
-        tie_word_embeddings=tied,
+        tie_word_embeddings=bool(tied),
     )
 
 
@@ -487,7 +487,7 @@ def weight_agreement(table: pd.DataFrame) -> pd.DataFrame:
                 for scores in (focus, before)
             )
             change = float((psi - psi_before).abs().mean())
-            *share, _ = mean_interval(kept)
+            *share, _ = mean_interval(kept.numpy())
             rows.append((name, alignment, *share, change, float(psi_before.std())))
     columns = ["variant", "alignment", "gate_kept", "low", "high"]
     return pd.DataFrame(rows, columns=[*columns, "psi_change", "psi_std"])

@@ -129,5 +129,6 @@ def blind_accuracy(seen: Sequence[Example], asked: Sequence[Example]) -> float:
     hits = 0
     for example in asked:
         known = answers.get(_form(example))
-        hits += bool(known) and known.most_common(1)[0][0] == _without_name(example)
+        if known is not None:
+            hits += known.most_common(1)[0][0] == _without_name(example)
     return hits / len(asked)

@@ -280,7 +280,8 @@ def _forget_rows_after(path: Path, step: int) -> None:
         return
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
-        names, rows = reader.fieldnames, [r for r in reader if int(r["step"]) <= step]
+        names = reader.fieldnames or ()
+        rows = [row for row in reader if int(row["step"]) <= step]
 
     def write(to: Path) -> None:
         with to.open("w", newline="") as file:

@@ -108,8 +108,10 @@ def encode_prompts(
         examples: At least one; with and without images may be mixed.
         suffixes: Text to append to each prompt, e.g. completions.
     """
-    texts = processor.apply_chat_template(
-        [messages(e) for e in examples], add_generation_prompt=True
+    texts = list(
+        processor.apply_chat_template(
+            [messages(e) for e in examples], add_generation_prompt=True
+        )
     )
     if suffixes is not None:
         texts = [t + s for t, s in zip(texts, suffixes, strict=True)]

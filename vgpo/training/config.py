@@ -132,7 +132,7 @@ class VGPOConfig(GRPOConfig):
     """
 
     # TRL's field; off without an accelerator, which does not save memory there.
-    gradient_checkpointing: bool | None = field(
+    gradient_checkpointing: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata={"help": "Recompute activations; by default where there is a GPU."},
     )
