@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,21 +115,59 @@ def test_make_bench_lists_its_modules_and_refuses_others():
 CLOSING = "============ 1 failed, 2 passed in 3.21s ============"
 
 
-@pytest.mark.parametrize("status", [0, 2])
-def test_ci_passes_on_the_status_and_ends_with_the_summary(tmp_path, status):
+# All that the script may call; apt-get, chromium and make are played.
+TOOLS = ("bash", "dirname", "env", "grep", "mktemp", "rm", "sh", "tail", "tee")
+
+
+def run_ci(
+    folder: Path, *, status: int = 0, root: bool = False, chromium: bool = True
+) -> subprocess.CompletedProcess:
+    """The script where ``make test`` ends with a status; apt-get always fails."""
+    for name in (*TOOLS, "timeout"):
+        (folder / name).symlink_to(shutil.which(name))
+    executable(folder / "id", f"echo {0 if root else 1000}\n")
+    executable(folder / "apt-get", f'echo "$*" >> {folder}/installed\nexit 100\n')
+    if chromium:
+        executable(folder / "chromium", "")
     executable(
-        tmp_path / "make",
+        folder / "make",
         f'[ "$1" = test ] || exit 9\necho "{CLOSING}"\n'
         f'[ {status} = 0 ] || echo "make: *** [test] Error 1" >&2\nexit {status}\n',
     )
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    ran = subprocess.run(
+    return subprocess.run(
         [ROOT / ".ci" / "run"],
-        env=os.environ | {"PATH": path},
+        env={"PATH": str(folder), "TMPDIR": str(folder)},
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
+
+
+on_linux = pytest.mark.skipif(
+    shutil.which("timeout") is None, reason="no timeout command, as on macOS"
+)
+
+
+@on_linux
+@pytest.mark.parametrize("status", [0, 2])
+def test_ci_passes_on_the_status_and_ends_with_the_summary(tmp_path, status):
+    ran = run_ci(tmp_path, status=status)
     assert ran.returncode == status
     assert ran.stdout.splitlines()[-1] == CLOSING
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("root", "chromium", "asked"),
+    [(True, False, True), (True, True, False), (False, False, False)],
+    ids=["missing", "there", "not root"],
+)
+def test_ci_asks_for_a_browser_where_it_can_and_goes_on_without(
+    tmp_path, root, chromium, asked
+):
+    ran = run_ci(tmp_path, root=root, chromium=chromium)
+    assert ran.returncode == 0
+    assert ran.stdout.splitlines()[-1] == CLOSING
+    assert (tmp_path / "installed").exists() == asked
+    assert ("no chromium" in ran.stdout) == asked
