@@ -150,6 +150,25 @@ def test_hooks_before_a_commit_run_what_is_there():
         assert re.search(rf"^def test_\w*{part}\w*\(", source, re.MULTILINE), part
 
 
+# -- types ------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_mathematics_is_typed_as_strictly_as_mypy_can(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "mypy", "--strict", "--follow-imports", "silent"),
+            *("-p", "vgpo.method", "-p", "vgpo.stats", "--cache-dir", str(tmp_path)),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 # -- what is built ----------------------------------------------------------------
 
 

@@ -147,28 +147,17 @@ def paired_differences(
             f"order; got {type(values).__name__} and {type(baseline).__name__}."
         )
     if isinstance(values, pd.Series):
-        for name, series in (("values", values), ("baseline", baseline)):
-            if twice := sorted(set(series.index[series.index.duplicated()])):
-                raise ValueError(f"{name}: seeds {twice} are there more than once.")
-        lacking = sorted(set(values.index) - set(baseline.index))
-        extra = sorted(set(baseline.index) - set(values.index))
-        if lacking or extra:
-            raise ValueError(
-                f"baseline: must have the seeds of values; it lacks {lacking} and "
-                f"has {extra} besides. Run those, or leave them out of both."
-            )
-        baseline = baseline.loc[values.index]
-    values, baseline = _finite(values, "values"), _finite(baseline, "baseline")
-    if len(values) != len(baseline):
+        baseline = _in_the_order_of(values, baseline)
+    ours, theirs = _finite(values, "values"), _finite(baseline, "baseline")
+    if len(ours) != len(theirs):
         raise ValueError(
-            f"baseline: need one per seed of values, {len(values)}, got "
-            f"{len(baseline)}."
+            f"baseline: need one per seed of values, {len(ours)}, got {len(theirs)}."
         )
     # 0.3 - 0.295 and 0.7 - 0.695 are the same difference to a reader.
-    scale = max(np.abs(values).max(), np.abs(baseline).max())
+    scale = max(np.abs(ours).max(), np.abs(theirs).max())
     if scale == 0:
-        return values - baseline
-    return np.round((values - baseline) / scale, 12) * scale
+        return np.zeros(len(ours))
+    return np.asarray(np.round((ours - theirs) / scale, 12) * scale)
 
 
 def sign_flip_p_value(
@@ -628,8 +617,8 @@ def _detectable_in_spreads(count: int, power: float, alpha: float) -> float:
     freedom = count - 1
     bound = stats.t.ppf(1 - alpha / 2, freedom)
 
-    def lacking(shift):
-        return stats.nct.sf(bound, freedom, [shift, -shift]).sum() - power
+    def lacking(shift: float) -> float:
+        return float(stats.nct.sf(bound, freedom, [shift, -shift]).sum() - power)
 
     # At a shift of 2 bounds + 2 it is found nearly always; few degrees of freedom need
     # more, since then the standard error itself may come out far too large.
@@ -639,27 +628,44 @@ def _detectable_in_spreads(count: int, power: float, alpha: float) -> float:
     return float(optimize.brentq(lacking, 0, most) / np.sqrt(count))
 
 
-def _finite(values, name: str) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not len(values):
+def _in_the_order_of(values: pd.Series, baseline: pd.Series) -> pd.Series:
+    """``baseline`` with its seeds in the order of ``values``, which has the same."""
+    for name, series in (("values", values), ("baseline", baseline)):
+        if twice := sorted(set(series.index[series.index.duplicated()])):
+            raise ValueError(f"{name}: seeds {twice} are there more than once.")
+    lacking = sorted(set(values.index) - set(baseline.index))
+    extra = sorted(set(baseline.index) - set(values.index))
+    if lacking or extra:
         raise ValueError(
-            f"{name}: must be one-dimensional and not empty, got shape {values.shape}."
+            f"baseline: must have the seeds of values; it lacks {lacking} and "
+            f"has {extra} besides. Run those, or leave them out of both."
         )
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name}: must be finite, got {values.tolist()}.")
-    return values
+    return baseline.loc[values.index]
+
+
+def _finite(values: Sequence[float] | np.ndarray, name: str) -> np.ndarray:
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or not len(numbers):
+        raise ValueError(
+            f"{name}: must be one-dimensional and not empty, got shape {numbers.shape}."
+        )
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{name}: must be finite, got {numbers.tolist()}.")
+    return numbers
 
 
 def _constant(values: np.ndarray) -> bool:
     """Whether no spread can be told from the values, rounding aside."""
-    return len(values) < 2 or np.ptp(values) <= 1e-12 * np.abs(values).max()
+    if len(values) < 2:
+        return True
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
-def _verdicts(values, name: str) -> np.ndarray:
-    values = np.asarray(values)
-    if values.ndim != 1 or not np.isin(values, (0, 1)).all():
+def _verdicts(values: Sequence[bool] | np.ndarray, name: str) -> np.ndarray:
+    given = np.asarray(values)
+    if given.ndim != 1 or not np.isin(given, (0, 1)).all():
         raise ValueError(f"{name}: must be one-dimensional, True or False each.")
-    return values.astype(bool)
+    return given.astype(bool)
 
 
 def _check_share(value: float, name: str) -> None:
