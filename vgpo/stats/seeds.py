@@ -47,9 +47,17 @@ RESAMPLES = 100_000
 """Sign flips drawn at random where there are more differences than :data:`EXACT`."""
 
 DIFFERENCE = "difference found"
+"""The interval does not hold 0."""
+
 SMALL_DIFFERENCE = "difference found, within the margin"
+"""The interval does not hold 0, and every effect in it would be too small to matter."""
+
 NO_EFFECT = "no effect within the margin"
+"""The interval holds 0, and no effect in it would matter."""
+
 NOT_DECIDED = "not decided"
+"""The interval holds 0, and effects that would matter."""
+
 VERDICTS = (DIFFERENCE, SMALL_DIFFERENCE, NO_EFFECT, NOT_DECIDED)
 """What :func:`verdict` may say."""
 
