@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from book.builder import BuildError
+from book.builder.house import fill
 from book.builder.scrub import ANSI
 
 
@@ -18,10 +19,13 @@ def listed_notebooks(root: Path) -> list[str]:
 
 
 def stage(root: Path, notebooks: Path, folder: Path) -> None:
-    """Copy what the book is made of, with the notebooks of one folder."""
+    """Copy what the book is made of, with the notebooks of one folder, and draw the
+    generated parts of its pages."""
     shutil.copytree(
         root / "book", folder / "book", ignore=shutil.ignore_patterns("__pycache__")
     )
+    for page in (folder / "book").glob("*.md"):
+        page.write_text(fill(page.read_text(encoding="utf-8"), root), encoding="utf-8")
     shutil.copy2(root / "_config.yml", folder)
     (folder / "notebooks").mkdir()
     frozen = notebooks == root / "notebooks"
