@@ -203,7 +203,7 @@ def test_unknown_kind_of_file_is_refused(tmp_path):
 def test_an_empty_file_is_refused(tmp_path):
     file = tmp_path / "rows.csv"
     file.write_text("problem,answer\n")
-    with pytest.raises(ValueError, match="no data|no rows"):
+    with pytest.raises(ValueError, match=r"no data|no rows"):
         load_rows(str(file))
 
 
