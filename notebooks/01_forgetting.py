@@ -223,7 +223,7 @@ answers["question"] = [
 ]
 
 # %% mystnb={"figure": {"name": "fig-ratio", "caption": "Late/early ratio of right and wrong answers, a point each; mean and 95 % interval."}, "image": {"alt": "Strips of points per question family, right above wrong. The mean of the wrong answers lies to the right of the mean of the right ones, clearly so for sums and charts."}}
-figures.ratio_figure(answers, "group")
+figures.ratio_figure(answers, forget.mean_ratios(answers, "group"), "group")
 
 # %% [markdown]
 # Answers to one question are not independent, so for the test one is taken per

@@ -61,7 +61,11 @@ chain = table[table["row"] == longest]
 print("".join(chain["token"]))
 
 # %% mystnb={"figure": {"name": "fig-compensation", "caption": "Top: three schedules. Below: focus as bars, coloured by the true source of the token; grey ground: the tail; triangles: gated tokens; hatched: what compensation adds. The score is taken from the state at the token, and from the one before it."}, "image": {"alt": "Three panels over the tokens of one chain: schedules that rise linearly, quadratically and in a step; then two bar charts of the focus score. In the tail some bars are gated and raised. With the state at t they are grey bars just before the orange ones that read the image; with the state at t minus 1 orange bars are among them."}}
-figures.compensation_figure(chain)
+of_score = {
+    score: gates.compensated_chain(chain, score)
+    for score in figures.SCORE_LABELS
+}
+figures.compensation_figure(gates.schedule_table(len(chain)), of_score)
 
 # %% [markdown]
 # The two bar charts hold the same states, shifted by one token. The states
@@ -84,11 +88,20 @@ for column in ("focus", "focus_prediction"):
 
 # %% mystnb={"figure": {"name": "fig-knobs", "caption": "One chain under three strengths, three tails and three gate widths; the other two parameters at the paper's values."}, "image": {"alt": "Nine small bar charts in three rows. A larger beta makes the hatched caps taller; a larger gamma widens the grey tail and lets earlier tokens in; a larger kappa raises more tokens, among them grey ones."}}
 knobs = [
-    ("β", [{"strength": value} for value in (0.1, 0.3, 1.0)]),
-    ("γ", [{"tail_ratio": value} for value in (0.25, 0.5, 1.0)]),
-    ("κ", [{"top_ratio": value} for value in (0.1, 0.2, 0.5)]),
+    ("β", "strength", (0.1, 0.3, 1.0)),
+    ("γ", "tail_ratio", (0.25, 0.5, 1.0)),
+    ("κ", "top_ratio", (0.1, 0.2, 0.5)),
 ]
-figures.knobs_figure(chain, "focus_prediction", knobs)
+panels = {
+    symbol: {
+        value: gates.compensated_chain(
+            chain, "focus_prediction", **{knob: value}
+        )
+        for value in values
+    }
+    for symbol, knob, values in knobs
+}
+figures.knobs_figure(panels)
 
 # %% [markdown]
 # $\beta$ sets how high; $\gamma$ where the competition is held; $\kappa$ how
@@ -111,8 +124,9 @@ grades = gates.grade_gates(
     top_ratios=(0.1, 0.2, 0.3, 0.4),
     resamples=resamples,
 )
-paper = grades[(grades["gamma"] == 0.5) & (grades["kappa"] == 0.2)]
-paper.set_index("score").drop(columns=["gamma", "kappa"]).round(3)
+ratios = ["tail_ratio", "top_ratio"]
+paper = grades[(grades[ratios] == [0.5, 0.2]).all(axis=1)]
+paper.set_index("score").drop(columns=ratios).round(3)
 
 # %% mystnb={"figure": {"name": "fig-gate-precision", "caption": "Precision of the gate over kappa, for three tails. Bands: 95 % bootstrap intervals over chains."}, "image": {"alt": "Three line charts of precision over kappa. The line for the state at t minus 1 runs close below the dotted line of a gate that knows the truth; the line for the state at t lies at zero, below the dashed line of a gate that knows nothing."}}
 figures.gate_precision_figure(grades)

@@ -23,6 +23,7 @@ import torch
 
 import vgpo
 from vgpo import figures, testbed
+from vgpo.studies.departures import within_group_correlation
 from vgpo.studies.tables import padded, token_table
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import answer
@@ -92,7 +93,7 @@ shaped = vgpo.reweight_advantages(advantages, psi, phi)
 print(shaped)
 
 # %% mystnb={"figure": {"name": "fig-toy", "caption": "The same four rollouts, step by step, from weights to advantages."}, "image": {"alt": "Four small heat maps of four rollouts by five tokens: the weights, psi, psi with phi, and the final advantages; rows with a positive advantage stay positive and rows with a negative one stay negative."}}
-figures.reweighting_figure(weights, mask, psi, phi, advantages)
+figures.reweighting_figure(weights, mask, psi, phi, shaped, advantages)
 
 # %% [markdown]
 # Both factors lie between 0 and 2, so no advantage changes its sign: a token of
@@ -161,11 +162,17 @@ length_table = pd.DataFrame(
         "mean": phi_mean.numpy(),
     }
 )
-correlations = figures.within_group_correlations(length_table)
+correlations = pd.Series(
+    {
+        how: within_group_correlation(values, lengths, group_ids)
+        for how, values in (("sum", phi), ("mean", phi_mean))
+    },
+    name="r",
+)
 correlations.round(2)
 
 # %% mystnb={"figure": {"name": "fig-length", "caption": "Each point a rollout: its length less the mean of its group, against phi."}, "image": {"alt": "Two scatter plots of phi against centred completion length: with the sum of Eq. 9 the points rise along a line, with the mean they do not."}}
-figures.length_figure(length_table)
+figures.length_figure(length_table, correlations)
 
 # %% [markdown]
 # The table gives the correlation of $\phi$ with length within a group, averaged

@@ -87,10 +87,10 @@ print(f"{strange:.0%} of a row's company answers another prompt")
 
 # %% mystnb={"figure": {"name": "fig-runs", "caption": "Each point a rollout with an image: phi among the rollouts of its prompt, and in the run of rows in which it happened to stand."}, "image": {"alt": "Scatter plot of phi in runs against phi in groups, a cloud without visible trend."}}
 phi_runs = vgpo.inter_trajectory_weights(weights, mask, runs)
-figures.runs_figure(phi[has_image], phi_runs[has_image])
+r = np.corrcoef(phi[has_image], phi_runs[has_image])[0, 1]
+figures.runs_figure(phi[has_image], phi_runs[has_image], r)
 
 # %%
-r = np.corrcoef(phi[has_image], phi_runs[has_image])[0, 1]
 against = (phi[has_image].sign() != phi_runs[has_image].sign()).float().mean()
 measured[1] = f"{strange:.0%} strangers; r of φ = {r:.2f}"
 print(f"r = {r:.2f}; the sign differs for {against:.0%} of the rollouts")
@@ -214,20 +214,20 @@ constants = {
 
 
 # %%
-def gated_tokens(gamma):
+def gated_tokens(ratio):
     theirs = released.factors_from_cosines(
-        cosines[has_image], mask[has_image], start_ratio=gamma, **constants
+        cosines[has_image], mask[has_image], start_ratio=ratio, **constants
     )
-    ours = vgpo.visual_gate(focus[has_image], mask[has_image], gamma)
+    ours = vgpo.visual_gate(focus[has_image], mask[has_image], tail_ratio=ratio)
     return {
-        "γ": gamma,
+        "γ": ratio,
         "Eq. 6": int(ours.sum()),
         "code": int(theirs.gate.sum()),
     }
 
 
 # %%
-counts = pd.DataFrame([gated_tokens(gamma) for gamma in (0.3, 0.5, 0.7)])
+counts = pd.DataFrame([gated_tokens(ratio) for ratio in (0.3, 0.5, 0.7)])
 gated = counts.iloc[0]
 measured[6] = f"γ = 0.3: {gated['Eq. 6']:g} → {gated['code']:g} gated"
 counts.set_index("γ")

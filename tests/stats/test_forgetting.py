@@ -16,6 +16,7 @@ from vgpo.stats.forgetting import (
     compare_within_questions,
     decay_curve,
     length_correlation,
+    mean_ratios,
     pointing_hits,
     progress_profile,
     share_on_target,
@@ -297,3 +298,22 @@ def test_bad_targets_are_refused(function):
         function(attention, [(0,), (3,)])
     with pytest.raises(ValueError, match="image_attention"):
         function(torch.ones(2, 0), [(), ()])
+
+
+def test_mean_ratios_are_those_of_each_group_and_outcome():
+    answers = pd.DataFrame(
+        {
+            "model": ["a", "a", "a", "b", "b"],
+            "ratio": [1.0, 2.0, 5.0, math.nan, 3.0],
+            "correct": [True, True, False, True, None],
+        }
+    )
+    means = mean_ratios(answers, "model")
+    assert means[["model", "correct", "value", "count"]].to_numpy().tolist() == [
+        ["a", False, 5.0, 1],
+        ["a", True, 1.5, 2],
+    ]
+    assert math.isnan(means["low"][0]) and means["low"][1] < 1.5 < means["high"][1]
+    assert mean_ratios(answers)["correct"].tolist() == [False, True]
+    nobody = mean_ratios(answers[:0])
+    assert nobody.columns.tolist() == ["correct", "value", "low", "high", "count"]

@@ -90,3 +90,34 @@ def test_steps_of_a_chain_are_equal_parts_of_its_own_length():
     assert table["value"].tolist() == [1.5, 3.5, 5.0, 7.0]
     with pytest.raises(ValueError, match="steps"):
         gates.along_the_chain(values, mask, steps=0)
+
+
+def test_a_compensated_chain_is_equations_5_and_6_by_hand():
+    focus = [0.9, 0.1, 0.8, 0.2, 0.5]
+    chain = pd.DataFrame({"token": list("abcde"), "source": TEXT, "focus": focus})
+    # The last 3 of 5 are the tail; two thirds of it pass the gate.
+    table = gates.compensated_chain(
+        chain, "focus", strength=1.0, tail_ratio=0.6, top_ratio=0.67
+    )
+    assert table["token"].tolist() == list("abcde")
+    assert table["tail"].tolist() == [False, False, True, True, True]
+    assert table["gated"].tolist() == [False, False, True, False, True]
+    lifted = [0.9, 0.1, 0.8 * (1 + 3 / 5), 0.2, 0.5 * (1 + 5 / 5)]
+    assert table["weight"].tolist() == pytest.approx(lifted)
+    flat = gates.compensated_chain(chain, "focus", 1.0, 0.6, 0.67, schedule="step")
+    assert flat["weight"][2] == pytest.approx(0.8 * 2)
+
+
+def test_schedules_of_a_chain():
+    table = gates.schedule_table(4, strength=0.5)
+    assert table.index.tolist() == [1, 2, 3, 4]
+    assert table["exponential"].tolist() == pytest.approx([1 / 32, 1 / 8, 9 / 32, 0.5])
+    assert table["step"].tolist() == [0, 0.5, 0.5, 0.5]
+
+
+def test_grades_are_named_as_the_gate_is():
+    graded = gates.grade_gates(TABLE, ["focus"], [0.5, 1.0], [0.2], resamples=10)
+    assert graded[["tail_ratio", "top_ratio"]].to_numpy().tolist() == [
+        [0.5, 0.2],
+        [1.0, 0.2],
+    ]

@@ -35,6 +35,7 @@ from vgpo.stats.forgetting import (
     compare_right_wrong,
     decay_curve,
     length_correlation,
+    mean_ratios,
     progress_profile,
 )
 from vgpo.stats.intervals import mean_interval
@@ -290,7 +291,9 @@ class ForgettingAnalysis:
         drawn["decay"] = _figures().decay_figure(self.curves())
         drawn["length"] = _figures().ratio_length_figure(self.per_answer)
         if "correct" in self.responses:
-            drawn["ratio"] = _figures().ratio_figure(self.per_answer)
+            drawn["ratio"] = _figures().ratio_figure(
+                self.per_answer, mean_ratios(self.per_answer)
+            )
         return drawn
 
 

@@ -264,6 +264,32 @@ def compare_right_wrong(
     )
 
 
+def mean_ratios(responses: pd.DataFrame, group: str | None = None) -> pd.DataFrame:
+    """Mean late/early ratio of right and of wrong answers, with its 95 % interval.
+
+    Args:
+        responses: One row per answer: ``ratio`` and ``correct``; a row in which one of
+            the two is unknown does not count.
+        group: A column that parts the answers; by default all are one group.
+
+    Returns:
+        One row per group and outcome that occurs: ``group`` under its own name, where
+        there is one; ``correct``, and ``value``, ``low``, ``high``, ``count``.
+
+    Example:
+        >>> answers = pd.DataFrame({"ratio": [0.5, 1.5, 0.25], "correct": [1, 1, 0]})
+        >>> mean_ratios(answers)["value"].tolist()
+        [0.25, 1.0]
+    """
+    by = ["correct"] if group is None else [group, "correct"]
+    known = responses.dropna(subset=["ratio", "correct"])
+    rows = [
+        dict(zip(by, key, strict=True)) | mean_interval(part["ratio"])._asdict()
+        for key, part in known.groupby(by)
+    ]
+    return pd.DataFrame(rows, columns=[*by, *Interval._fields])
+
+
 def compare_within_questions(
     values: Sequence[float] | np.ndarray,
     correct: Sequence[bool] | np.ndarray,

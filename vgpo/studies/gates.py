@@ -7,7 +7,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vgpo.method.compensation import compensate, visual_gate
+from vgpo.method.compensation import (
+    SCHEDULES,
+    compensate,
+    compensation_schedule,
+    visual_gate,
+)
 from vgpo.method.reweighting import intra_trajectory_weights
 from vgpo.stats.intervals import RESAMPLES, bootstrap_ends
 from vgpo.studies.tables import padded
@@ -20,6 +25,62 @@ def truly_visual(table: pd.DataFrame) -> Tensor:
     """Which tokens of a table read the image, (B, T) bool padded on the right."""
     reads = table.assign(_reads=(table["source"] == "image").astype(float))
     return padded(reads, "_reads")[0].bool()
+
+
+def schedule_table(length: int, strength: float = 0.3) -> pd.DataFrame:
+    """beta times each schedule, over the tokens of a chain.
+
+    Args:
+        length: Tokens of the chain.
+        strength: beta.
+
+    Returns:
+        Index ``t`` from 1 to ``length``, a column per schedule.
+
+    Example:
+        >>> schedule_table(4, strength=1.0)["linear"].tolist()
+        [0.25, 0.5, 0.75, 1.0]
+    """
+    mask = torch.ones(1, length)
+    lines = {how: compensation_schedule(mask, how)[0].numpy() for how in SCHEDULES}
+    return strength * pd.DataFrame(lines, index=pd.RangeIndex(1, length + 1, name="t"))
+
+
+def compensated_chain(
+    chain: pd.DataFrame,
+    column: str,
+    strength: float = 0.3,
+    tail_ratio: float = 0.5,
+    top_ratio: float = 0.2,
+    schedule: str = "linear",
+) -> pd.DataFrame:
+    """What compensation makes of one chain, token by token.
+
+    Args:
+        chain: The rows of one chain in a token table.
+        column: The score it goes by.
+        strength: beta.
+        tail_ratio: gamma.
+        top_ratio: kappa.
+        schedule: One of :data:`vgpo.method.compensation.SCHEDULES`.
+
+    Returns:
+        A row per token: ``token`` and ``source`` of ``chain``; ``focus``, the score;
+        ``weight`` (Eq. 5); and bool ``tail`` and ``gated`` (Eq. 6).
+
+    Raises:
+        ValueError: a schedule or range is wrong.
+    """
+    focus = torch.tensor(chain[column].to_numpy(np.float32))[None]
+    mask = torch.ones_like(focus)
+    weights = compensate(focus, mask, strength, tail_ratio, top_ratio, schedule)
+    return chain[["token", "source"]].assign(
+        focus=focus[0].numpy(),
+        weight=weights[0].numpy(),
+        # A gate that lets all of the tail through is the tail.
+        tail=visual_gate(focus, mask, tail_ratio, 1.0)[0].numpy(),
+        gated=visual_gate(focus, mask, tail_ratio, top_ratio)[0].numpy(),
+    )
 
 
 def grade_gates(
@@ -41,7 +102,7 @@ def grade_gates(
         seed: Seed of the resampling.
 
     Returns:
-        One row per score, gamma and kappa: ``score``, ``gamma``, ``kappa``,
+        One row per score, tail and width: ``score``, ``tail_ratio``, ``top_ratio``,
         ``precision`` with its 95 % interval ``low`` and ``high``, ``base`` (the
         share of reads in the tail: a gate that knows nothing), ``best`` (a gate of
         the same size that knows the truth), ``recall`` of the tail's reads, and
@@ -54,10 +115,10 @@ def grade_gates(
     rows = []
     for column in columns:
         focus, mask = padded(table, column)
-        for gamma in tail_ratios:
-            tail = visual_gate(focus, mask, gamma, 1.0)
-            for kappa in top_ratios:
-                gate = visual_gate(focus, mask, gamma, kappa)
+        for tail_ratio in tail_ratios:
+            tail = visual_gate(focus, mask, tail_ratio, 1.0)
+            for top_ratio in top_ratios:
+                gate = visual_gate(focus, mask, tail_ratio, top_ratio)
                 counts = np.stack(
                     [chosen.sum(dim=1).numpy() for chosen in (
                         gate & reads, gate, tail & reads, tail
@@ -70,8 +131,8 @@ def grade_gates(
                 rows.append(
                     {
                         "score": column,
-                        "gamma": gamma,
-                        "kappa": kappa,
+                        "tail_ratio": tail_ratio,
+                        "top_ratio": top_ratio,
                         "precision": hits / gated,
                         "low": float(low),
                         "high": float(high),

@@ -1,0 +1,87 @@
+"""Figures: drawn in the book's style, closed, and where the numbers say."""
+
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from vgpo import figures
+from vgpo.figures.style import INK, in_style
+
+
+def test_a_figure_is_styled_and_closed_and_the_style_ends_with_it():
+    before = plt.rcParams.copy()
+
+    @in_style
+    def line_figure(height: float):
+        """A line."""
+        figure, axes = plt.subplots()
+        axes.plot([0, height])
+        return figure
+
+    figure = line_figure(height=2.0)
+    assert figure.axes[0].spines["left"].get_edgecolor() == pytest.approx(
+        plt.matplotlib.colors.to_rgba(INK)
+    )
+    assert not plt.get_fignums()
+    assert plt.rcParams == before
+    assert (line_figure.__name__, line_figure.__doc__) == ("line_figure", "A line.")
+
+
+def test_every_public_figure_is_in_style():
+    drawn = [name for name in figures.__all__ if name.endswith("_figure")]
+    assert len(drawn) >= 40
+    for name in drawn:
+        assert getattr(figures, name).__wrapped__ is not None
+
+
+@pytest.mark.parametrize("side", [28, 14])
+def test_tiles_are_numbered_where_they_are_whatever_their_size(side):
+    picture = SimpleNamespace(
+        image=Image.new("RGB", (3 * side, 2 * side)), rows=2, columns=3
+    )
+    _, axes = plt.subplots()
+    figures.draw_picture(axes, picture)
+    plt.close()
+    places = {t.get_text(): t.get_position() for t in axes.texts}
+    assert len(places) == 6
+    assert places["4"] == (side + 1, side + 1)
+
+
+def chain(length: int, first_of_tail: int) -> pd.DataFrame:
+    place = np.arange(length)
+    return pd.DataFrame(
+        {
+            "token": [f" w{i}" for i in place],
+            "source": "text",
+            "focus": 0.5,
+            "weight": 0.5,
+            "tail": place >= first_of_tail,
+            "gated": False,
+        }
+    )
+
+
+@pytest.mark.parametrize(("first", "edges"), [(3, (3.5, 5.5)), (0, (0.5, 5.5))])
+def test_the_grey_ground_lies_under_the_tail(first, edges):
+    figure = figures.knobs_figure({"γ": {0.4: chain(5, first)}})
+    ground = figure.axes[0].patches[-1]
+    assert (ground.get_x(), ground.get_x() + ground.get_width()) == edges
+    assert figure.axes[0].get_title(loc="left") == "γ = 0.4"
+    without_tail = figures.knobs_figure({"γ": {0.0: chain(5, 5)}})
+    assert len(without_tail.axes[0].patches) == len(figure.axes[0].patches) - 1
+
+
+def test_mean_ratios_are_drawn_as_given():
+    answers = pd.DataFrame(
+        {"ratio": [0.5, 0.7, 0.9], "correct": [True, True, False], "of": "sum"}
+    )
+    means = pd.DataFrame(
+        {"of": "sum", "correct": [False, True], "value": [0.9, 0.25]}
+    ).assign(low=0.1, high=1.0)
+    for table, group in ((means.drop(columns="of"), None), (means, "of")):
+        axes = figures.ratio_figure(answers, table, group).axes[0]
+        assert [t.get_text() for t in axes.texts] == ["right 0.25", "wrong 0.90"]

@@ -1,0 +1,105 @@
+"""Figures of the book and of ``vgpo.analyze``: one function each, a figure out.
+
+Nothing is measured here: tables, arrays and intervals come in, from
+:mod:`vgpo.stats`, :mod:`vgpo.analysis` or :mod:`vgpo.studies`, and a matplotlib
+figure goes out. What a plot itself takes, such as a histogram's bins, a running mean
+or a median line through points, is worked out where it is drawn.
+"""
+
+from vgpo.figures.attention import (
+    attention_maps_figure,
+    attention_split_figure,
+    decay_figure,
+    ratio_figure,
+    ratio_length_figure,
+)
+from vgpo.figures.compensation import (
+    along_the_chain_figure,
+    compensation_figure,
+    gate_precision_figure,
+    knobs_figure,
+    psi_strength_figure,
+)
+from vgpo.figures.departures import clamp_figure, departures_figure, runs_figure
+from vgpo.figures.focus import (
+    attention_correlation_figure,
+    auroc_figure,
+    dependence_figure,
+    focus_around_reads_figure,
+    focus_chain_figure,
+    robustness_figure,
+    role_auroc_figure,
+    states_figure,
+)
+from vgpo.figures.forgetting import (
+    decay_split_figure,
+    layers_figure,
+    occlusion_figure,
+    reads_figure,
+)
+from vgpo.figures.qlora import (
+    adapter_runs_figure,
+    nf4_figure,
+    paired_accuracy_figure,
+    precision_figure,
+    training_memory_figure,
+)
+from vgpo.figures.reweighting import group_figure, length_figure, reweighting_figure
+from vgpo.figures.style import SCORE_LABELS, SOURCE_COLOURS, in_style
+from vgpo.figures.testbed import (
+    cold_start_figure,
+    draw_picture,
+    draw_tokens,
+    gallery_figure,
+    looking_figure,
+    source_figure,
+)
+from vgpo.figures.training import reward_figure, seeds_figure, visual_metrics_figure
+
+__all__ = [
+    "SCORE_LABELS",
+    "SOURCE_COLOURS",
+    "adapter_runs_figure",
+    "along_the_chain_figure",
+    "attention_correlation_figure",
+    "attention_maps_figure",
+    "attention_split_figure",
+    "auroc_figure",
+    "clamp_figure",
+    "cold_start_figure",
+    "compensation_figure",
+    "decay_figure",
+    "decay_split_figure",
+    "departures_figure",
+    "dependence_figure",
+    "draw_picture",
+    "draw_tokens",
+    "focus_around_reads_figure",
+    "focus_chain_figure",
+    "gallery_figure",
+    "gate_precision_figure",
+    "group_figure",
+    "in_style",
+    "knobs_figure",
+    "layers_figure",
+    "length_figure",
+    "looking_figure",
+    "nf4_figure",
+    "occlusion_figure",
+    "paired_accuracy_figure",
+    "precision_figure",
+    "psi_strength_figure",
+    "ratio_figure",
+    "ratio_length_figure",
+    "reads_figure",
+    "reward_figure",
+    "reweighting_figure",
+    "robustness_figure",
+    "role_auroc_figure",
+    "runs_figure",
+    "seeds_figure",
+    "source_figure",
+    "states_figure",
+    "training_memory_figure",
+    "visual_metrics_figure",
+]

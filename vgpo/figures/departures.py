@@ -1,0 +1,73 @@
+"""Where the released code departs from the paper."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from vgpo.figures.style import (
+    INK,
+    PALETTE,
+    in_style,
+)
+
+
+@in_style
+def runs_figure(phi, phi_runs, correlation: float) -> Figure:
+    """phi among the rollouts of a prompt against phi in a run of adjacent rows, and
+    their correlation."""
+    figure, axes = plt.subplots(figsize=(4.2, 3.8), layout="constrained")
+    axes.axhline(0, color=INK, lw=0.6)
+    axes.axvline(0, color=INK, lw=0.6)
+    axes.scatter(phi, phi_runs, s=10, alpha=0.6, color=PALETTE[0])
+    axes.set_title(f"r = {correlation:.2f}", loc="left")
+    axes.set(
+        xlabel="φ among rollouts of the prompt", ylabel="φ in the run of rows",
+        xlim=(-1, 1), ylim=(-1, 1),
+    )  # fmt: skip
+    return figure
+
+
+@in_style
+def clamp_figure(factor, floor: float = 0.9) -> Figure:
+    """Histogram of a factor; what a floor lifts is drawn in orange."""
+    values = np.asarray(factor)
+    edges = np.arange(0.0, 2.0001, 0.05)
+    figure, axes = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
+    axes.hist(values[values < floor], edges, color=PALETTE[1], lw=0, rwidth=0.9)
+    axes.hist(values[values >= floor], edges, color=PALETTE[0], lw=0, rwidth=0.9)
+    axes.axvline(floor, color=INK, lw=1.2, ls="--")
+    share = (values < floor).mean()
+    axes.text(
+        0.02, 0.98, f"lifted to {floor}: {share:.0%}", va="top",
+        color=PALETTE[1], transform=axes.get_xaxis_transform(),
+    )  # fmt: skip
+    axes.set(xlabel="1 + φ", ylabel="rollouts", xlim=(0, 2))
+    return figure
+
+
+@in_style
+def departures_figure(changes: pd.DataFrame) -> Figure:
+    """Mean absolute change of a token's factor by selection of departures, with
+    95 % intervals over prompts (columns ``selection``, ``change``)."""
+    names = changes["selection"].unique()
+    figure, axes = plt.subplots(
+        figsize=(7.0, 0.7 + 0.33 * len(names)), layout="constrained"
+    )
+    sns.pointplot(
+        changes, x="change", y="selection", errorbar=("ci", 95), n_boot=1000,
+        seed=0, linestyle="none", color=PALETTE[0], markersize=6, ax=axes,
+        err_kws={"linewidth": 1.6},
+    )  # fmt: skip
+    means = changes.groupby("selection", sort=False)["change"].mean()
+    for y, value in enumerate(means):
+        axes.annotate(
+            f"{value:.3f}", (value, y), xytext=(0, 6),
+            textcoords="offset points", ha="center", fontsize=8,
+        )  # fmt: skip
+    axes.grid(axis="y")
+    axes.set(xlabel="mean |change| of a token's factor", ylabel="")
+    axes.set_xlim(left=-0.02)
+    axes.margins(y=0.08)
+    return figure

@@ -1,0 +1,259 @@
+"""The visual focus score against attention, occlusion and the truth."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vgpo.figures.style import (
+    INK,
+    PALETTE,
+    SOURCE_COLOURS,
+    in_style,
+    interval_bars,
+    word_label,
+)
+
+ALIGNMENT_COLOURS = {"token": PALETTE[1], "prediction": PALETTE[0]}
+
+
+@in_style
+def focus_chain_figure(tokens: pd.DataFrame) -> Figure:
+    """Focus of each token of one completion, a panel per alignment, bars coloured by
+    the token's true source (rows of one completion of a token table)."""
+    x = np.arange(len(tokens))
+    colours = [SOURCE_COLOURS[source] for source in tokens["source"]]
+    panels = {
+        "focus": "state at t (“token”)",
+        "focus_prediction": "state at t−1 (“prediction”)",
+    }
+    figure, axes = plt.subplots(
+        2, 1, figsize=(7.6, 3.9), sharex=True, sharey=True, layout="constrained"
+    )
+    for place, (column, title) in zip(axes, panels.items(), strict=True):
+        place.bar(x, tokens[column], width=0.75, lw=0, color=colours)
+        place.set_title(title, loc="left")
+        place.set_ylabel("focus")
+    axes[0].set_ylim(tokens[list(panels)].min().min() - 0.05, None)
+    words = [word_label(token) for token in tokens["token"]]
+    axes[1].set_xticks(x, words, rotation=90, fontsize=8, family="monospace")
+    axes[1].tick_params(axis="x", length=0)
+    for word, colour in zip(axes[1].get_xticklabels(), colours, strict=True):
+        word.set_color(colour)
+    present = [s for s in SOURCE_COLOURS if s in set(tokens["source"])]
+    for i, source in enumerate(reversed(present)):
+        axes[0].text(
+            1 - 0.11 * i, 1.04, source, color=SOURCE_COLOURS[source], ha="right",
+            transform=axes[0].transAxes,
+        )  # fmt: skip
+    return figure
+
+
+@in_style
+def auroc_figure(by_family: pd.DataFrame, by_fifth: pd.DataFrame) -> Figure:
+    """AUROC of image reads with 95 % intervals, both alignments: per family, and
+    per fifth of the chain (tables of :func:`vgpo.studies.focus.auroc_by`)."""
+    figure, axes = plt.subplots(
+        1, 2, figsize=(7.6, 3.1), sharey=True, layout="constrained"
+    )
+    for place, table, shift in (
+        (axes[0], by_family, 0.08),
+        (axes[1], by_fifth, 0.08),
+    ):
+        parts = list(dict.fromkeys(table.iloc[:, 0]))
+        for side, (name, colour) in zip(
+            (-1, 1), ALIGNMENT_COLOURS.items(), strict=True
+        ):
+            mine = table[table["score"] == name]
+            interval_bars(
+                place, np.arange(len(parts)) + side * shift, mine["auroc"], mine,
+                colour, line=place is axes[1],
+            )  # fmt: skip
+        place.axhline(0.5, color=INK, lw=0.8, ls=":")
+        place.set_xticks(range(len(parts)), parts)
+        place.margins(x=0.12)
+    axes[1].set_xticks(range(5)[: len(parts)], [f"{20 * (p + 1)} %" for p in parts])
+    axes[0].set(ylabel="AUROC of image reads", xlabel="family", ylim=(0, 1.03))
+    axes[1].set_xlabel("position in the chain, up to")
+    for y, (name, colour) in zip((0.06, 0.14), ALIGNMENT_COLOURS.items(), strict=True):
+        when = "t" if name == "token" else "t−1"
+        axes[0].text(
+            0.02, y, f"state at {when}", color=colour, transform=axes[0].transAxes
+        )
+    return figure
+
+
+@in_style
+def focus_around_reads_figure(lags: pd.DataFrame) -> Figure:
+    """Mean focus of the states around a value that is read, with the middle 80 % of
+    reads (table of :func:`vgpo.studies.focus.focus_around_reads`)."""
+    grouped = lags.groupby("lag")["focus"]
+    mean, low, high = grouped.mean(), grouped.quantile(0.1), grouped.quantile(0.9)
+    figure, axes = plt.subplots(figsize=(7.2, 2.9), layout="constrained")
+    axes.fill_between(mean.index, low, high, color=INK, alpha=0.2, lw=0)
+    axes.plot(mean.index, mean, color=INK, marker="o", ms=4)
+    for lag, name in ((0, "token"), (-1, "prediction")):
+        colour = ALIGNMENT_COLOURS[name]
+        axes.plot(lag, mean[lag], "o", ms=9, color=colour)
+        axes.annotate(
+            f"“{name}”", (lag, mean[lag]), xytext=(10, 0 if lag else -10),
+            textcoords="offset points", color=colour, va="center",
+        )  # fmt: skip
+    names = {-2: "−2\ncolour", -1: "−1\n=", 0: "t\nvalue", 1: "+1\n. or yes/no"}
+    axes.set_xticks(
+        mean.index, [names.get(i, f"{i:+d}".replace("-", "−")) for i in mean.index]
+    )
+    axes.set(
+        ylabel="focus of the state there", xlabel="position, counted from the value"
+    )
+    axes.margins(y=0.16)
+    return figure
+
+
+@in_style
+def states_figure(points: pd.DataFrame) -> Figure:
+    """Hidden states on two axes (columns ``x``, ``y``, ``kind``), named directly."""
+    kinds = list(dict.fromkeys(points["kind"]))
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    colours = [PALETTE[i] for i in (5, 1, 3, 2, 4, 0)]
+    for kind, colour in zip(kinds, colours, strict=False):
+        mine = points[points["kind"] == kind]
+        axes.scatter(mine["x"], mine["y"], s=8, alpha=0.45, lw=0, color=colour)
+        axes.plot([], [], "o", color=colour, label=f"{kind} ({len(mine)})")
+    legend = axes.legend(
+        loc="center left", bbox_to_anchor=(1.0, 0.5), labelcolor="linecolor",
+        handletextpad=0.1, title="this state",
+    )  # fmt: skip
+    legend.get_title().set_color(INK)
+    axes.set(xlabel="first principal axis", ylabel="second", xticks=[], yticks=[])
+    return figure
+
+
+@in_style
+def role_auroc_figure(against: pd.DataFrame) -> Figure:
+    """AUROC of values read against one other role at a time, with intervals (table
+    of :func:`vgpo.studies.focus.auroc_against_roles`)."""
+    order = (
+        against[against["score"] == "prediction"].sort_values("auroc")["role"].tolist()
+    )
+    figure, axes = plt.subplots(figsize=(7.2, 3.3), layout="constrained")
+    for side, (name, colour) in zip((-1, 1), ALIGNMENT_COLOURS.items(), strict=True):
+        mine = against[against["score"] == name].set_index("role").loc[order]
+        y = np.arange(len(order)) + side * 0.13
+        interval_bars(axes, y, mine["auroc"], mine, colour, horizontal=True)
+        when = "t" if name == "token" else "t−1"
+        axes.text(
+            0.32 if name == "token" else 0.72, len(order) - 0.35,
+            f"state at {when}", color=colour,
+        )  # fmt: skip
+    counts = against.drop_duplicates("role").set_index("role")["others"]
+    axes.set_yticks(range(len(order)), [f"{r} ({counts[r]})" for r in order])
+    axes.axvline(0.5, color=INK, lw=0.8, ls=":")
+    axes.set(xlabel="AUROC of values read against …", xlim=(-0.03, 1.03))
+    return figure
+
+
+@in_style
+def attention_correlation_figure(correlations: pd.DataFrame) -> Figure:
+    """Pearson r of focus with image attention per layer, both taken at the same
+    position and one apart (:func:`vgpo.studies.focus.attention_correlations`)."""
+    pairs = {
+        ("prediction", "prediction"): "both at t−1",
+        ("token", "token"): "both at t",
+        ("token", "prediction"): "focus at t, attention at t−1",
+        ("prediction", "token"): "focus at t−1, attention at t",
+    }
+    colours = [PALETTE[0], PALETTE[2], PALETTE[1], PALETTE[3]]
+    titles = {"pooled": "all tokens pooled", "within": "within completions"}
+    figure, axes = plt.subplots(
+        1, 2, figsize=(7.6, 3.2), sharey=True, layout="constrained"
+    )
+    for place, (scope, title) in zip(axes, titles.items(), strict=True):
+        for i, ((focus, attention), colour) in enumerate(
+            zip(pairs, colours, strict=True)
+        ):
+            mine = correlations[
+                (correlations["focus"] == focus)
+                & (correlations["attention"] == attention)
+                & (correlations["scope"] == scope)
+            ]
+            x = mine["layer"] + (i - 1.5) * 0.06
+            interval_bars(place, x, mine["r"], mine, colour, line=True)
+        place.axhline(0, color=INK, lw=0.8, ls=":")
+        place.set_xticks(sorted(correlations["layer"].unique()))
+        place.set_title(title, loc="left")
+        place.set_xlabel("layer of the attention, from 0")
+    axes[0].set_ylabel("Pearson r with focus")
+    for i, (label, colour) in enumerate(zip(pairs.values(), colours, strict=True)):
+        figure.text(0.09 + 0.48 * (i % 2), -0.04 - 0.07 * (i // 2), label, color=colour)
+    return figure
+
+
+@in_style
+def dependence_figure(table: pd.DataFrame) -> Figure:
+    """Per role, mean focus against the mean fall of the log-probability when the
+    picture is grey, both alignments (:func:`vgpo.studies.focus.occlusion_table`)."""
+    panels = {"focus": "state at t", "focus_prediction": "state at t−1"}
+    drop = table.groupby("role")["drop_image"].mean()
+    shown = {
+        "value read": SOURCE_COLOURS["image"],
+        "colour read": SOURCE_COLOURS["image"],
+        "= before a read": INK,
+        "number repeated": PALETTE[0],
+        "result": PALETTE[0],
+    }
+    figure, axes = plt.subplots(
+        1, 2, figsize=(7.6, 3.0), sharex=True, sharey=True, layout="constrained"
+    )
+    for place, (column, title) in zip(axes, panels.items(), strict=True):
+        focus = table.groupby("role")[column].mean()
+        for role in drop.index:
+            colour = shown.get(role, INK)
+            place.plot(focus[role], drop[role], "o", ms=6, color=colour)
+            if role in ("value read", "colour read"):
+                place.annotate(
+                    role, (focus[role], drop[role]), xytext=(0, -12),
+                    textcoords="offset points", color=colour, ha="center",
+                    va="center",
+                )  # fmt: skip
+        top = focus.drop(["value read", "colour read"], errors="ignore").idxmax()
+        place.annotate(
+            top, (focus[top], drop[top]), xytext=(0, 11), ha="center",
+            textcoords="offset points", color=INK,
+        )  # fmt: skip
+        place.axhline(0, color=INK, lw=0.8, ls=":")
+        place.set_title(title, loc="left")
+        place.set_xlabel("mean focus of the role")
+        place.margins(0.16)
+    axes[0].set_ylabel("fall of log-probability\nwithout the picture, nats")
+    return figure
+
+
+@in_style
+def robustness_figure(summary: pd.DataFrame) -> Figure:
+    """Rank correlation of the scores before and after a change of the picture, with
+    intervals; beside it, whether the model can still read (table of
+    :func:`vgpo.studies.focus.robustness_summary`)."""
+    y = np.arange(len(summary))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(7.6, 0.9 + 0.24 * len(summary)), sharey=True,
+        width_ratios=(1.6, 1), layout="constrained",
+    )  # fmt: skip
+    for side, (name, colour) in zip((-1, 1), ALIGNMENT_COLOURS.items(), strict=True):
+        bounds = pd.DataFrame(
+            {"low": summary[f"{name}_low"], "high": summary[f"{name}_high"]}
+        )
+        interval_bars(
+            left, y + side * 0.13, summary[name], bounds, colour, horizontal=True
+        )
+        when = "t" if name == "token" else "t−1"
+        left.text(
+            0.02 if name == "token" else 0.3, 1.02, f"state at {when}",
+            color=colour, transform=left.transAxes,
+        )  # fmt: skip
+    right.barh(y, summary["read_probability"], height=0.6, lw=0, color=PALETTE[5])
+    left.set_yticks(y, summary.index)
+    left.invert_yaxis()
+    left.set(xlabel="Spearman correlation with the score before", xlim=(0, 1.02))
+    right.set(xlabel="probability of what was read")
+    return figure

@@ -1,0 +1,107 @@
+"""Advantages, re-weighted within and between rollouts."""
+
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from vgpo.figures.style import (
+    PALETTE,
+    in_style,
+)
+
+DIVERGING = sns.blend_palette(["#e07b00", "#f4f4f4", "#2e8fce"], as_cmap=True)
+"""Orange below zero, near white at zero, blue above."""
+
+
+def _heat(axes, values, mask, limit: float, colours=DIVERGING, low=None) -> None:
+    shown = np.ma.masked_where(~np.asarray(mask, dtype=bool), np.asarray(values))
+    low = -limit if low is None else low
+    axes.imshow(shown, cmap=colours, vmin=low, vmax=limit, aspect="auto")
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.tick_params(length=0)
+
+
+@in_style
+def reweighting_figure(weights, mask, psi, phi, shaped, advantages) -> Figure:
+    """Weights, psi, phi and shaped advantages of a few short rollouts, as numbers
+    in coloured cells (Eq. 7-12).
+
+    Args:
+        weights: w, (B, T).
+        mask: bool or 0/1, (B, T), True on real tokens.
+        psi: (B, T).
+        phi: (B,).
+        shaped: The advantages of Eq. 12, (B, T).
+        advantages: Those of the group, (B,), which name the rows.
+    """
+    plain = sns.light_palette(PALETTE[2], as_cmap=True)
+    panels = [
+        ("w", weights, mask, plain, 0.0, 1.0),
+        ("ψ", psi, mask, DIVERGING, -1.0, 1.0),
+        ("φ", phi[:, None], np.ones((len(phi), 1)), DIVERGING, -1.0, 1.0),
+        ("advantage", shaped, mask, DIVERGING, -2.0, 2.0),
+    ]
+    widths = [weights.shape[1], weights.shape[1], 1.3, weights.shape[1]]
+    figure, axes = plt.subplots(
+        1, 4, figsize=(7.6, 2.0), width_ratios=widths, layout="constrained"
+    )
+    for place, (name, values, seen, colours, low, high) in zip(
+        axes, panels, strict=True
+    ):
+        _heat(place, values, seen, high, colours, low)
+        for y, x in np.argwhere(np.asarray(seen, dtype=bool)):
+            value = float(values[y, x])
+            place.text(
+                x, y, f"{value:.1f}", ha="center", va="center", fontsize=8,
+                color="#222222",
+            )  # fmt: skip
+        place.set(title=name, xticks=[], yticks=[])
+    axes[0].set_yticks(range(len(weights)), [f"{a:+.0f}" for a in advantages])
+    axes[0].set_ylabel("group advantage")
+    return figure
+
+
+@in_style
+def group_figure(shaped, mask, rewards) -> Figure:
+    """Shaped advantages of one group: a row per rollout, a cell per token."""
+    figure, axes = plt.subplots(
+        figsize=(7.4, 0.6 + 0.28 * len(shaped)), layout="constrained"
+    )
+    limit = float(np.abs(np.asarray(shaped)).max()) or 1.0
+    _heat(axes, shaped, mask, limit)
+    names = ["right" if reward else "wrong" for reward in rewards]
+    axes.set_yticks(range(len(shaped)), names)
+    axes.set_xlabel("token of the completion")
+    axes.set_xlim(-0.5, int(np.asarray(mask).sum(1).max()) - 0.5)
+    figure.colorbar(axes.images[0], ax=axes, label="advantage", shrink=0.9)
+    return figure
+
+
+@in_style
+def length_figure(table: pd.DataFrame, correlations: Mapping[str, float]) -> Figure:
+    """phi against length less its group's mean, for both accumulations.
+
+    Args:
+        table: A row per rollout: ``group``, ``length``, and phi in ``sum`` and
+            ``mean``.
+        correlations: Mean correlation of the two with length within a group, by name.
+    """
+    length = table["length"] - table.groupby("group")["length"].transform("mean")
+    figure, axes = plt.subplots(
+        1, 2, figsize=(7.4, 3.0), sharey=True, layout="constrained"
+    )
+    for place, how, colour in zip(
+        axes, ("sum", "mean"), (PALETTE[0], PALETTE[1]), strict=True
+    ):
+        place.scatter(length, table[how], s=9, alpha=0.6, color=colour)
+        place.set_title(
+            f"{how}: mean r in a group = {correlations[how]:.2f}", loc="left"
+        )
+        place.set_xlabel("length less the group's mean, tokens")
+    axes[0].set_ylabel("φ")
+    return figure

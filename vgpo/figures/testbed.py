@@ -1,0 +1,187 @@
+"""The small world: pictures, chains, cold start, whether the model looks."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vgpo.figures.style import (
+    INK,
+    PALETTE,
+    SOURCE_COLOURS,
+    Picture,
+    Question,
+    Token,
+    direct_label,
+    in_style,
+    spread_labels,
+    word_label,
+)
+
+
+def draw_picture(axes: Axes, example: Picture, numbers: bool = True) -> None:
+    """Draws an example's picture, its tiles numbered in raster order from 0.
+
+    Args:
+        axes: Where to draw; its own axes are hidden.
+        example: A question with a picture.
+        numbers: Whether to number the tiles.
+    """
+    axes.imshow(example.image, interpolation="nearest")
+    axes.set_axis_off()
+    if not numbers:
+        return
+    side = example.image.width // example.columns
+    for tile in range(example.rows * example.columns):
+        y, x = divmod(tile, example.columns)
+        axes.text(
+            x * side + 1, y * side + 1, str(tile), fontsize=7, va="top", ha="left",
+            color="black",
+            bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.6, "linewidth": 0},
+        )  # fmt: skip
+
+
+def draw_tokens(
+    axes: Axes,
+    tokens: Sequence[Token],
+    width: int = 46,
+    fontsize: float = 9.5,
+) -> None:
+    """Writes tokens as boxes coloured by source, with the tiles they read below.
+
+    Args:
+        axes: Where to draw; its own axes are hidden.
+        tokens: A chain of the small world.
+        width: Characters per line.
+        fontsize: Size of the tokens in points.
+    """
+    axes.set_axis_off()
+    x, line = 0.0, 0
+    for token in tokens:
+        word = token.text.strip()
+        room = len(word) + 1.6
+        if x and x + room > width:
+            x, line = 0.0, line + 1
+        colour = SOURCE_COLOURS[token.source]
+        wrong = not token.faithful
+        axes.text(
+            x + room / 2, -line * 2.2, word_label(word), ha="center",
+            va="center", family="monospace", fontsize=fontsize, color=INK,
+            bbox={
+                "boxstyle": "round,pad=0.22",
+                "facecolor": colour + "38",
+                "edgecolor": colour,
+                "linestyle": "--" if wrong else "-",
+                "linewidth": 1.5 if token.tiles else 0.8,
+            },
+        )  # fmt: skip
+        if token.tiles:
+            places = ",".join(map(str, token.tiles))
+            axes.text(
+                x + room / 2, -line * 2.2 - 0.98, places, ha="center", va="center",
+                fontsize=6.5, color=colour,
+            )  # fmt: skip
+        x += room
+    axes.set_xlim(-0.5, width + 0.5)
+    axes.set_ylim(-line * 2.2 - 1.6, 1.2)
+
+
+@in_style
+def source_figure(example: Question) -> Figure:
+    """An example as a person reads it: the picture, the question, and each token of
+    the chain with its source; orange ones read the tiles numbered beneath them,
+    dashed ones misreport what they read.
+
+    Example:
+        >>> from vgpo.testbed import World
+        >>> source_figure(World().example(0, family="sum")).axes[0].get_title()
+        ''
+    """
+    characters = sum(len(t.text.strip()) + 1.6 for t in example.chain)
+    lines = int(np.ceil(characters / 44))
+    height = max(1.9, 0.8 + 0.42 * lines)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(7.6, height), width_ratios=(1, 3.1), layout="constrained"
+    )
+    if example.image is None:
+        left.set_axis_off()
+        left.text(0.5, 0.5, "(no image)", ha="center", transform=left.transAxes)
+    else:
+        draw_picture(left, example)
+    draw_tokens(right, example.chain)
+    question = example.question
+    if len(question) > 60:
+        cut = question.rfind(" ", 0, 60)
+        question = f"{question[:cut]}\n{question[cut + 1 :]}"
+    right.set_title(f"{question}   → {example.answer}", loc="left", fontsize=10)
+    seen = {t.source for t in example.chain}
+    for i, (source, colour) in enumerate(SOURCE_COLOURS.items()):
+        right.text(
+            0.01 + 0.19 * i, -0.02, source, color=colour, fontsize=9,
+            alpha=1.0 if source in seen else 0.35, transform=right.transAxes,
+            va="top",
+        )  # fmt: skip
+    return figure
+
+
+@in_style
+def gallery_figure(examples: Sequence[Question]) -> Figure:
+    """Pictures side by side, each with its question and its answer."""
+    figure, axes = plt.subplots(
+        1, len(examples), figsize=(7.6, 2.5), layout="constrained", squeeze=False
+    )
+    for place, example in zip(axes[0], examples, strict=True):
+        draw_picture(place, example, numbers=False)
+        words = example.question.split(" ")
+        half = (len(words) + 1) // 2
+        lines = [" ".join(words)] if len(words) < 4 else [
+            " ".join(words[:half]), " ".join(words[half:])
+        ]  # fmt: skip
+        place.set_title("\n".join([*lines, f"→ {example.answer}"]), fontsize=9)
+    return figure
+
+
+@in_style
+def cold_start_figure(curve: pd.DataFrame, families: Sequence[str]) -> Figure:
+    """Held-out accuracy per family over the steps of the cold start: sampled at
+    temperature 1 (solid) and greedy (dotted), with the size of the pictures."""
+    figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
+    ends = {f: curve[f"sampled_{f}"].iloc[-1] for f in families}
+    heights = spread_labels(ends, gap=0.065)
+    for family, colour in zip(families, PALETTE, strict=False):
+        axes.plot(curve["step"], curve[f"sampled_{family}"], color=colour)
+        axes.plot(
+            curve["step"], curve[f"greedy_{family}"], color=colour, ls=":", lw=1.2
+        )
+        direct_label(axes, curve["step"].iloc[-1], heights[family], family, colour)
+    for step in curve.loc[curve["stage"].diff() > 0, "step"]:
+        axes.axvline(step, color=INK, lw=0.6, alpha=0.6)
+    axes.set(xlabel="optimiser step", ylabel="held-out accuracy", ylim=(-0.02, 1.02))
+    axes.set_title("solid: sampled at temperature 1; dotted: greedy", loc="left")
+    return figure
+
+
+@in_style
+def looking_figure(looking: pd.DataFrame) -> Figure:
+    """Greedy accuracy per family with the true, a swapped and a blank picture, and
+    what the best guesser who never looks would get (rows: families)."""
+    columns = {
+        "true": ("true picture", PALETTE[0]),
+        "swapped": ("another picture", PALETTE[1]),
+        "blank": ("grey picture", PALETTE[5]),
+        "never_looks": ("best blind guess", PALETTE[3]),
+    }
+    figure, axes = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
+    for i, (column, (label, colour)) in enumerate(columns.items()):
+        y = np.arange(len(looking)) + (i - 1.5) * 0.2
+        axes.barh(y, looking[column], height=0.18, color=colour)
+        for yy, value in zip(y, looking[column], strict=True):
+            axes.text(value + 0.008, yy, f"{value:.2f}", va="center", fontsize=8)
+        axes.text(1.08, i * 0.35 - 0.2, label, color=colour, fontsize=10)
+    axes.set_yticks(range(len(looking)), looking.index)
+    axes.invert_yaxis()
+    axes.set(xlabel="greedy accuracy on held-out scans", xlim=(0, 1.02))
+    return figure
