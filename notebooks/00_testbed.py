@@ -28,7 +28,8 @@ import pandas as pd
 
 from vgpo import figures, testbed
 from vgpo.testbed import FAMILIES, IMAGE_FAMILIES, trace
-from vgpo.testbed.answers import accuracy, answer, blank, correct, swap
+from vgpo.testbed.answers import accuracy, answer, correct
+from vgpo.testbed.changes import blank, swap
 from vgpo.testbed.cold_start import ColdStartConfig
 
 folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT

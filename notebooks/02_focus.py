@@ -40,7 +40,7 @@ from vgpo.studies import focus as focus_study
 from vgpo.studies.focus import ALIGNMENTS, ROLES, auroc_by
 from vgpo.studies.tables import token_table
 from vgpo.testbed import IMAGE_FAMILIES, World
-from vgpo.testbed.answers import blank
+from vgpo.testbed.changes import blank, perturb
 
 torch.set_printoptions(precision=2, sci_mode=False, linewidth=78)
 
@@ -367,9 +367,7 @@ changes = {
     "jpeg": (90, 50, 20),
 }
 variants = {"unchanged": few} | {
-    f"{kind} {amount}": [
-        focus_study.perturb(e, kind, amount, i) for i, e in enumerate(few)
-    ]
+    f"{kind} {amount}": [perturb(e, kind, amount, i) for i, e in enumerate(few)]
     for kind, amounts in changes.items()
     for amount in amounts
 }

@@ -25,7 +25,6 @@ from vgpo.models.inputs import prepare_inputs
 from vgpo.models.loading import load_model
 from vgpo.stats.forgetting import accumulation_ratio
 from vgpo.studies import forgetting as forgetting_study
-from vgpo.studies.focus import occlude
 from vgpo.studies.forgetting import (
     analyze_checkpoints,
     as_rows,
@@ -42,6 +41,7 @@ from vgpo.testbed import (
     make_dataset,
     messages,
 )
+from vgpo.testbed.changes import occlude
 
 processor = build_processor()
 model = build_tiny(processor, seed=3, hidden_size=64, layers=2).eval()

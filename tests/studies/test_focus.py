@@ -11,6 +11,7 @@ from vgpo import attention_split
 from vgpo.studies import focus as focus_study
 from vgpo.studies.tables import token_table
 from vgpo.testbed import World, build_processor, build_tiny, messages
+from vgpo.testbed.changes import occlude, perturb
 
 processor = build_processor()
 model = build_tiny(processor, seed=3, hidden_size=64, layers=2).eval()
@@ -141,32 +142,12 @@ def test_attention_correlations_pair_positions(table):
 # Pictures --------------------------------------------------------------------
 
 
-def test_occluding_changes_that_tile_only():
-    example = next(
-        e
-        for e in (World().example(i, family="sum") for i in range(50))
-        if e.rows == e.columns == 3
-    )
-    before = np.asarray(example.image)
-    after = np.asarray(focus_study.occlude(example, [5]).image)
-    changed = (before != after).any(axis=2)
-    assert (after[28:56, 56:84] == 128).all()
-    changed[28:56, 56:84] = False
-    assert not changed.any()
-    with pytest.raises(ValueError, match="tiles"):
-        focus_study.occlude(example, [9])
-    with pytest.raises(ValueError, match="no image"):
-        focus_study.occlude(World().example(0, family="text"), [0])
-
-
 def test_fall_of_a_read_is_that_of_its_own_tile(table, occluded):
     read = occluded[(occluded["row"] == 1) & (occluded["role"] == "value read")]
     first, others = read.iloc[0], read.iloc[1:]
     tiles = list(dict.fromkeys(read["tiles"]))
     alone = {
-        hidden: token_table(
-            model, processor, [focus_study.occlude(EXAMPLES[1], hidden)]
-        )
+        hidden: token_table(model, processor, [occlude(EXAMPLES[1], hidden)])
         .set_index("t")
         .loc[first["t"], "log_prob"]
         for hidden in tiles
@@ -182,30 +163,8 @@ def test_fall_of_a_read_is_that_of_its_own_tile(table, occluded):
     assert len(occluded) == len(table)
 
 
-def test_perturbations_do_what_their_names_say():
-    example = World().example(0, family="sum")
-    before = np.asarray(example.image).astype(float)
-
-    def pixels(kind, amount, seed=0):
-        changed = focus_study.perturb(example, kind, amount, seed)
-        assert changed.image.mode == "RGB" and changed.chain == example.chain
-        return np.asarray(changed.image).astype(float)
-
-    moved = pixels("shift", 3)
-    np.testing.assert_array_equal(moved[3:, 3:], before[:-3, :-3])
-    inner = (before > 60) & (before < 195)
-    noise = (pixels("noise", 8) - before)[inner]
-    assert noise.std() == pytest.approx(8, rel=0.1) and abs(noise.mean()) < 1
-    assert not np.array_equal(pixels("noise", 8), pixels("noise", 8, seed=1))
-    np.testing.assert_allclose(pixels("brightness", 0.5), before / 2, atol=1)
-    rough, fine = (np.abs(pixels("jpeg", q) - before).mean() for q in (10, 90))
-    assert 0 < fine < rough < 40
-    with pytest.raises(ValueError, match="kind"):
-        focus_study.perturb(example, "blur", 1)
-
-
 def test_robustness_is_spearmans_correlation_per_completion():
-    darker = [focus_study.perturb(e, "brightness", 0.3) for e in EXAMPLES]
+    darker = [perturb(e, "brightness", 0.3) for e in EXAMPLES]
     changed = focus_study.robustness_table(
         model, processor, EXAMPLES, {"same": EXAMPLES, "darker": darker}
     )

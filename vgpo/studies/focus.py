@@ -7,14 +7,12 @@ table of :func:`vgpo.studies.tables.token_table`, one row per token. Intervals a
 of :mod:`vgpo.stats.intervals`, bootstraps over completions.
 """
 
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, ImageEnhance
 
 from vgpo.method.compensation import visual_gate
 from vgpo.method.focus import visual_focus_score, visual_prototype
@@ -27,9 +25,9 @@ from vgpo.stats.intervals import (
     mean_interval,
 )
 from vgpo.studies.tables import padded, token_table
-from vgpo.testbed.answers import blank
+from vgpo.testbed.changes import blank, occlude
 from vgpo.testbed.data import encode_prompts
-from vgpo.testbed.images import COLOURS, TILE
+from vgpo.testbed.images import COLOURS
 from vgpo.testbed.questions import Example
 
 ALIGNMENTS = {"token": "focus", "prediction": "focus_prediction"}
@@ -306,36 +304,6 @@ def attention_correlations(
 # Occlusion and changes of the picture ------------------------------------
 
 
-def occlude(example: Example, tiles: Sequence[int]) -> Example:
-    """The same question with some tiles of its picture painted grey.
-
-    Args:
-        example: A question with an image.
-        tiles: Raster indices of the tiles, 28 x 28 pixels each.
-
-    Raises:
-        ValueError: no image, or a tile that is not there.
-
-    Example:
-        >>> from vgpo.testbed import World
-        >>> hidden = occlude(World().example(0, family="sum"), [0])
-        >>> hidden.image.getpixel((3, 3))
-        (128, 128, 128)
-    """
-    _require_image(example)
-    image = example.image.copy()
-    for tile in tiles:
-        if not 0 <= tile < example.rows * example.columns:
-            raise ValueError(
-                f"tiles: must be from 0 to {example.rows * example.columns - 1}, "
-                f"got {tile}"
-            )
-        y, x = divmod(tile, example.columns)
-        box = (x * TILE, y * TILE, (x + 1) * TILE, (y + 1) * TILE)
-        image.paste((128, 128, 128), box)
-    return replace(example, image=image)
-
-
 def occlusion_table(
     model, processor, examples: Sequence[Example], batch_size: int = 32
 ) -> pd.DataFrame:
@@ -388,51 +356,6 @@ def occlusion_table(
 def _log_probs(model, processor, examples, batch_size) -> np.ndarray:
     table = token_table(model, processor, examples, batch_size=batch_size)
     return table["log_prob"].to_numpy()
-
-
-def perturb(example: Example, kind: str, amount: float, seed: int = 0) -> Example:
-    """The same question with its picture changed a little.
-
-    Args:
-        example: A question with an image.
-        kind: ``"noise"`` (Gaussian, ``amount`` is its standard deviation in grey
-            levels of 255), ``"brightness"`` (``amount`` is a factor), ``"shift"``
-            (``amount`` pixels right and down, edges repeated) or ``"jpeg"``
-            (``amount`` is the quality, 1 to 95).
-        amount: How much.
-        seed: Of the noise.
-
-    Raises:
-        ValueError: no image, or an unknown kind.
-
-    Example:
-        >>> from vgpo.testbed import World
-        >>> example = World().example(0, family="sum")
-        >>> perturb(example, "shift", 2).image.size == example.image.size
-        True
-    """
-    _require_image(example)
-    image = example.image
-    if kind == "noise":
-        pixels = np.asarray(image, dtype=float)
-        noisy = pixels + np.random.default_rng(seed).normal(0, amount, pixels.shape)
-        image = Image.fromarray(np.clip(noisy, 0, 255).round().astype(np.uint8))
-    elif kind == "brightness":
-        image = ImageEnhance.Brightness(image).enhance(amount)
-    elif kind == "shift":
-        pixels = np.asarray(image)
-        step = int(amount)
-        moved = np.pad(pixels, ((step, 0), (step, 0), (0, 0)), mode="edge")
-        image = Image.fromarray(moved[: pixels.shape[0], : pixels.shape[1]])
-    elif kind == "jpeg":
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=int(amount))
-        image = Image.open(file).convert("RGB")
-    else:
-        raise ValueError(
-            f"kind: must be 'noise', 'brightness', 'shift' or 'jpeg', got {kind!r}"
-        )
-    return replace(example, image=image)
 
 
 def robustness_table(
@@ -523,11 +446,6 @@ def robustness_summary(table: pd.DataFrame, resamples: int = RESAMPLES) -> pd.Da
         entry |= auroc.as_columns("auroc")
         found.append(entry)
     return pd.DataFrame(found).set_index("variant")
-
-
-def _require_image(example: Example) -> None:
-    if example.image is None:
-        raise ValueError("example: this question has no image to change")
 
 
 # The states themselves ---------------------------------------------------

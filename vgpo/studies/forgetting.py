@@ -22,8 +22,8 @@ from vgpo.models.loading import load_model
 from vgpo.rewards import last_boxed
 from vgpo.stats.forgetting import Comparison, pointing_hits, share_on_target
 from vgpo.stats.intervals import Interval, auroc_interval, mean_interval
-from vgpo.studies.focus import occlude
 from vgpo.testbed.answers import answer
+from vgpo.testbed.changes import occlude
 from vgpo.testbed.data import messages
 from vgpo.testbed.questions import Example, trace
 

@@ -2,10 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
-from PIL import Image
 
 from vgpo.rewards import last_boxed
 from vgpo.testbed.data import encode_prompts
@@ -73,32 +71,6 @@ def accuracy(completions: Sequence[str], examples: Sequence[Example]) -> float:
     """Share of completions whose boxed answer is the true one."""
     hits = [correct(c, e) for c, e in zip(completions, examples, strict=True)]
     return sum(hits) / len(hits)
-
-
-def blank(example: Example) -> Example:
-    """The same question over a uniformly grey picture of the same size."""
-    if example.image is None:
-        return example
-    return replace(example, image=Image.new("RGB", example.image.size, (128,) * 3))
-
-
-def swap(examples: Sequence[Example]) -> list[Example]:
-    """The same questions, each over the picture of another one.
-
-    Pictures are handed on in a circle among the examples of one family and size;
-    an example that is alone in its circle is left out.
-    """
-    circles: dict[tuple, list[Example]] = {}
-    for example in examples:
-        if example.image is not None:
-            key = (example.family, example.rows, example.columns)
-            circles.setdefault(key, []).append(example)
-    return [
-        replace(example, image=other.image)
-        for circle in circles.values()
-        if len(circle) > 1
-        for example, other in zip(circle, circle[1:] + circle[:1], strict=True)
-    ]
 
 
 def _form(example: Example) -> tuple:

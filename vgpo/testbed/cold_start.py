@@ -32,7 +32,8 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from vgpo.files import write_atomically
-from vgpo.testbed.answers import accuracy, answer, blank, blind_accuracy, swap
+from vgpo.testbed.answers import accuracy, answer, blind_accuracy
+from vgpo.testbed.changes import blank, swap
 from vgpo.testbed.data import encode_examples
 from vgpo.testbed.model import build_tiny
 from vgpo.testbed.processor import build_processor

@@ -9,7 +9,6 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits
 
 TILE = 28
 """Side of a tile in pixels, one image token."""
@@ -47,6 +46,10 @@ _INK = np.array([15.0, 15.0, 15.0])
 
 @lru_cache(maxsize=1)
 def _scans() -> tuple[np.ndarray, np.ndarray]:
+    # Not at the top: scikit-learn takes a second to import, and a processor or a
+    # tokenizer of this world needs no scans.
+    from sklearn.datasets import load_digits
+
     digits = load_digits()
     ink = np.empty((len(digits.images), _CARD, _CARD), dtype=np.float32)
     for i, scan in enumerate(digits.images):
