@@ -28,18 +28,18 @@ def batch(seed, rows=20, tokens=12, generations=4):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([0.3, 0.5, 0.7]))
-def test_all_departures_together_are_the_released_code(seed, gamma):
+def test_all_departures_together_are_the_released_code(seed, flag):
     cosines, mask, group_ids, batches, has_image = batch(seed)
     token, trajectory = departures.advantage_factors_with(
         departures.ALL, cosines, mask, group_ids, batches,
-        has_image=has_image, gamma=gamma, num_generations=4,
+        has_image=has_image, tail_ratio=flag, num_generations=4,
     )  # fmt: skip
     for rows in batches:
         # One more column, all padding: an engine pads to a fixed length.
         pad = torch.nn.functional.pad
         theirs = factors_from_cosines(
             pad(cosines[rows], (0, 1)), pad(mask[rows], (0, 1)),
-            strength=0.3, start_ratio=gamma, top_ratio=0.2, schedule="linear",
+            strength=0.3, start_ratio=flag, top_ratio=0.2, schedule="linear",
             gated=True, num_generations=4, has_image=has_image[rows],
         )  # fmt: skip
         torch.testing.assert_close(
@@ -52,13 +52,14 @@ def test_all_departures_together_are_the_released_code(seed, gamma):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([0.3, 0.5, 0.7]))
-def test_without_departures_it_is_the_paper(seed, gamma):
+def test_without_departures_it_is_the_paper(seed, tail_ratio):
     cosines, mask, group_ids, batches, has_image = batch(seed)
     token, trajectory = departures.advantage_factors_with(
-        (), cosines, mask, group_ids, batches, has_image=has_image, gamma=gamma
-    )
+        (), cosines, mask, group_ids, batches, has_image=has_image,
+        tail_ratio=tail_ratio,
+    )  # fmt: skip
     focus = torch.where(has_image[:, None], (cosines + 1) / 2, 0)
-    weights = vgpo.compensate(focus, mask, tail_ratio=gamma)
+    weights = vgpo.compensate(focus, mask, tail_ratio=tail_ratio)
     psi = vgpo.intra_trajectory_weights(weights, mask)
     phi = vgpo.inter_trajectory_weights(weights, mask, group_ids)
     torch.testing.assert_close(token, 1 + psi)

@@ -13,7 +13,7 @@ It departs from the paper; :mod:`vgpo.method.focus`, :mod:`vgpo.method.compensat
 4. Factors are clamped: 1 + psi to [0.1, 2], 1 + phi to [0.9, 2].
 5. Compensation belongs to the token factor; the released code has no run with the
    trajectory factor alone.
-6. ``start_ratio`` is where the tail begins, 1 - gamma.
+6. ``start_ratio`` is where the tail begins, 1 - gamma: see :func:`start_ratio_of`.
 7. t/T is t/(T - 1) with t from 0; all scores equal to the gate's threshold pass;
    floors are those of float64; 1e-8 is added to the range of each min-max.
 8. A row without an image has weights 0, so its trajectory factor drops to the
@@ -68,6 +68,20 @@ class AdvantageFactors:
     inter_factor: Tensor
 
 
+def start_ratio_of(tail_ratio: float) -> float:
+    """The released code's flag for a tail of gamma, as ``tail_ratio`` is elsewhere.
+
+    The flag says where the tail starts, ``tail_ratio`` how much of the completion it
+    is, so one is 1 less the other. This is the only place that turns one into the
+    other.
+
+    Example:
+        >>> start_ratio_of(0.25)
+        0.75
+    """
+    return 1 - tail_ratio
+
+
 @torch.no_grad()
 def advantage_factors(
     hidden_states: Tensor,
@@ -93,7 +107,8 @@ def advantage_factors(
             states outside it are taken as zeros, whatever they hold.
         image_token_id: Marks the image tokens in ``input_ids``.
         strength: beta.
-        start_ratio: Where the tail begins, as a share of the completion.
+        start_ratio: Where the tail begins, as a share of the completion; 1 - gamma,
+            see :func:`start_ratio_of`.
         top_ratio: kappa, the share of the tail that passes the gate.
         schedule: ``"linear"``, ``"exponential"`` or ``"step"``, which the released
             code spells ``"step-function"``.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vgpo.method._masked import check_mask, check_rows, row_min_max, token_numbers
 from vgpo.method.compensation import compensate
-from vgpo.method.released import factors_from_cosines
+from vgpo.method.released import factors_from_cosines, start_ratio_of
 from vgpo.method.reweighting import inter_trajectory_weights, intra_trajectory_weights
 
 
@@ -262,7 +262,7 @@ def advantage_factors_with(
     *,
     has_image: Tensor | None = None,
     strength: float = 0.3,
-    gamma: float = 0.5,
+    tail_ratio: float = 0.5,
     top_ratio: float = 0.2,
     num_generations: int = 8,
 ) -> tuple[Tensor, Tensor]:
@@ -277,8 +277,8 @@ def advantage_factors_with(
         batches: From :func:`micro_batches`.
         has_image: bool, (B,); by default every row has one.
         strength: beta.
-        gamma: As the flag is set; which end of the completion it measures depends
-            on the switch ``"start_ratio"``.
+        tail_ratio: gamma. With the switch ``"start_ratio"`` the same number says
+            where the tail starts.
         top_ratio: kappa.
         num_generations: Rows of a run.
 
@@ -312,7 +312,7 @@ def advantage_factors_with(
     if "bfloat16" in switches:
         focus = focus.bfloat16().to(values.dtype)
 
-    start = gamma if "start_ratio" in switches else 1 - gamma
+    start = tail_ratio if "start_ratio" in switches else start_ratio_of(tail_ratio)
     if "schedule" in switches:
         theirs = factors_from_cosines(
             focus,
@@ -499,27 +499,28 @@ def relative_boost(
     return boost[mask & (weights > scores) & (highest > lowest)]
 
 
-def lost_tokens(longest: int, ratio: float) -> list[int]:
+def lost_tokens(longest: int, top_ratio: float) -> list[int]:
     """Tail lengths for which flooring in float64 keeps one token too few.
 
     Args:
         longest: Tails of 1 to this many tokens are tried.
-        ratio: kappa, meant in hundredths.
+        top_ratio: kappa, meant in hundredths.
 
     Returns:
-        The lengths n for which ``floor(n * ratio)`` is below the exact floor.
+        The lengths n for which ``floor(n * top_ratio)`` is below the exact floor.
 
     Raises:
-        ValueError: ``ratio`` is not in hundredths.
+        ValueError: ``top_ratio`` is not in hundredths.
 
     Example:
         >>> lost_tokens(120, 0.29)
         [100]
     """
-    hundredths = round(ratio * 100)
-    if abs(ratio * 100 - hundredths) > 1e-9:
-        raise ValueError(f"ratio: must be in hundredths, got {ratio}.")
-    return [n for n in range(1, longest + 1) if int(n * ratio) < n * hundredths // 100]
+    hundredths = round(top_ratio * 100)
+    if abs(top_ratio * 100 - hundredths) > 1e-9:
+        raise ValueError(f"top_ratio: must be in hundredths, got {top_ratio}.")
+    lengths = range(1, longest + 1)
+    return [n for n in lengths if int(n * top_ratio) < n * hundredths // 100]
 
 
 def within_group_correlation(values: Tensor, by: Tensor, group_ids: Tensor) -> float:
