@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import pytest
 
@@ -11,14 +12,19 @@ import vgpo
 TRAINING_ONLY = ("trl", "peft", "accelerate", "bitsandbytes", "math_verify")
 
 
-def in_a_core_environment(code: str) -> subprocess.CompletedProcess:
-    hidden = "".join(f"sys.modules[{name!r}] = None\n" for name in TRAINING_ONLY)
+def without(code: str, modules: Iterable[str]) -> subprocess.CompletedProcess:
+    """Runs code in a process in which some modules cannot be imported."""
+    hidden = "".join(f"sys.modules[{name!r}] = None\n" for name in modules)
     return subprocess.run(
         [sys.executable, "-c", f"import sys\n{hidden}{code}"],
         capture_output=True,
         text=True,
         timeout=120,
     )
+
+
+def in_a_core_environment(code: str) -> subprocess.CompletedProcess:
+    return without(code, TRAINING_ONLY)
 
 
 def test_import_costs_nothing():
@@ -35,6 +41,63 @@ def test_every_public_name_is_there():
 def test_unknown_name():
     with pytest.raises(AttributeError, match="no attribute 'focus_scores'"):
         _ = vgpo.focus_scores
+
+
+def test_the_method_needs_torch_alone():
+    done = without(
+        "import torch\n"
+        "from vgpo import compensate, completion_states, inter_trajectory_weights\n"
+        "from vgpo import intra_trajectory_weights, released, reweight_advantages\n"
+        "from vgpo import visual_focus_score, visual_prototype\n"
+        "states, ids = torch.eye(4)[None], torch.tensor([[7, 1, 2, 3]])\n"
+        "prototype = visual_prototype(states, ids == 7)\n"
+        "focus = visual_focus_score(completion_states(states, 2), prototype)\n"
+        "mask = torch.ones_like(focus)\n"
+        "weights = compensate(focus, mask)\n"
+        "psi = intra_trajectory_weights(weights, mask)\n"
+        "phi = inter_trajectory_weights(weights, mask, torch.tensor([0]))\n"
+        "print(reweight_advantages(torch.ones(1), psi, phi).shape)\n"
+        "print(released.__name__)\n",
+        [*TRAINING_ONLY, "transformers", "datasets", "tokenizers", "pandas", "numpy",
+         "scipy", "sklearn", "matplotlib", "seaborn", "PIL", "tqdm"],
+    )  # fmt: skip
+    assert done.stdout.split("\n")[:2] == [
+        "torch.Size([1, 2])",
+        "vgpo.method.released",
+    ], done.stderr
+
+
+def test_analysis_imports_no_world_and_nothing_to_draw_with():
+    done = in_a_core_environment(
+        "import vgpo\n"
+        "print(vgpo.analyze.__name__, vgpo.score.__name__)\n"
+        "heavy = 'seaborn', 'matplotlib', 'sklearn', 'vgpo.testbed', 'vgpo.figures'\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    assert done.stdout.split("\n")[:2] == ["analyze score", "[]"], done.stderr
+
+
+def test_figures_need_neither_a_model_nor_a_world():
+    done = in_a_core_environment(
+        "from vgpo import figures\n"
+        "print(len(figures.__all__) > 40)\n"
+        "heavy = 'torch', 'transformers', 'datasets', 'sklearn', 'vgpo.testbed'\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    assert done.stdout.split("\n")[:2] == ["True", "[]"], done.stderr
+
+
+def test_a_folder_of_the_small_world_loads_without_importing_it_first():
+    done = without(
+        "from pathlib import Path\n"
+        "import vgpo\n"
+        "from vgpo.analysis.forgetting import load_model\n"
+        "folder = Path(vgpo.__file__).parent / 'testbed' / 'checkpoint'\n"
+        "_, processor = load_model(folder)\n"
+        "print(type(processor).__name__)\n",
+        [],
+    )
+    assert done.stdout.strip() == "TestbedProcessor", done.stderr
 
 
 def test_analysis_needs_no_training_library():
