@@ -91,7 +91,7 @@ def test_a_folder_of_the_small_world_loads_without_importing_it_first():
     done = without(
         "from pathlib import Path\n"
         "import vgpo\n"
-        "from vgpo.analysis.forgetting import load_model\n"
+        "from vgpo.models.loading import load_model\n"
         "folder = Path(vgpo.__file__).parent / 'testbed' / 'checkpoint'\n"
         "_, processor = load_model(folder)\n"
         "print(type(processor).__name__)\n",

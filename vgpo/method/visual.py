@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vgpo.method.compensation import SCHEDULES, compensated_weights
-from vgpo.method.released import factors_from_cosines
+from vgpo.method.released import factors_from_cosines, start_ratio_of
 from vgpo.method.reweighting import (
     inter_trajectory_weights,
     intra_trajectory_weights,
@@ -152,7 +152,7 @@ def visual_factors(
             mask,
             has_image=has_image,
             strength=settings.strength,
-            start_ratio=1 - settings.tail_ratio,
+            start_ratio=start_ratio_of(settings.tail_ratio),
             top_ratio=settings.top_ratio,
             schedule=settings.schedule,
             gated=True,
