@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from math import sqrt
 
 CENTRED = {"text_anchor": "middle"}
@@ -88,38 +89,39 @@ def document(key: str, height: float, title: str, words: str, body: list[str]) -
 
 
 def tower(
-    rows: Mapping[int, Sequence[Box]], cables: Mapping[tuple[str, str], int]
+    rows: Sequence[tuple[str, Sequence[Box]]], cables: Mapping[tuple[str, str], int]
 ) -> str:
-    """Rows of boxes, the highest number on top, with a cable for each pair.
+    """Rows of boxes from top to bottom, with a cable for each pair.
 
     A cable is the thicker the larger its number. It leaves at the foot of a box and
     ends at the head of one in a lower row; rows between are passed in the gutters.
 
     Args:
-        rows: Boxes from left to right, by floor.
+        rows: The word beside a row, and its boxes from left to right. Rows with the
+            same word stand closer together.
         cables: Numbers by (name above, name below).
     """
-    columns = max(len(row) for row in rows.values())
+    columns = max(len(boxes) for _, boxes in rows)
     margin = 30
     width = (WIDTH - margin - (columns + 1) * GUTTER) / columns
     gutters = [margin + GUTTER / 2 + i * (width + GUTTER) for i in range(columns + 1)]
-    order = sorted(rows, reverse=True)
-    top = {floor: 12 + i * (BOX + ROW_GAP) for i, floor in enumerate(order)}
-    left, level = {}, {}
-    for floor, row in rows.items():
-        for i, box in enumerate(row):
+    top, left, level = [12.0], {}, {}
+    for (word, _), (below, _) in pairwise(rows):
+        top.append(top[-1] + BOX + (ROW_GAP if word != below else 0.6 * ROW_GAP))
+    for row, (_, boxes) in enumerate(rows):
+        for i, box in enumerate(boxes):
             # On the grid of columns, so that no box stands in a gutter.
-            column = int(columns * (i + 0.5) / len(row))
+            column = int(columns * (i + 0.5) / len(boxes))
             left[box.name] = margin + GUTTER + column * (width + GUTTER)
-            level[box.name] = floor
+            level[box.name] = row
 
     def middle(name: str) -> float:
         return left[name] + width / 2
 
     # Which gutter each long cable takes: the one that is least of a detour.
     taken: dict[int, list[tuple[str, str]]] = {i: [] for i in range(len(gutters))}
-    for pair in sorted(cables, key=lambda p: (level[p[1]] - level[p[0]], p)):
-        if order.index(level[pair[1]]) - order.index(level[pair[0]]) > 1:
+    for pair in sorted(cables, key=lambda p: (level[p[0]] - level[p[1]], p)):
+        if level[pair[1]] - level[pair[0]] > 1:
             detour = [
                 abs(x - middle(pair[0])) + abs(x - middle(pair[1])) + 7 * len(taken[i])
                 for i, x in enumerate(gutters)
@@ -138,27 +140,26 @@ def tower(
         here.sort(key=lambda p: (lane.get(p, middle(p[1 - end])), p))
         return left[name] + width * (here.index(pair) + 1) / (len(here) + 1)
 
-    drawn = []
-    for floor in order:
-        y = top[floor] + BOX / 2 + 5
-        drawn.append(text(10, y, str(floor), 15, font_weight="bold", opacity="0.6"))
+    drawn = [
+        text(10, y + BOX / 2 + 5, word, 15, font_weight="bold", opacity="0.6")
+        for y, (word, _) in zip(top, rows, strict=True)
+    ]
     for pair, number in cables.items():
         x, y = port(pair[0], 0, pair), top[level[pair[0]]] + BOX
-        path = f"M{x:.1f} {y}"
+        path = f"M{x:.1f} {y:g}"
         if pair in lane:
-            between = [f for f in order if level[pair[1]] < f < level[pair[0]]]
-            path += _bend(x, y, lane[pair], top[between[0]])
-            x, y = lane[pair], top[between[-1]] + BOX
-            path += f" V{y}"
+            path += _bend(x, y, lane[pair], top[level[pair[0]] + 1])
+            x, y = lane[pair], top[level[pair[1]] - 1] + BOX
+            path += f" V{y:g}"
         path += _bend(x, y, port(pair[1], 1, pair), top[level[pair[1]]] - 2)
         drawn.append(
             f'<path class="cable of-{pair[0]} of-{pair[1]}" d="{path}" fill="none" '
             f'stroke="currentColor" stroke-opacity="0.5" '
             f'stroke-width="{0.7 * sqrt(number):.2f}" marker-end="url(#tower-head)"/>'
         )
-    for floor in order:
-        for box in rows[floor]:
-            x, y = left[box.name], top[floor]
+    for y, (_, boxes) in zip(top, rows, strict=True):
+        for box in boxes:
+            x = left[box.name]
             drawn += [
                 f'<g class="box box-{box.name}">',
                 frame(x, y, width, BOX),
@@ -172,17 +173,15 @@ def tower(
         for name in left
     )
     drawn.append(f"<style>{rules}</style>")
-    words = "; ".join(f"{one} from {other}: {n}" for (one, other), n in cables.items())
+    told = "; ".join(
+        f"{word}: {', '.join(box.name for box in boxes)}" for word, boxes in rows
+    )
+    pairs = "; ".join(f"{one} to {other} {n}" for (one, other), n in cables.items())
     return document(
         "tower",
-        max(top.values()) + BOX + 12,
+        top[-1] + BOX + 12,
         "The floors of the package and the imports between them",
-        "From the top: "
-        + "; ".join(
-            f"floor {floor}: {', '.join(box.name for box in rows[floor])}"
-            for floor in order
-        )
-        + f". Every import goes down. Modules that import, by folder: {words}.",
+        f"Boxes from the top, by floor: {told}. Cables, by how many modules: {pairs}.",
         drawn,
     )
 

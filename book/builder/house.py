@@ -16,6 +16,7 @@ from book.builder.drawings import Box, Step, tower, way
 from book.builder.imports import between_folders, definition, imports, read_modules
 
 TABLE = "book/house.toml"
+ACROSS = 3  # boxes in a row
 MARKER = re.compile(r"^<!-- house: (\w+) -->$", re.MULTILINE)
 
 
@@ -40,11 +41,18 @@ def measured(root: Path) -> Counter[tuple[str, str]]:
 
 def draw_tower(root: Path) -> str:
     """The floors and the measured imports between them."""
-    rows: dict[int, list[Box]] = {}
+    floors: dict[int, list[Box]] = {}
     for entry in read_house(root)["floors"]:
         files = len(list((root / "vgpo" / entry["name"]).rglob("*.py"))) or 1
         note = "one file" if files == 1 else f"{files} files"
-        rows.setdefault(entry["floor"], []).append(Box(entry["name"], note))
+        floors.setdefault(entry["floor"], []).append(Box(entry["name"], note))
+    rows = []
+    for floor in sorted(floors, reverse=True):
+        boxes = floors[floor]
+        # A floor of more than three is drawn in two rows, to be read on a telephone.
+        half = len(boxes) if len(boxes) <= ACROSS else (len(boxes) + 1) // 2
+        for some in filter(None, (boxes[:half], boxes[half:])):
+            rows.append((str(floor), some))
     return tower(rows, measured(root))
 
 

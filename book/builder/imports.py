@@ -44,15 +44,27 @@ def _targets(name: str, tree: ast.Module, modules: dict) -> Iterator[str]:
                     f"{name}, line {node.lineno}: write the import in full"
                 )
             dotted = [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            # The package's own name alone is also a word, and a method's.
-            loads = node.value in modules and node.value != root
-            dotted = [node.value] if loads else []
+        elif isinstance(node, ast.Dict):
+            # A table of what is loaded on first use.
+            dotted = [v.value for v in node.values if _names_module(v, modules)]
+        elif isinstance(node, ast.Call):
+            dotted = [
+                argument.value
+                for argument in node.args
+                if "import_module" in ast.unparse(node.func)
+                and _names_module(argument, modules)
+            ]
         else:
             continue
         for one in dotted:
             if one.partition(".")[0] == root:
                 yield module_of(one, modules)
+
+
+def _names_module(node: ast.expr, modules: dict) -> bool:
+    # A name without a dot is the package's, and may be any word.
+    value = getattr(node, "value", None)
+    return isinstance(value, str) and "." in value and value in modules
 
 
 def module_of(dotted: str, modules: Iterable[str]) -> str:
