@@ -223,15 +223,16 @@ class AdapterState:
                 ),
                 None,
             )
-        self._expected = self._state()
+        self._expected = self.now()
 
-    def _state(self) -> tuple | None:
+    def now(self) -> tuple | None:
+        """Whether adapters are disabled and which are active; None without any."""
         if self._layer is None:
             return None
         return self._layer.disable_adapters, tuple(self._layer.active_adapters)
 
     def changed(self) -> bool:
-        return self._state() != self._expected
+        return self.now() != self._expected
 
 
 class _FocusReducer:
