@@ -22,7 +22,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vgpo.training.build import build_trainer
-from vgpo.training.settings import parse
+from vgpo.training.settings import TrainArguments, parse
+
+__all__ = ["TrainArguments", "build_trainer", "last_checkpoint", "main", "parse"]
 
 
 def last_checkpoint(output_dir: str | Path) -> str | None:
