@@ -1,5 +1,7 @@
 """Tokenizer and processor of the small world, in Qwen2.5-VL's format."""
 
+from collections.abc import Sequence
+
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoProcessor, PreTrainedTokenizerFast, Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
@@ -41,12 +43,16 @@ CHAT_TEMPLATE = (
 CHAT_TEMPLATE = CHAT_TEMPLATE.replace("\n{%-", "{{ '\\n' }}{%-")
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(words: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
     r"""A byte-level tokenizer that has one token for every word of the small world.
 
     Any text can be encoded and comes back unchanged: what is no word of the small
     world is spelt in bytes. ``<think>`` and ``</think>`` are single tokens but not
     special ones, so they survive decoding, as in Qwen3.
+
+    Args:
+        words: Pieces of text with a token of their own; by default the
+            :func:`~vgpo.testbed.questions.vocabulary` of the first world.
 
     Example:
         >>> tokenizer = build_tokenizer()
@@ -57,7 +63,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     """
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
-    for word in vocabulary():
+    for word in vocabulary() if words is None else words:
         pieces.append("".join(piece for piece, _ in to_bytes.pre_tokenize_str(word)))
     vocab = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     core = Tokenizer(models.BPE(vocab=vocab, merges=[], ignore_merges=True))
@@ -114,8 +120,11 @@ class _SmallWorldConfig(Qwen2_5_VLConfig):
 AutoProcessor.register(_SmallWorldConfig, TestbedProcessor)
 
 
-def build_processor() -> TestbedProcessor:
+def build_processor(words: Sequence[str] | None = None) -> TestbedProcessor:
     """The processor of the small world: a 28-pixel tile becomes one image token.
+
+    Args:
+        words: As in :func:`build_tokenizer`.
 
     Example:
         >>> from PIL import Image
@@ -129,5 +138,5 @@ def build_processor() -> TestbedProcessor:
     image_processor = Qwen2VLImageProcessorPil(
         min_pixels=TILE * TILE, max_pixels=TILE * TILE * 256
     )
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(words)
     return TestbedProcessor(image_processor, tokenizer, chat_template=CHAT_TEMPLATE)

@@ -103,9 +103,41 @@ class Example:
         """How many values the chain takes from the image."""
         return sum(token.truth is not None for token in self.chain)
 
+    def trace(self, tokens: Sequence[str]) -> tuple[SourcedToken, ...]:
+        """The true source of each token of any completion; see :func:`trace`."""
+        entries = {f" {colour}": i for i, colour in enumerate(self.colours)}
+        asked = self.question.split(":")[-1].split()
+        fillers = {f" {word}" for word in FILLERS}
+        traced = []
+        for i, text in enumerate(tokens):
+            before, after = tokens[max(0, i - 2) : i], tokens[i + 1 : i + 2]
+            if text in entries and list(after) == [" ="]:
+                if text.strip() in asked or self.image is None:
+                    traced.append(SourcedToken(text, "question"))
+                else:
+                    traced.append(
+                        SourcedToken(text, "image", self.tiles_of(entries[text]))
+                    )
+            elif len(before) == 2 and before[0] in entries and before[1] == " =":
+                entry = entries[before[0]]
+                truth = f" {self.values[entry]}"
+                if self.image is None:
+                    traced.append(SourcedToken(text, "question"))
+                else:
+                    traced.append(
+                        SourcedToken(text, "image", self.tiles_of(entry), truth)
+                    )
+            elif text in fillers:
+                traced.append(SourcedToken(text, "filler"))
+            else:
+                traced.append(SourcedToken(text))
+        return tuple(traced)
 
-class _ChainWriter:
+
+class ChainWriter:
     """Writes a chain token by token, with its slips and its small talk."""
+
+    talk: Sequence[str] = FILLERS
 
     def __init__(self, example_values, tiles_of, rng, forgetfulness, verbosity):
         self.tokens: list[SourcedToken] = [SourcedToken("<think>")]
@@ -149,7 +181,7 @@ class _ChainWriter:
         for _ in range(MAX_FILLERS):
             if self._rng.random() >= self._verbosity:
                 break
-            word = FILLERS[self._rng.integers(len(FILLERS))]
+            word = self.talk[self._rng.integers(len(self.talk))]
             self.tokens.append(SourcedToken(f" {word}", "filler"))
 
     def finish(self, answer) -> tuple[SourcedToken, ...]:
@@ -286,7 +318,7 @@ class World:
 
     def _writer(self, values, tiles_of, rng, forgetfulness=None):
         forgetfulness = self.forgetfulness if forgetfulness is None else forgetfulness
-        return _ChainWriter(values, tiles_of, rng, forgetfulness, self.verbosity)
+        return ChainWriter(values, tiles_of, rng, forgetfulness, self.verbosity)
 
     def _choose(self, rng, entries: int, least: int = 1) -> list[int]:
         most = min(self.max_terms, entries)
@@ -309,9 +341,13 @@ class World:
         image = draw_grid(colours, scans, columns, rng, self.noise)
         write = self._writer(digits, lambda i: (i,), rng)
         if family == "count":
-            question, answer = self._count(write, asked, colours, digits)
+            answer = self._count(write, asked, range(n), colours, digits)
+            question = f"Count {asked} ?"
         elif family == "compare":
-            question, answer = self._compare(write, rng, colours, digits)
+            chosen = self._choose(rng, n, least=2)
+            chosen = without_ties(chosen, digits)
+            answer = self._compare(write, chosen, colours, digits)
+            question = f"Largest of {' , '.join(colours[i] for i in chosen)} ?"
         elif rng.random() < self.total_share:
             question, answer = "Total ?", sum(digits)
             self._add(write, list(range(n)), colours, write.read, write.name)
@@ -394,33 +430,34 @@ class World:
         write.finish(total)
 
     @staticmethod
-    def _count(write, asked, colours, digits) -> tuple[str, int]:
+    def _count(write, asked, chosen, colours, digits) -> int:
+        """The chain of a count over the entries ``chosen``; returns the true count."""
+
         def matches(value: int) -> bool:
             if asked.isdigit():
                 return value == int(asked)
             return value % 2 == (asked == "odd")
 
         found = 0
-        for i, colour in enumerate(colours):
-            write.name(colour, i)
+        for i in chosen:
+            write.name(colours[i], i)
             write.text("=")
             hit = matches(write.read(i))
             found += hit
             write.text("yes" if hit else "no", found)
             write.stop()
         write.finish(found)
-        return f"Count {asked} ?", sum(map(matches, digits))
+        return sum(matches(digits[i]) for i in chosen)
 
-    def _compare(self, write, rng, colours, digits) -> tuple[str, str]:
-        chosen = self._choose(rng, len(colours), least=2)
-        best = max(digits[i] for i in chosen)
-        while sum(digits[i] == best for i in chosen) > 1:
-            # A tie has no single right answer: drop all but the first of the tied.
-            tied = [i for i in chosen if digits[i] == best]
-            chosen = [i for i in chosen if i not in tied[1:]]
+    @staticmethod
+    def _compare(write, chosen, colours, digits, name=None) -> str:
+        """The chain of a comparison; returns the colour of the largest value."""
         leader = top = None
         for i in chosen:
-            write.question(colours[i])
+            if name is None:
+                write.question(colours[i])
+            else:
+                name(colours[i], i)
             write.text("=")
             value = write.read(i)
             write.stop()
@@ -434,9 +471,15 @@ class World:
             write.text(leader)
             write.stop()
         write.finish(leader)
-        asked = " , ".join(colours[i] for i in chosen)
-        answer = max(chosen, key=lambda i: digits[i])
-        return f"Largest of {asked} ?", colours[answer]
+        return colours[max(chosen, key=lambda i: digits[i])]
+
+
+def without_ties(chosen: Sequence[int], digits: Sequence[int]) -> list[int]:
+    """The entries less those that share the largest value with an earlier one: a tie
+    has no single right answer."""
+    best = max(digits[i] for i in chosen)
+    tied = [i for i in chosen if digits[i] == best]
+    return [i for i in chosen if i not in tied[1:]]
 
 
 def trace(example: Example, tokens: Sequence[str]) -> tuple[SourcedToken, ...]:
@@ -459,33 +502,7 @@ def trace(example: Example, tokens: Sequence[str]) -> tuple[SourcedToken, ...]:
         >>> trace(example, [t.text for t in example.chain]) == example.chain
         True
     """
-    entries = {f" {colour}": i for i, colour in enumerate(example.colours)}
-    asked = example.question.split(":")[-1].split()
-    fillers = {f" {word}" for word in FILLERS}
-    traced = []
-    for i, text in enumerate(tokens):
-        before, after = tokens[max(0, i - 2) : i], tokens[i + 1 : i + 2]
-        if text in entries and list(after) == [" ="]:
-            if text.strip() in asked or example.image is None:
-                traced.append(SourcedToken(text, "question"))
-            else:
-                traced.append(
-                    SourcedToken(text, "image", example.tiles_of(entries[text]))
-                )
-        elif len(before) == 2 and before[0] in entries and before[1] == " =":
-            entry = entries[before[0]]
-            truth = f" {example.values[entry]}"
-            if example.image is None:
-                traced.append(SourcedToken(text, "question"))
-            else:
-                traced.append(
-                    SourcedToken(text, "image", example.tiles_of(entry), truth)
-                )
-        elif text in fillers:
-            traced.append(SourcedToken(text, "filler"))
-        else:
-            traced.append(SourcedToken(text))
-    return tuple(traced)
+    return example.trace(tokens)
 
 
 def vocabulary() -> list[str]:
