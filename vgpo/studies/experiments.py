@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,8 +25,9 @@ import torch
 from vgpo.models.adapters import load_four_bit, lora_config
 from vgpo.rewards import accuracy_reward
 from vgpo.testbed import (
-    CHECKPOINT,
+    CHECKPOINTS,
     FAMILIES,
+    WORLDS,
     World,
     load_tiny,
     make_dataset,
@@ -62,6 +63,8 @@ class TestbedRun:
         adapters: What is trained: ``"none"`` trains all weights, ``"lora"`` adapters
             of the language model, ``"qlora"`` the same over weights in 4 bits. They
             want a higher learning rate.
+        world: Whose cold start is trained, and on whose questions: a name of
+            :data:`vgpo.testbed.WORLDS`.
     """
 
     method: str = "vgpo"
@@ -73,6 +76,7 @@ class TestbedRun:
     warmup_steps: int = 5
     max_completion_length: int = 128
     adapters: str = "none"
+    world: str = "misread"
 
     def __post_init__(self):
         if self.method not in METHODS:
@@ -80,6 +84,10 @@ class TestbedRun:
         if self.adapters not in ADAPTERS:
             raise ValueError(
                 f"adapters must be one of {ADAPTERS}, got {self.adapters!r}"
+            )
+        if self.world not in WORLDS:
+            raise ValueError(
+                f"world must be one of {tuple(WORLDS)}, got {self.world!r}"
             )
         for name in ("steps", "prompts_per_step", "rollouts", "max_completion_length"):
             if getattr(self, name) < 1:
@@ -125,7 +133,7 @@ def testbed_trainer(
     Args:
         run: The settings.
         output_dir: Where metrics and checkpoints go.
-        world: The questions; by default those of the small world.
+        world: The questions; by default those of ``run.world``.
         families: What is asked.
         model: A model to train in place of the shipped one.
         **fields: Any field of :class:`~vgpo.training.config.VGPOConfig`, and
@@ -134,11 +142,13 @@ def testbed_trainer(
     Returns:
         The trainer; call its ``train()``.
     """
-    shipped, processor = load_tiny()
-    world = World(families=tuple(families)) if world is None else world
+    shipped, processor = load_tiny(run.world)
+    if world is None:
+        world = replace(WORLDS[run.world], families=tuple(families))
     if model is None:
         quantised = run.adapters == "qlora"
-        model = load_four_bit(CHECKPOINT, torch.float32) if quantised else shipped
+        checkpoint = CHECKPOINTS[run.world]
+        model = load_four_bit(checkpoint, torch.float32) if quantised else shipped
     peft_config = fields.pop("peft_config", None)
     if run.adapters != "none" and peft_config is None:
         peft_config = lora_config(model)
@@ -155,12 +165,17 @@ def testbed_trainer(
 
 
 def heldout_accuracy(
-    model, processor, questions: int = 100, temperature: float = 1.0, seed: int = 0
+    model,
+    processor,
+    questions: int = 100,
+    temperature: float = 1.0,
+    seed: int = 0,
+    world: str = "misread",
 ) -> dict[str, float]:
     """Accuracy per family on held-out scans, the text-only control included."""
     scores = {}
     for family in FAMILIES:
-        asked = World().examples(questions, [family], seed=7, split="heldout")
+        asked = WORLDS[world].examples(questions, [family], seed=7, split="heldout")
         texts = answer(model, processor, asked, temperature, seed)
         scores[family] = accuracy(texts, asked)
     return scores
@@ -188,7 +203,7 @@ def run_once(run: TestbedRun, folder: str | Path, questions: int = 200) -> dict:
     try:
         trainer = testbed_trainer(run, scratch / "work")
         model, processor = trainer.model, trainer.processing_class
-        before = heldout_accuracy(model, processor, questions)
+        before = heldout_accuracy(model, processor, questions, world=run.world)
         started = time.monotonic()
         trainer.train()
         record = {
@@ -197,7 +212,7 @@ def run_once(run: TestbedRun, folder: str | Path, questions: int = 200) -> dict:
             "threads": torch.get_num_threads(),
             "heldout_questions_per_family": questions,
             "before": before,
-            "after": heldout_accuracy(model, processor, questions),
+            "after": heldout_accuracy(model, processor, questions, world=run.world),
             "versions": {n: version(n) for n in ("torch", "transformers", "trl")},
         }
         metrics = read_metrics(scratch / "work")
@@ -236,6 +251,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", default=["dapo", "vgpo"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--adapters", choices=ADAPTERS, default="none")
+    parser.add_argument("--world", choices=list(WORLDS), default=TestbedRun.world)
     parser.add_argument("--steps", type=int, default=TestbedRun.steps)
     parser.add_argument("--learning-rate", type=float, default=TestbedRun.learning_rate)
     parser.add_argument("--questions", type=int, default=200)
@@ -252,6 +268,7 @@ def main(arguments: list[str] | None = None) -> None:
                     steps=options.steps,
                     learning_rate=options.learning_rate,
                     adapters=options.adapters,
+                    world=options.world,
                 )
             except ValueError as error:
                 parser.error(str(error))

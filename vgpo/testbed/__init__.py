@@ -1,4 +1,4 @@
-"""A small world with known truth: pictures, questions, and a tiny Qwen2.5-VL.
+"""Two small worlds with known truth: pictures, questions, and a tiny Qwen2.5-VL.
 
 No weights and no data set need to be downloaded. The architecture is real
 (``Qwen2_5_VLForConditionalGeneration``), the pixels are real, and of every token
@@ -7,7 +7,14 @@ of every completion it is known whether it reads the image, and where.
 
 from vgpo.testbed.data import make_dataset, messages
 from vgpo.testbed.images import COLOURS, draw_bars, draw_grid
-from vgpo.testbed.model import CHECKPOINT, build_tiny, load_tiny, tiny_config
+from vgpo.testbed.look_away import WORLDS, LookAwayExample, LookAwayWorld
+from vgpo.testbed.model import (
+    CHECKPOINT,
+    CHECKPOINTS,
+    build_tiny,
+    load_tiny,
+    tiny_config,
+)
 from vgpo.testbed.processor import TestbedProcessor, build_processor, build_tokenizer
 from vgpo.testbed.questions import (
     FAMILIES,
@@ -20,10 +27,14 @@ from vgpo.testbed.questions import (
 
 __all__ = [
     "CHECKPOINT",
+    "CHECKPOINTS",
     "COLOURS",
     "FAMILIES",
     "IMAGE_FAMILIES",
+    "WORLDS",
     "Example",
+    "LookAwayExample",
+    "LookAwayWorld",
     "SourcedToken",
     "TestbedProcessor",
     "World",

@@ -73,16 +73,21 @@ def accuracy(completions: Sequence[str], examples: Sequence[Example]) -> float:
     return sum(hits) / len(hits)
 
 
+def _asked(example: Example) -> list[str]:
+    """The words of a question without what it gives."""
+    return example.question.split(":")[-1].split()
+
+
 def _form(example: Example) -> tuple:
     """What a reader knows of a question without seeing the picture's content."""
-    words = example.question.split()
+    words = _asked(example)
     asked = words[1] if example.family == "count" else len(words)
     return (example.family, example.rows, example.columns, asked)
 
 
 def _without_name(example: Example) -> str:
     """The answer; for a colour, its place among the colours asked for."""
-    words = example.question.split()
+    words = _asked(example)
     if example.family == "compare":
         return str(words.index(example.answer))
     return example.answer

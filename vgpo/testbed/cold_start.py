@@ -1,11 +1,13 @@
 """Teaches the tiny model to read pictures and write chains: the cold start.
 
     python -m vgpo.testbed.cold_start --output runs/cold_start
+    python -m vgpo.testbed.cold_start --world look_away --output runs/look_away
 
-trains on reference chains (teacher forcing), from one tile to nine: the next size
-comes once the model reads the values of the present one. A kill loses at most the
-steps since the last save; the same command goes on from there. On one machine, with
-one number of threads, a seed always gives the same weights.
+The first trains on reference chains (teacher forcing), from one tile to nine: the next
+size comes once the model reads the values of the present one. The second goes on from
+the shipped checkpoint of the first with the chains of the look-away world. A kill
+loses at most the steps since the last save; the same command goes on from there. On
+one machine, with one number of threads, a seed always gives the same weights.
 
 The folder ``--output`` becomes an ordinary Hugging Face checkpoint, with the
 training curve (``curve.csv``) and the record of the run (``cold_start.json``).
@@ -21,22 +23,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from vgpo.files import write_atomically
 from vgpo.testbed.answers import accuracy, answer, blind_accuracy
 from vgpo.testbed.changes import blank, swap
 from vgpo.testbed.data import encode_examples
-from vgpo.testbed.model import build_tiny
-from vgpo.testbed.processor import build_processor
+from vgpo.testbed.look_away import LookAwayWorld, look_away_vocabulary
+from vgpo.testbed.model import build_tiny, load_tiny
+from vgpo.testbed.processor import TestbedProcessor, build_processor
 from vgpo.testbed.questions import FAMILIES, IMAGE_FAMILIES, Example, World
 
 STAGES: tuple[dict, ...] = (
@@ -92,6 +97,9 @@ class ColdStartConfig:
     seed: int = 0
     threads: int = 1
 
+    name: ClassVar[str] = "misread"
+    stages: ClassVar[tuple[dict, ...]] = STAGES
+
     def __post_init__(self):
         for name in ("steps", "batch_size", "threads"):
             if getattr(self, name) < 1:
@@ -107,10 +115,15 @@ class ColdStartConfig:
                 raise ValueError(f"{name} must be in [0, 1]")
         self.world()
 
-    def world(self, stage: int = len(STAGES) - 1) -> World:
-        """The small world at a stage of the curriculum."""
+    def start(self) -> tuple[Qwen2_5_VLForConditionalGeneration, TestbedProcessor]:
+        """The model before its first step, and its processor."""
+        processor = build_processor()
+        return build_tiny(processor, seed=self.seed), processor
+
+    def world(self, stage: int = -1) -> World:
+        """The small world at a stage of the curriculum, by default the last."""
         return World(
-            **STAGES[stage],
+            **self.stages[stage],
             forgetfulness=self.forgetfulness,
             verbosity=self.verbosity,
             total_share=self.total_share,
@@ -121,6 +134,81 @@ class ColdStartConfig:
         rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
         left = (self.steps - step) / max(1, self.decay_steps)
         return self.learning_rate * rise * max(0.1, min(1.0, left))
+
+
+@dataclass(frozen=True)
+class LookAwayColdStart(ColdStartConfig):
+    """Settings of the look-away world's cold start.
+
+    It goes on from the shipped checkpoint of the first world, which can read and add
+    already, so there is one stage: ``pass_mark`` and ``revisit`` do nothing.
+
+    Attributes:
+        steps: As in :class:`ColdStartConfig`, and so are the others; defaults differ.
+        forgetfulness: See :class:`~vgpo.testbed.look_away.LookAwayWorld`; with 0 the
+            model is taught to look each time, which shows what there is to learn.
+        total_share: Has to be 0.
+    """
+
+    steps: int = 1000
+    learning_rate: float = 5e-4
+    warmup_steps: int = 30
+    decay_steps: int = 500
+    total_share: float = 0.0
+
+    name: ClassVar[str] = "look_away"
+    stages: ClassVar[tuple[dict, ...]] = ({},)
+
+    def start(self) -> tuple[Qwen2_5_VLForConditionalGeneration, TestbedProcessor]:
+        """The first world's model, with rows for the words of this one."""
+        first, known = load_tiny()
+        processor = build_processor(look_away_vocabulary())
+        model = build_tiny(processor, seed=self.seed)
+        return carry_over(first, known, model, processor), processor
+
+    def world(self, stage: int = -1) -> LookAwayWorld:
+        """The look-away world with its lapse and its small talk."""
+        return LookAwayWorld(
+            **self.stages[stage],
+            forgetfulness=self.forgetfulness,
+            verbosity=self.verbosity,
+            total_share=self.total_share,
+        )
+
+
+COLD_STARTS: dict[str, type[ColdStartConfig]] = {
+    config.name: config for config in (ColdStartConfig, LookAwayColdStart)
+}
+"""The settings of each world's cold start, by the world's name."""
+
+
+def carry_over(known, known_processor, model, processor):
+    """Gives ``model`` the weights of a model with a smaller vocabulary.
+
+    Args:
+        known: The model to copy from.
+        known_processor: Its processor.
+        model: A model of the same shape; changed in place. Tokens that ``known`` has
+            no row for keep theirs.
+        processor: Its processor.
+
+    Returns:
+        ``model``.
+    """
+    ids = processor.tokenizer.get_vocab()
+    pairs = known_processor.tokenizer.get_vocab().items()
+    old = torch.tensor([place for _, place in pairs])
+    new = torch.tensor([ids[text] for text, _ in pairs])
+    embedding = model.get_input_embeddings().weight
+    rows = embedding.detach().clone()
+    rows[new] = known.get_input_embeddings().weight.detach()[old]
+    with torch.no_grad():
+        for (name, to), (same, source) in zip(
+            model.named_parameters(), known.named_parameters(), strict=True
+        ):
+            assert name == same
+            to.copy_(rows if to is embedding else source)
+    return model
 
 
 @dataclass
@@ -144,7 +232,7 @@ def batches(config: ColdStartConfig, step: int, stage: int) -> Iterator[list[Exa
     while True:
         pool_index, place = divmod(step, BATCHES_PER_POOL)
         generator = torch.Generator().manual_seed(
-            config.seed * 1_000_003 + pool_index * len(STAGES) + stage
+            config.seed * 1_000_003 + pool_index * len(config.stages) + stage
         )
         revisits = torch.rand(pool_size, generator=generator) < config.revisit
         order = torch.randperm(BATCHES_PER_POOL, generator=generator).tolist()
@@ -173,7 +261,7 @@ def teaching_loss(
     last = labels.shape[1] - 1  # where <|im_end|> stands
     for row, example in enumerate(examples):
         for place, token in enumerate(example.chain, start=last - len(example.chain)):
-            if token.tiles:
+            if token.source == "image":
                 weights[row, place] = image_weight
     losses = torch.nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="none"
@@ -193,7 +281,7 @@ def reading_hits(
     for row, example in enumerate(examples):
         start = last - len(example.chain)
         for place, token in enumerate(example.chain):
-            if token.truth is not None:
+            if token.source == "image" and token.truth is not None:
                 guess = int(guesses[row, start + place - 1])
                 right = processor.tokenizer.decode(guess) == token.truth
                 found.append((example.family, right))
@@ -322,8 +410,7 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     state_file, curve_file = output / "state.safetensors", output / "curve.csv"
     torch.set_num_threads(config.threads)
-    processor = build_processor()
-    model = build_tiny(processor, seed=config.seed)
+    model, processor = config.start()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95)
     )
@@ -362,7 +449,7 @@ def train(
         if (
             settled
             and progress.read_rate >= config.pass_mark
-            and progress.stage < len(STAGES) - 1
+            and progress.stage < len(config.stages) - 1
         ):
             progress.stage += 1
             progress.stage_since = progress.step
@@ -410,7 +497,7 @@ def train(
     with tempfile.TemporaryDirectory(prefix=".new.", dir=output) as folder:
         model.save_pretrained(folder)
         # A fresh one: the tokenizer in use remembers its last padding.
-        build_processor().save_pretrained(folder)
+        config.start()[1].save_pretrained(folder)
         for file in sorted(Path(folder).iterdir()):
             file.chmod(0o644)
             os.replace(file, output / file.name)
@@ -422,7 +509,9 @@ def train(
 def _command(config: ColdStartConfig) -> str:
     """The command that repeats a run: what differs from the defaults, spelt out."""
     words = ["python -m vgpo.testbed.cold_start --output runs/cold_start"]
-    for name, default in asdict(ColdStartConfig()).items():
+    if config.name != ColdStartConfig.name:
+        words.append(f"--world {config.name}")
+    for name, default in asdict(type(config)()).items():
         if (value := getattr(config, name)) != default:
             words.append(f"--{name.replace('_', '-')} {value}")
     return " ".join(words)
@@ -432,8 +521,9 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line; ``--help`` lists one option per setting."""
     parser = argparse.ArgumentParser(
         prog="python -m vgpo.testbed.cold_start",
-        description="Train the tiny model of the small world from nothing.",
+        description="Train the tiny model of a small world.",
     )
+    parser.add_argument("--world", choices=list(COLD_STARTS), default="misread")
     parser.add_argument(
         "--output", type=Path, required=True, help="folder of the new checkpoint"
     )
@@ -445,16 +535,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--final-count", type=int, default=200, help="questions per family at the end"
     )
-    defaults = ColdStartConfig()
-    for name, value in asdict(defaults).items():
+    defaults = {name: asdict(config()) for name, config in COLD_STARTS.items()}
+    for name, value in defaults["misread"].items():
+        values = {world: settings[name] for world, settings in defaults.items()}
+        shown = ", ".join(f"{world} {default}" for world, default in values.items())
         parser.add_argument(
-            f"--{name.replace('_', '-')}", type=type(value), default=value,
-            help=f"default {value}",
+            f"--{name.replace('_', '-')}", type=type(value),
+            help=f"default {value if len(set(values.values())) == 1 else shown}",
         )  # fmt: skip
     options = vars(parser.parse_args(arguments))
-    settings = {name: options.pop(name) for name in asdict(defaults)}
+    make = COLD_STARTS[options.pop("world")]
+    chosen = {name: options.pop(name) for name in asdict(make())}
     try:
-        config = replace(defaults, **settings)
+        config = make(**{name: v for name, v in chosen.items() if v is not None})
         folder = train(config, **options)
     except ValueError as error:
         parser.error(str(error))

@@ -18,8 +18,6 @@ the last one before a colour means anything.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from vgpo.testbed.images import BAR_ROWS, COLOURS, draw_bars, draw_grid, sample_scan
 from vgpo.testbed.questions import (
     FILLERS,
@@ -43,8 +41,8 @@ SMALL_TALK = tuple(dict.fromkeys((*FILLERS, *LOOKS, *RECALLS)))
 them."""
 
 LOOK_AWAY_SOURCES = (*SOURCES, "decision", "memory")
-"""Where a token of this world comes from: as in ``SOURCES``; ``"decision"`` is the word
-that chooses whether a tile is looked at; ``"memory"`` a value that was not looked up."""
+"""Where a token comes from: as in ``SOURCES``; ``"decision"`` is the word that chooses
+whether a tile is looked at; ``"memory"`` a value of a tile that was not looked up."""
 
 
 @dataclass(frozen=True)
@@ -163,10 +161,25 @@ class LookAwayWorld(World):
         super().__post_init__()
         if self.total_share:
             raise ValueError("total_share must be 0 in the look-away world")
+        if self.max_terms >= len(COLOURS):
+            raise ValueError(
+                f"max_terms must be below {len(COLOURS)}, one colour each and one more "
+                f"for counts; got {self.max_terms}"
+            )
         if not 2 <= self.min_terms <= self.max_terms:
             raise ValueError(
                 f"min_terms must be in 2..max_terms={self.max_terms}, "
                 f"got {self.min_terms}"
+            )
+        if max(r * c for r, c in self.grids) >= len(COLOURS):
+            raise ValueError(
+                f"grids must leave a colour to be given in words, of {len(COLOURS)}; "
+                f"got {self.grids}"
+            )
+        if max(self.bars) >= len(COLOURS):
+            raise ValueError(
+                f"bars must leave a colour to be given in words, of {len(COLOURS)}; "
+                f"got {self.bars}"
             )
         if not 0 <= self.given_share < 1:
             raise ValueError(f"given_share must be in [0, 1), got {self.given_share}")
@@ -278,3 +291,7 @@ def look_away_vocabulary() -> list[str]:
     words that choose."""
     new = [f" {word}" for word in (*LOOKS, *RECALLS)]
     return list(dict.fromkeys(vocabulary() + new))
+
+
+WORLDS: dict[str, World] = {"misread": World(), "look_away": LookAwayWorld()}
+"""The questions of each world, by its name; chains without lapse and small talk."""

@@ -8,7 +8,13 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from vgpo.testbed.processor import TestbedProcessor
 
 CHECKPOINT = Path(__file__).parent / "checkpoint"
-"""Folder of the shipped checkpoint."""
+"""Folder of the shipped checkpoint of the first world."""
+
+CHECKPOINTS = {
+    "misread": CHECKPOINT,
+    "look_away": CHECKPOINT.with_name("checkpoint_look_away"),
+}
+"""Folder of each world's shipped checkpoint."""
 
 REMAKE = "python -m vgpo.testbed.cold_start"
 
@@ -99,7 +105,8 @@ def load_tiny(
     """Loads the tiny model and its processor, ready to generate, without a network.
 
     Args:
-        folder: A checkpoint folder; by default the one in the package.
+        folder: A world of ``CHECKPOINTS``, or a checkpoint folder; by default that of
+            the first world in the package.
 
     Returns:
         ``(model, processor)``: the model in fp32 and evaluation mode.
@@ -114,7 +121,7 @@ def load_tiny(
         >>> model.config.model_type
         'qwen2_5_vl'
     """
-    folder = Path(folder)
+    folder = Path(CHECKPOINTS.get(folder, folder))
     for name in _REQUIRED:
         if not (folder / name).is_file():
             raise FileNotFoundError(
