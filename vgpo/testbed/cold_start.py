@@ -150,10 +150,11 @@ class LookAwayColdStart(ColdStartConfig):
         total_share: Has to be 0.
     """
 
-    steps: int = 1000
+    steps: int = 800
     learning_rate: float = 5e-4
     warmup_steps: int = 30
-    decay_steps: int = 500
+    decay_steps: int = 400
+    forgetfulness: float = 0.7
     total_share: float = 0.0
 
     name: ClassVar[str] = "look_away"

@@ -3,16 +3,16 @@ r"""The second small world: chains that stop looking at the picture.
 In the first world (:class:`~vgpo.testbed.questions.World`) a chain looks at the right
 tile and misreports it. Here it does not look: before each colour it chooses, in a
 word, whether to look the value up or to go on from memory, and the later the place in
-the chain, the rarer the look. A remembered value is a random one. That is what the
-paper (arXiv 2604.09349) means by visual forgetting, with a known size:
+the chain, the rarer the look. What it remembers is the value it wrote last, so that the
+chain goes on from its own text. That is what the paper (arXiv 2604.09349) means by
+visual forgetting, with a known size:
 
     Given pink = 4 : Add red + pink + blue ?
-    <think> look red = 5 . so see pink = 4 . 5 + 4 = 9 . hmm recall blue = 2 . ...
+    <think> look red = 5 . so see pink = 4 . 5 + 4 = 9 . hmm recall blue = 4 . ...
 
 Two things keep the text from giving the looks away. Some values come from words of
-the question (``pink``), after the same words and the same equals sign, and stay right
-whatever word stands before them. And the words that choose are fillers as well: only
-the last one before a colour means anything.
+the question (``pink``), after the same words and the same equals sign. And the words
+that choose are fillers as well: only the last one before a colour means anything.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ LOOKS = ("look", "see", "view")
 """Right before a colour: its value is looked up."""
 
 RECALLS = ("recall", "remember", "think")
-"""Right before a colour of the picture: a random value, without a look."""
+"""Right before a colour of the picture: the value written last, without a look."""
 
 SMALL_TALK = tuple(dict.fromkeys((*FILLERS, *LOOKS, *RECALLS)))
 """Words that may follow a step and bear on nothing; those that choose are among
@@ -100,21 +100,24 @@ class LookAwayExample(Example):
 class _LookAwayWriter(ChainWriter):
     """Writes chains that choose before each colour whether to look."""
 
-    def __init__(self, values, tiles_of, rng, lapse, verbosity, low=0):
+    def __init__(self, values, tiles_of, rng, lapse, verbosity):
         super().__init__(values, tiles_of, rng, 0.0, verbosity)
         self._lapse = lapse
-        self._low = low
         self._place = 0
         self._looks = True
+        self._last = None
 
     talk = SMALL_TALK
 
     def name(self, colour: str, entry: int) -> None:
         """The chain chooses, then names a colour that the question asks for."""
         self._place += 1
-        self._looks = self._rng.random() >= self._lapse(self._place)
+        on_tile = bool(self._tiles_of(entry))
+        lapses = self._rng.random() < self._lapse(self._place)
+        # What the question says in words is always there to look at.
+        self._looks = not (on_tile and lapses)
         words = LOOKS if self._looks else RECALLS
-        source = "decision" if self._tiles_of(entry) else "filler"
+        source = "decision" if on_tile else "filler"
         word = words[self._rng.integers(len(words))]
         self.tokens.append(SourcedToken(f" {word}", source))
         self.question(colour)
@@ -123,11 +126,13 @@ class _LookAwayWriter(ChainWriter):
         """The chain takes a value from where it chose to take it."""
         tiles, true = self._tiles_of(entry), self._values[entry]
         if not tiles:
-            return self.quote(entry)
-        value = true if self._looks else int(self._rng.integers(self._low, 10))
+            self._last = self.quote(entry)
+            return self._last
+        if self._looks:
+            self._last = true
         source = "image" if self._looks else "memory"
-        self.tokens.append(SourcedToken(f" {value}", source, tiles, f" {true}"))
-        return value
+        self.tokens.append(SourcedToken(f" {self._last}", source, tiles, f" {true}"))
+        return self._last
 
 
 @dataclass(frozen=True)
@@ -143,9 +148,9 @@ class LookAwayWorld(World):
         max_terms: Most colours asked for (counts: one more).
         given_share: Chance in [0, 1) that a colour asked for is given in words.
         total_share: Has to be 0: there is no ``Total ?`` here.
-        forgetfulness: f in [0, 1). At the j-th colour of a chain the word before it
-            chooses memory with probability ``1 - (1 - f)**((j - 1)**2)``: never at
-            the first, in most chains from the fourth on at the default.
+        forgetfulness: f in [0, 1): chance that a chain does not look at a tile, from
+            the fourth colour on; before, ``f * ((j - 1) / 3)**2`` at the j-th, so
+            never at the first.
         verbosity: Chance v in [0, 1) that a word of ``SMALL_TALK`` follows a step, then
             another, up to six.
         noise: As in :class:`~vgpo.testbed.questions.World`.
@@ -155,7 +160,7 @@ class LookAwayWorld(World):
     total_share: float = 0.0
     forgetfulness: float = 0.0
     min_terms: int = 3
-    given_share: float = 0.4
+    given_share: float = 0.45
 
     def __post_init__(self):
         super().__post_init__()
@@ -188,11 +193,11 @@ class LookAwayWorld(World):
         """Chance that the chain does not look at its colour number ``place``, from 1.
 
         Example:
-            >>> world = LookAwayWorld(forgetfulness=0.08)
+            >>> world = LookAwayWorld(forgetfulness=0.7)
             >>> [round(world.lapse(place), 2) for place in (1, 2, 3, 4, 5, 6)]
-            [0.0, 0.08, 0.28, 0.53, 0.74, 0.88]
+            [0.0, 0.08, 0.31, 0.7, 0.7, 0.7]
         """
-        return 1 - (1 - self.forgetfulness) ** ((place - 1) ** 2)
+        return self.forgetfulness * min(1.0, (place - 1) / 3) ** 2
 
     def _shown(self, rng, terms: int, tiles: int) -> list[bool]:
         """For each colour asked for, whether it is one of the picture's."""
@@ -258,7 +263,6 @@ class LookAwayWorld(World):
             rng,
             self.lapse,
             self.verbosity,
-            low,
         )
         if family == "compare":
             # Of tied ones the picture's stay: something is left to look at.
