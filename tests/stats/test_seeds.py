@@ -408,7 +408,7 @@ def test_runs_that_cannot_be_compared_are_named(runs, message):
 
 def test_a_table_of_arms_that_do_nothing_finds_next_to_nothing():
     rng = np.random.default_rng(17)
-    tables, found = 40, {"holm": 0, "none": 0}
+    tables, found = 20, {"holm": 0, "none": 0}
     for _ in range(tables):
         base = rng.normal(size=10)
         arms = {f"arm{i}": base + rng.normal(size=10) for i in range(12)}

@@ -57,9 +57,12 @@ def test_a_perfect_gate_is_no_better_than_the_reads_there_are():
 
 
 def test_intervals_are_of_chains_not_of_tokens():
-    same = chains(*[[(0.2, TEXT), (0.9, IMAGE)]] * 9)
+    same = chains(*[[(0.2, TEXT), (0.9, IMAGE)]] * 60)
     graded = gates.grade_gates(same, ["focus"]).iloc[0]
     assert graded["low"] == graded["precision"] == graded["high"] == 1
+    # So few that agree say nothing of those that were not drawn.
+    graded = gates.grade_gates(same[same["row"] < 9], ["focus"]).iloc[0]
+    assert graded["precision"] == 1 and np.isnan(graded["low"])
     mixed = chains(*[[(0.2, TEXT), (0.9, IMAGE)], [(0.2, TEXT), (0.9, TEXT)]] * 50)
     graded = gates.grade_gates(mixed, ["focus"], resamples=2000).iloc[0]
     # One token a chain: the binomial interval.

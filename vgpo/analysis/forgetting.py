@@ -198,13 +198,14 @@ class ForgettingAnalysis:
         table = self.per_answer
         fifths = progress_profile(*self.masses(), bins=5)
         image, generated = fifths[..., 0].numpy(), fifths[:, -1, 2].numpy()
+        share = (0, 1)  # which no end of an interval leaves, of however few answers
         rows = {
-            "on the image": mean_interval(table["image"]),
-            "on the image, first fifth": mean_interval(image[:, 0]),
-            "on the image, last fifth": mean_interval(image[:, -1]),
+            "on the image": mean_interval(table["image"], bounds=share),
+            "on the image, first fifth": mean_interval(image[:, 0], bounds=share),
+            "on the image, last fifth": mean_interval(image[:, -1], bounds=share),
             "on the image, last less first": mean_interval(image[:, -1] - image[:, 0]),
-            "on generated text, last fifth": mean_interval(generated),
-            "late/early ratio": mean_interval(table["ratio"]),
+            "on generated text, last fifth": mean_interval(generated, bounds=share),
+            "late/early ratio": mean_interval(table["ratio"], bounds=(0, float("inf"))),
             "ratio against length, Spearman's rho": length_correlation(
                 table["ratio"], table["length"]
             ),

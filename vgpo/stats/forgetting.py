@@ -6,7 +6,8 @@ the pilot study of Visually-Guided Policy Optimization for Multimodal Reasoning,
 2604.09349 (its Fig. 2); the paper leaves the exact split of a response open, and what
 is chosen here is said at each function.
 
-Intervals are those of :mod:`vgpo.stats.intervals`, bootstraps over responses.
+Intervals are those of :mod:`vgpo.stats.intervals`, over responses: bootstraps where
+there are enough of them, studentized where there are few.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,14 @@ from scipy import stats
 from torch import Tensor
 
 from vgpo.method._masked import check_mask, check_rows, exact_ratio, token_numbers
-from vgpo.stats.intervals import RESAMPLES, Interval, bootstrap_ends, mean_interval
+from vgpo.stats.intervals import (
+    FEW,
+    RESAMPLES,
+    Interval,
+    mean_interval,
+    resampled_ends,
+    studentized_ends,
+)
 
 
 class Comparison(NamedTuple):
@@ -164,7 +172,7 @@ def decay_curve(
     Returns:
         One row per stretch: ``progress`` (its middle, 0-100 %), ``mean``, ``low``,
         ``high``, ``count`` of responses. Rows of NaN are left out; the band is NaN
-        for fewer than two responses.
+        for fewer than two responses, and where few have all the same value.
 
     Raises:
         ValueError: ``profile`` is not two-dimensional.
@@ -185,7 +193,7 @@ def decay_curve(
     def means(rows: np.ndarray) -> np.ndarray:
         return np.stack([stretch[rows].mean(axis=1) for stretch in curves.T], axis=1)
 
-    low, high = bootstrap_ends(len(curves), means, resamples, seed)
+    low, high = resampled_ends(len(curves), means, resamples, seed)
     return pd.DataFrame(
         {
             "progress": (np.arange(bins) + 0.5) * 100 / bins,
@@ -206,8 +214,14 @@ def compare_right_wrong(
 ) -> Comparison:
     """Compares a number of each response between right and wrong answers.
 
-    The mean of either group and their difference with bootstrap intervals; a
-    permutation test that shuffles who was right (``scipy.stats.permutation_test``).
+    The mean of either group and their difference with intervals; a permutation test
+    that shuffles who was right (``scipy.stats.permutation_test``). The difference's
+    interval is a bootstrap of either group; where one has fewer than
+    :data:`~vgpo.stats.intervals.FEW` answers it is studentized, with Welch's standard
+    error and degrees of freedom and the skewness of the difference. Measured coverage
+    of the nominal 95 %, 2,000 samples each, with groups of 3 and 12, 5 and 5, 10 and
+    30: normal values 94, 95 and 95 %, shares of Beta(0.5, 4) 86, 98 and 92 %.
+
     Responses are taken as independent: use one per question. For several per
     question, see :func:`compare_within_questions`.
 
@@ -238,15 +252,18 @@ def compare_right_wrong(
     difference = right_mean.value - wrong_mean.value
     low = high = p_value = float("nan")
     if min(len(right), len(wrong)) >= 2:
-        interval = stats.bootstrap(
-            (right, wrong),
-            _mean_difference,
-            method="percentile",
-            n_resamples=resamples,
-            vectorized=True,
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-        low, high = float(interval.low), float(interval.high)
+        if min(len(right), len(wrong)) < FEW:
+            low, high = _welch_ends(right, wrong)
+        else:
+            interval = stats.bootstrap(
+                (right, wrong),
+                _mean_difference,
+                method="percentile",
+                n_resamples=resamples,
+                vectorized=True,
+                rng=np.random.default_rng(seed),
+            ).confidence_interval
+            low, high = float(interval.low), float(interval.high)
         p_value = float(
             stats.permutation_test(
                 (right, wrong),
@@ -310,7 +327,8 @@ def compare_within_questions(
         values: One per response; NaN are left out.
         correct: Whether the answer was right, one per response.
         question: Which question was answered, one per response.
-        resamples: Of the bootstrap over questions and of the permutation test.
+        resamples: Of the bootstrap over questions, where there are enough for one,
+            and of the permutation test.
         seed: Seed of both.
 
     Returns:
@@ -355,44 +373,71 @@ def length_correlation(
     values: Sequence[float] | np.ndarray,
     lengths: Sequence[float] | np.ndarray,
     *,
+    clusters: Sequence[object] | np.ndarray | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Spearman's rank correlation of a number with the length of the chain.
+    r"""Spearman's rank correlation of a number with the length of the chain.
 
     Negative for accumulation ratios: the longer the chain, the more is forgotten.
+
+    The interval is a bootstrap over responses, or over clusters of them. For fewer than
+    :data:`~vgpo.stats.intervals.FEW` responses that stand for themselves it is
+
+    .. math:: \tanh\left(\operatorname{artanh} \rho \pm
+        1.96 \sqrt{\frac{1 + \rho^2 / 2}{n - 3}}\right)
+
+    after D. G. Bonett and T. A. Wright (2000), "Sample size requirements for estimating
+    Pearson, Kendall and Spearman correlations", Psychometrika 65(1): ranks of a handful
+    take too few values to be resampled. A perfect order is taken to be one exchange of
+    neighbours away from it, so that it has an interval; it reaches to -1 or 1. For few
+    clusters see :func:`~vgpo.stats.intervals.resampled_ends`. Measured coverage of the
+    nominal 95 % at n = 4, 5, 10, 20 and 40, 2,000 samples each: rho of 0 100, 100, 97,
+    96 and 96 %, of 0.68 100, 99, 95, 96 and 96 %.
 
     Args:
         values: One per response; NaN are left out.
         lengths: Its length in any unit.
+        clusters: Which question, or picture, each response belongs to, where several
+            share one: whole questions or pictures are then drawn.
         resamples: Bootstrap resamples of responses.
         seed: Seed of the resampling.
 
     Returns:
-        Rho in [-1, 1] with its interval; NaN if either is constant or fewer than
-        three responses are left.
+        Rho in [-1, 1] with its interval, and the number of responses or clusters; NaN
+        if either is constant or fewer than three responses are left. The ends are NaN
+        for three responses.
 
     Raises:
-        ValueError: The two differ in length.
+        ValueError: The three differ in length.
 
     Example:
-        >>> round(length_correlation([0.9, 0.7, 0.5, 0.1], [10, 20, 30, 40]).value, 2)
-        -1.0
+        >>> print(length_correlation([0.9, 0.7, 0.5, 0.6, 0.1], [10, 20, 30, 40, 50]))
+        -0.900 [-0.996, 0.169] (n = 5)
     """
     numbers, sizes = _paired(values, lengths, "lengths")
     known = ~np.isnan(numbers)
+    if clusters is None:
+        owner = np.arange(known.sum())
+    else:
+        owner = _paired(values, clusters, "clusters")[1][known]
     numbers, sizes = numbers[known], sizes[known].astype(np.float64)
-    count = len(numbers)
-    if count < 3 or np.ptp(numbers) == 0 or np.ptp(sizes) == 0:
+    names, owner = np.unique(owner, return_inverse=True)
+    count = len(names)
+    if len(numbers) < 3 or np.ptp(numbers) == 0 or np.ptp(sizes) == 0:
         return Interval(float("nan"), float("nan"), float("nan"), count)
+    value = _rank_correlation(numbers, sizes)
+    if clusters is None and count < FEW:
+        return Interval(value, *_rank_ends(value, count), count)
+    members = [np.flatnonzero(owner == cluster) for cluster in range(count)]
 
     def rho(rows: np.ndarray) -> np.ndarray:
+        drawn = [np.concatenate([members[i] for i in some]) for some in rows]
         return np.array(
-            [_rank_correlation(numbers[some], sizes[some]) for some in rows]
+            [_rank_correlation(numbers[some], sizes[some]) for some in drawn]
         )
 
-    low, high = bootstrap_ends(count, rho, resamples, seed)
-    value = _rank_correlation(numbers, sizes)
+    low, high = resampled_ends(count, rho, resamples, seed, bounds=(-1, 1))
     return Interval(value, float(low), float(high), count)
 
 
@@ -472,7 +517,7 @@ def split_decay(
 
     count = len(tokens)
     values = parts(np.arange(count)[None])[0]
-    low, high = bootstrap_ends(count, parts, resamples, seed)
+    low, high = resampled_ends(count, parts, resamples, seed)
     low, high = np.broadcast_to(low, 4), np.broadcast_to(high, 4)
     return DecaySplit(
         *(
@@ -592,6 +637,40 @@ def _mean_difference(
     right: np.ndarray, wrong: np.ndarray, axis: int = -1
 ) -> np.ndarray:
     return np.asarray(np.mean(right, axis=axis) - np.mean(wrong, axis=axis))
+
+
+def _welch_ends(right: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
+    """Studentized interval of a difference of means of two independent groups."""
+    groups = (right, wrong)
+    if any(np.ptp(group) <= 1e-12 * np.abs(group).max() for group in groups):
+        return float("nan"), float("nan")  # of one of them no spread was seen
+    squared = [float(group.var(ddof=1)) / len(group) for group in groups]
+    error = np.sqrt(sum(squared))
+    # Welch-Satterthwaite.
+    freedom = error**4 / sum(
+        part**2 / (len(group) - 1) for part, group in zip(squared, groups, strict=True)
+    )
+    # Third cumulants of the two means; that of the second counts the other way round.
+    thirds = [
+        stats.skew(group) * group.std() ** 3 / len(group) ** 2 for group in groups
+    ]
+    skewness = (thirds[0] - thirds[1]) / error**3
+    low, high = studentized_ends(right.mean() - wrong.mean(), error, skewness, freedom)
+    return float(low), float(high)
+
+
+def _rank_ends(rho: float, count: int) -> tuple[float, float]:
+    """Bonett and Wright's interval of Spearman's rho."""
+    if count < 4:
+        return float("nan"), float("nan")
+    # Exchanging two neighbours of n ranks costs 6 * 2 / n (n^2 - 1).
+    nearest = 1 - 12 / (count * (count**2 - 1))
+    inside = np.clip(rho, -nearest, nearest)
+    reach = 1.959964 * np.sqrt((1 + inside**2 / 2) / (count - 3))
+    low, high = np.tanh(np.arctanh(inside) + np.array([-reach, reach]))
+    return (-1.0 if rho < -nearest else float(low)), (
+        1.0 if rho > nearest else float(high)
+    )
 
 
 def _rank_correlation(values: np.ndarray, lengths: np.ndarray) -> float:

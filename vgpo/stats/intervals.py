@@ -1,9 +1,41 @@
-"""Estimates with their confidence intervals, by bootstrap over responses.
+"""Estimates with their confidence intervals, over responses.
 
-Tokens of one response are not independent of each other, so what is drawn again and
-again, with replacement, is whole responses (or questions, or seeds: whatever was
-drawn in the first place). Intervals are the middle 95 % of the resamples, seeded, so
-that a number that is printed twice is the same number twice.
+Tokens of one response are not independent of each other, so what is drawn, or left
+out, is whole responses; where several responses share a question, or several questions
+a picture, whole questions or pictures (``clusters``). Training runs over a few seeds
+are compared by :mod:`vgpo.stats.seeds`.
+
+From :data:`FEW` responses on, an interval is the middle 95 % of a bootstrap, seeded, so
+that a number that is printed twice is the same number twice. Below, that would be too
+narrow: at 2, 4, 10 and 20 responses it holds the mean of normal values in 46, 79, 90
+and 92 % of samples, and an AUROC of .93 in 77 % at 10. There the interval is the
+studentized one of :func:`resampled_ends`: Student's t, a jackknife's standard error and
+a correction for skewness.
+
+Measured coverage in % of the nominal 95 % (means 3,000 samples, others 1,000; at 50
+responses 300 of AUROC and correlation; 5-40 tokens a response, and with "offset" what
+the tokens of a response share is 1 to 1.5 times as wide as what they do not):
+
+================================  ===  ===  ===  ===  ===  ===
+Responses                          3    4    5   10   20   50
+================================  ===  ===  ===  ===  ===  ===
+mean, normal                      95   95   94   95   96   94
+mean, uniform                     94   94   95   97   96   95
+mean, exponential                 91   92   91   94   94   92
+mean, shares of Beta(0.5, 4)      89   90   92   94   95   93
+mean, 1-8 answers a question      93   93   93   93   93   93
+AUROC 0.69                        95   95   95   95   94   95
+AUROC 0.61, offset                94   95   94   95   95   95
+AUROC 0.98                        89   94   95   96   96   94
+AUROC 0.93, offset                94   95   95   95   95   89
+correlation 0.51                  94   94   95   95   95   93
+correlation 0.87, offset          95   94   93   95   95   89
+correlation 0.51, within          95   94   93   95   94   95
+================================  ===  ===  ===  ===  ===  ===
+
+What all of few responses agree on has no interval: NaN, and counted as a miss in the
+table. For shares of right and wrong answers, where that is common, take
+:func:`vgpo.stats.seeds.wilson_interval`.
 """
 
 import warnings
@@ -12,13 +44,21 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import special, stats
 
 RESAMPLES = 2000
 """Resamples, where nothing else is said."""
 
+FEW = 50
+"""Responses below which intervals are studentized, and no bootstrap."""
+
 
 class Interval(NamedTuple):
-    """An estimate with its 95 % interval, and from how many responses."""
+    """An estimate with its 95 % interval, and from how many responses.
+
+    ``count`` is what was drawn: responses, or clusters of them. The ends are NaN where
+    nothing is known of the spread.
+    """
 
     value: float
     low: float
@@ -38,66 +78,188 @@ class Interval(NamedTuple):
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
 
-def bootstrap_ends(
+class Scale(NamedTuple):
+    """A scale on which a statistic is nearer to normal than on its own.
+
+    Attributes:
+        to: Rising function of the statistic.
+        back: Its inverse.
+    """
+
+    to: Callable[[np.ndarray], np.ndarray]
+    back: Callable[[np.ndarray], np.ndarray]
+
+
+def resampled_ends(
     count: int,
     statistic: Callable[[np.ndarray], np.ndarray],
     resamples: int = RESAMPLES,
     seed: int = 0,
+    *,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+    scale: Scale | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the 95 % interval of any statistic of ``count`` responses.
+    r"""Ends of the 95 % interval of any statistic of ``count`` responses.
+
+    From :data:`FEW` responses on, the 2.5 % and 97.5 % quantiles of the statistic over
+    ``resamples`` drawn with replacement. Below, :func:`studentized_ends` with n - 1
+    degrees of freedom and the jackknife: with the statistic :math:`\theta_{-i}` without
+    response i,
+
+    .. math::
+        u_i = (n - 1)(\bar\theta_{-} - \theta_{-i}), \quad
+        \mathrm{se}^2 = \frac{\sum_i u_i^2}{n(n-1)}, \quad
+        \lambda = \frac{\overline{u^3}}{\overline{u^2}^{3/2} \sqrt n}
+
+    For a mean, :math:`u_i = x_i - \bar x` and se is its standard error.
 
     Args:
-        count: Responses.
-        statistic: From the responses drawn, (resamples, count) indices, to the
-            statistic of each resample, (resamples, ...).
+        count: Responses, or clusters of them; independent of each other.
+        statistic: From responses, (resamples, k) indices below ``count``, to the
+            statistic of each resample, (resamples, ...). k is ``count``, or one less.
         resamples: How many to draw.
         seed: Of the drawing.
+        bounds: What the statistic cannot exceed; the ends do not either.
+        scale: On which the studentized interval is made; by default the statistic's.
 
     Returns:
         Low and high end, each of the statistic's shape. Resamples in which it is
-        undefined (NaN) are left out; the ends are NaN where it always is, and for
-        fewer than two responses.
+        undefined (NaN) are left out of the bootstrap; the ends are NaN where it always
+        is. They are NaN as well for fewer than two responses; and, for fewer than
+        :data:`FEW`, where the statistic is undefined or infinite without one of the
+        responses, and where it is the same whichever is left out: no spread was seen,
+        which of so few is no evidence that there is none.
 
     Example:
-        >>> values = np.array([0.0, 1.0, 2.0, 3.0])
-        >>> low, high = bootstrap_ends(4, lambda rows: values[rows].max(axis=1))
-        >>> (float(low), float(high))
-        (1.0, 3.0)
+        >>> values = np.array([0.1, 0.3, 0.3, 0.7])
+        >>> low, high = resampled_ends(4, lambda rows: values[rows].mean(axis=1))
+        >>> (round(float(low), 2), round(float(high), 2))
+        (0.04, 1.95)
     """
     if count < 2:
         return np.array(np.nan), np.array(np.nan)
-    rows = np.random.default_rng(seed).integers(0, count, (resamples, count))
-    with warnings.catch_warnings():
-        # Of what is undefined in every resample, the interval is NaN, as said above.
-        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
-        low, high = np.nanquantile(statistic(rows), [0.025, 0.975], axis=0)
-    return low, high
+    if count < FEW:
+        low, high = _jackknife_ends(count, statistic, scale)
+    else:
+        rows = np.random.default_rng(seed).integers(0, count, (resamples, count))
+        with warnings.catch_warnings():
+            # Of what is undefined in every resample, the interval is NaN.
+            warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+            low, high = np.nanquantile(statistic(rows), [0.025, 0.975], axis=0)
+    return np.clip(low, *bounds), np.clip(high, *bounds)
+
+
+def studentized_ends(
+    value: np.ndarray | float,
+    error: np.ndarray | float,
+    skewness: np.ndarray | float,
+    freedom: np.ndarray | float,
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Student's t interval, corrected for the skewness of what it is made from.
+
+    With :math:`\theta` for ``value``, the ends are :math:`\theta - \mathrm{se}\,
+    g^{-1}(\pm t)`, where t is the 97.5 % quantile of Student's t and
+
+    .. math:: g^{-1}(y) = \frac{3}{\lambda}
+        \left(\sqrt[3]{1 + \lambda (y - \lambda / 6)} - 1\right)
+
+    the inverse of the transformation by which P. Hall (1992), "On the removal of
+    skewness by transformation", Journal of the Royal Statistical Society B 54(1), makes
+    a studentized statistic symmetric. Without skewness this is the t interval. Of
+    shares that are mostly small and sometimes large, the interval reaches further up
+    than down, since few responses rarely hold one of the large ones.
+
+    Args:
+        value: The estimate.
+        error: Its standard error.
+        skewness: :math:`\lambda`, that of the estimate: of a mean of n values, their
+            skewness over :math:`\sqrt n`.
+        freedom: Degrees of freedom of the standard error.
+
+    Returns:
+        Low and high end; NaN where the error is 0 or not finite.
+
+    Example:
+        >>> [round(float(end), 2) for end in studentized_ends(0.0, 1.0, 0.0, 9)]
+        [-2.26, 2.26]
+        >>> [round(float(end), 2) for end in studentized_ends(0.0, 1.0, 0.3, 9)]
+        [-1.85, 3.26]
+    """
+    skewness = np.asarray(skewness, dtype=np.float64)
+    reach = stats.t.ppf(0.975, freedom)
+    known = np.isfinite(error) & (np.asarray(error) > 0)
+
+    def unskewed(y: np.ndarray) -> np.ndarray:
+        # Towards no skewness it tends to y, where the formula is 0 / 0.
+        slight = np.abs(skewness) < 1e-6
+        safe = np.where(slight, 1.0, skewness)
+        return np.where(slight, y, 3 / safe * (np.cbrt(1 + safe * (y - safe / 6)) - 1))
+
+    with np.errstate(invalid="ignore"):
+        low, high = (value - error * unskewed(y) for y in (reach, -reach))
+    return np.where(known, low, np.nan), np.where(known, high, np.nan)
 
 
 def mean_interval(
-    values: Sequence[float] | np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
+    values: Sequence[float] | np.ndarray,
+    *,
+    clusters: Sequence[object] | np.ndarray | None = None,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Interval:
     """Mean of one value per response.
 
     Args:
         values: One per response; NaN are left out.
-        resamples: Bootstrap resamples.
+        clusters: Which question, or picture, each response belongs to: what is drawn
+            is then whole questions or pictures, with all their responses. Needed
+            wherever responses share one, as several answers to a question do, or the
+            interval is too narrow. By default each response stands for itself.
+        bounds: What a value cannot exceed, such as ``(0, 1)`` for a share; the ends
+            do not either.
+        resamples: Bootstrap resamples, where there are enough responses for one.
         seed: Seed of the resampling.
 
     Returns:
-        The interval; its ends are NaN for fewer than two values.
+        The interval, with the mean over all responses, and the number of responses or
+        clusters. Its ends are NaN for fewer than two of them, and, below :data:`FEW`,
+        where all values (means of clusters) are the same.
+
+    Raises:
+        ValueError: Values are not one-dimensional, or ``clusters`` differ in number.
 
     Example:
-        >>> mean_interval([0.2, 0.4, float("nan")]).count
-        2
+        >>> print(mean_interval([0.2, 0.4, 0.5, float("nan")]))
+        0.367 [-0.412, 0.663] (n = 3)
+        >>> values, questions = [0.1, 0.2, 0.5, 0.4, 0.3], ["a", "a", "b", "b", "c"]
+        >>> mean_interval(values, clusters=questions).count
+        3
     """
-    values = np.asarray(values, dtype=np.float64)
-    known = values[~np.isnan(values)]
-    mean = float(known.mean()) if len(known) else float("nan")
-    low, high = bootstrap_ends(
-        len(known), lambda rows: known[rows].mean(axis=1), resamples, seed
-    )
-    return Interval(mean, float(low), float(high), len(known))
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1:
+        raise ValueError(f"values: must be one-dimensional, got shape {numbers.shape}.")
+    known = ~np.isnan(numbers)
+    if clusters is None:
+        owner, count = np.arange(known.sum()), int(known.sum())
+    else:
+        groups = np.asarray(clusters)
+        if groups.shape != numbers.shape:
+            raise ValueError(
+                f"clusters: need one per value, got {groups.shape} for {numbers.shape}."
+            )
+        names, owner = np.unique(groups[known], return_inverse=True)
+        count = len(names)
+    numbers = numbers[known]
+    mean = float(numbers.mean()) if len(numbers) else float("nan")
+    sizes = np.bincount(owner, minlength=count)
+    sums = np.bincount(owner, numbers - mean, minlength=count)
+
+    def mean_of(rows: np.ndarray) -> np.ndarray:
+        return np.asarray(mean + sums[rows].sum(axis=1) / sizes[rows].sum(axis=1))
+
+    low, high = resampled_ends(count, mean_of, resamples, seed, bounds=bounds)
+    return Interval(mean, float(low), float(high), count)
 
 
 def auroc_interval(
@@ -121,8 +283,10 @@ def auroc_interval(
         seed: Seed of the resampling.
 
     Returns:
-        The AUROC in [0, 1] and its interval; NaN where there are no positives or
-        nothing but positives.
+        The AUROC in [0, 1] and its interval over responses; NaN where there are no
+        positives or nothing but positives. The ends are NaN, too, for one response,
+        and, below :data:`FEW`, where leaving one out leaves no positives (or others),
+        or changes nothing.
 
     Raises:
         ValueError: The three differ in length.
@@ -150,7 +314,13 @@ def auroc_interval(
         won = ((counts @ wins) * counts).sum(axis=1)
         return np.asarray(won / pairs)
 
-    return _of_counts(auroc, size, resamples, seed)
+    # Log odds, as the AUROC of few responses is far from normal near 0 and 1. Half a
+    # pair is kept from either end: without one response the rest may be perfect.
+    half = 0.5 / max(int(hits.sum()) * int(rest.sum()), 1)
+    odds = Scale(
+        lambda value: special.logit(np.clip(value, half, 1 - half)), special.expit
+    )
+    return _of_counts(auroc, size, resamples, seed, bounds=(0, 1), scale=odds)
 
 
 def correlation_interval(
@@ -174,7 +344,8 @@ def correlation_interval(
         seed: Seed of the resampling.
 
     Returns:
-        r in [-1, 1] and its interval; NaN where ``x`` or ``y`` is constant.
+        r in [-1, 1] and its interval over responses; NaN where ``x`` or ``y`` is
+        constant.
 
     Raises:
         ValueError: The three differ in length.
@@ -208,7 +379,33 @@ def correlation_interval(
         spread = np.sqrt(np.clip((n * sxx - sx**2) * (n * syy - sy**2), 0, None))
         return np.asarray((n * sxy - sx * sy) / spread)
 
-    return _of_counts(pearson, size, resamples, seed)
+    return _of_counts(pearson, size, resamples, seed, bounds=(-1, 1))
+
+
+def _jackknife_ends(
+    count: int,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    scale: Scale | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The studentized interval of :func:`resampled_ends`."""
+    rows = np.arange(count)
+    # (n, n - 1): all but i.
+    others = np.broadcast_to(rows, (count, count))[~np.eye(count, dtype=bool)]
+    without = np.asarray(statistic(others.reshape(count, count - 1)), np.float64)
+    value = np.asarray(statistic(rows[None]), np.float64)[0]
+    with np.errstate(invalid="ignore"):
+        # Whether leaving one out changes anything, rounding aside.
+        moved = np.ptp(without, axis=0) > 1e-12 * np.abs(without).max(axis=0)
+        if scale is not None:
+            without, value = scale.to(without), scale.to(value)
+        u = (count - 1) * (without.mean(axis=0) - without)
+        second, third = (u**2).mean(axis=0), (u**3).mean(axis=0)
+        skewness = third / np.where(moved, second, 1) ** 1.5 / np.sqrt(count)
+    error = np.sqrt(second / (count - 1))
+    low, high = studentized_ends(value, error, skewness, count - 1)
+    if scale is not None:
+        low, high = scale.back(low), scale.back(high)
+    return np.where(moved, low, np.nan), np.where(moved, high, np.nan)
 
 
 def _owners(
@@ -226,7 +423,12 @@ def _owners(
 
 
 def _of_counts(
-    statistic: Callable[[np.ndarray], np.ndarray], size: int, resamples: int, seed: int
+    statistic: Callable[[np.ndarray], np.ndarray],
+    size: int,
+    resamples: int,
+    seed: int,
+    bounds: tuple[float, float],
+    scale: Scale | None = None,
 ) -> Interval:
     """Interval of a statistic of how often each response counts: (R, size) -> (R,)."""
 
@@ -237,5 +439,7 @@ def _of_counts(
 
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(statistic(np.ones((1, size)))[0])
-        low, high = bootstrap_ends(size, of_drawn, resamples, seed)
+        low, high = resampled_ends(
+            size, of_drawn, resamples, seed, bounds=bounds, scale=scale
+        )
     return Interval(value, float(low), float(high), size)

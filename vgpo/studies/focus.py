@@ -4,7 +4,7 @@ What the chapter on visual focus measures on the small world, where the truth is
 known: AUROC against the true reads, correlation with image attention, occlusion,
 changes of the picture, and the hidden states themselves. Everything works on the
 table of :func:`vgpo.studies.tables.token_table`, one row per token. Intervals are those
-of :mod:`vgpo.stats.intervals`, bootstraps over completions.
+of :mod:`vgpo.stats.intervals`, over completions.
 """
 
 from collections.abc import Mapping, Sequence

@@ -14,7 +14,7 @@ from vgpo.method.compensation import (
     visual_gate,
 )
 from vgpo.method.reweighting import intra_trajectory_weights
-from vgpo.stats.intervals import RESAMPLES, bootstrap_ends
+from vgpo.stats.intervals import RESAMPLES, resampled_ends
 from vgpo.studies.tables import padded
 
 PARTS = ("head", "tail, shut", "tail, gated")
@@ -125,8 +125,8 @@ def grade_gates(
                     )]
                 )  # fmt: skip
                 hits, gated, visual, size = counts.sum(axis=1)
-                low, high = bootstrap_ends(
-                    len(mask), _precision(*counts[:2]), resamples, seed
+                low, high = resampled_ends(
+                    len(mask), _precision(*counts[:2]), resamples, seed, bounds=(0, 1)
                 )
                 rows.append(
                     {

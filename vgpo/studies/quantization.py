@@ -381,7 +381,7 @@ def paired_accuracy(
     Returns:
         Index ``family``, in the order of ``examples``, then ``"all"``. Columns: both
         names (accuracies), ``difference`` with its 95 % interval ``low`` and
-        ``high`` (bootstrap over questions), ``changed`` (questions that only one of
+        ``high`` (over questions), ``changed`` (questions that only one of
         the two got right) and ``questions``.
 
     Raises:
