@@ -41,6 +41,8 @@ _TOO_BIG = re.compile(
       [\s}]* (?:\^|\*\*) [\s{(+-]* [0-9]
     | [0-9]{4,} [\s})\]]* !                         # 1000!
     | ! \s* [!)}]* \s* !                            # 9!!, (9!)!
+    | (?:\\?exp .*){3}                              # \exp(\exp(\exp(9)))
+    | (?:\^ \s* \{ [^^]*){3} \^                       # e^{e^{e^{e^9}}}
     """,
     re.VERBOSE,
 )
@@ -68,7 +70,7 @@ _NOT_NAMES = frozenset(
     ["not", "no", "never", r"\neg", r"\ne", r"\pm", r"\sqrt", r"\frac"]
 )
 _MEMBER = re.compile(r"[a-zA-Z]\s*\\in\s*")
-_ARTICLE = re.compile(r"(?:the|an|a)\s+(?=\S{2})", re.IGNORECASE)
+_ARTICLE = re.compile(r"(?:the\s+(?=\S)|an?\s+(?=\S{2}))", re.IGNORECASE)
 
 _CHEMICAL = re.compile(r"(?:[A-Z][a-z]?\d*|[()\[\]+\-.^]|\d+[+-])+")
 # Symbols of elements that, in capitals, are compounds of two others: Co is not CO.
@@ -143,7 +145,8 @@ def _equal_to_number(answer: str, reference: str, ask: Ask) -> bool:
     answer = _only_element(answer)
     if parse_number(answer) is not None:
         return equal_numbers(parse_number(answer), wanted)
-    if parse_name(answer) is not None or not _CLOSED_FORM.fullmatch(answer):
+    name = parse_name(answer)
+    if (name and name[0] != "product") or not _CLOSED_FORM.fullmatch(answer):
         return False
     if wanted.sign == "%":
         return False
@@ -258,7 +261,7 @@ def _equal_relations(answer: str, reference: str, ask: Ask) -> bool:
 
 
 def _equal_expressions(answer: str, reference: str, ask: Ask) -> bool:
-    if r"\pm" in reference and _in_pairs(reference) != reference:
+    if r"\pm" in reference and parse_collection(_in_pairs(reference)):
         return _equal_collections(_in_pairs(answer), _in_pairs(reference), ask)
     # An equation for a value: only what it calls the value may stand before it.
     answer = _without_name(answer)
@@ -312,7 +315,8 @@ def _formula(text: str) -> str | None:
 
 def _words(text: str) -> str:
     """Words with one blank between them, without an article before them."""
-    text = re.sub(r"(?<=\w)[-_](?=\w)", " ", text.rstrip("!? "))
+    text = re.sub(r"_\{(\w+)\}", r"_\1", text.rstrip("!? "))
+    text = re.sub(r"(?<=\w)-(?=\w)", " ", text)
     text = re.sub(r"\s*([,;:/()&+])\s*", r"\1", " ".join(text.split()))
     return _ARTICLE.sub("", text, count=1) if _ARTICLE.match(text) else text
 
@@ -367,6 +371,8 @@ def _asked(
     answer: str, reference: str, ask: Ask, tolerance: Fraction | None = None
 ) -> bool:
     """The verdict of algebra, for an answer that is mathematics and can be computed."""
+    if answer.replace(" ", "") == reference.replace(" ", ""):
+        return True
     if not is_mathematics(answer) and parse_number(answer) is None:
         return False
     if _is_too_big(answer):

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from vgpo.rewards.names import parse_name
 from vgpo.rewards.numbers import parse_number
-from vgpo.rewards.quantities import parse_quantities, parse_quantity
+from vgpo.rewards.quantities import NOT_COUNTED, parse_quantities, parse_quantity
 
 
 class Kind(StrEnum):
@@ -41,6 +41,8 @@ def kind_of(reference: str) -> Kind:
         return Kind.NAME
     if parse_quantity(reference) or parse_quantities(reference):
         return Kind.QUANTITY
+    if any(is_it(reference) for is_it in _LABELS):
+        return Kind.TEXT
     if parse_collection(reference) is not None:
         return Kind.COLLECTION
     if is_mathematics(reference):
@@ -53,18 +55,15 @@ def kind_of(reference: str) -> Kind:
 _LETTER = r"[(\[]?\s*([A-Za-z])\s*[)\]]?"
 _OPTION = r"(?:(?:option|choice|answer)\s*:?\s*)?"
 _ONE = re.compile(rf"{_OPTION}{_LETTER}\s*[.:)]?", re.IGNORECASE)
-_SEVERAL = re.compile(
-    rf"{_OPTION.replace('option', 'options?').replace('choice', 'choices?')}"
-    r"[(\[{]?\s*[(\[]?\s*[A-Ja-j]\s*[)\]]?"
-    r"(?:\s*(?:,\s*and|,|;|&|\band\b|\s|(?<=\)))\s*[(\[]?\s*[A-Ja-j]\s*[)\]]?)+\s*[)\]}]?",
-)
+_OPTION_WORDS = re.compile(r"\b(?:options?|choices?|answers?|and)\b:?", re.IGNORECASE)
+_SEVERAL = re.compile(r"[A-Ja-j,;&()\[\]{}\s]+")
 _WITH_TEXT = re.compile(
-    rf"{_OPTION}(?:\(\s*([A-Ja-j])\s*\)\s*[.:]?|\[([A-Ja-j])\]|([A-Ja-j])\s*[.:)])\s*(\S.*)",
+    rf"{_OPTION}(?:\(\s*([A-Ja-j])\s*\)\s*[.:]?|\[([A-Ja-j])\]|([A-Ja-j])(?:\s*[.:)]|\s+-\s))\s*(\S.*)",
     re.DOTALL | re.IGNORECASE,
 )
 # Another letter in the text of an option: the answer may be hedging.
 _ANOTHER_LETTER = re.compile(
-    r"(?<![\w'])(?:[B-J](?![\w'])|A(?=\s*(?:[.:),]|$|or\b|and\b))|[a-j]\s*[):](?!\w))"
+    r"(?<![\w'])(?:[B-J](?![\w'])|A(?=\s*(?:[.:),]|$|or\b|and\b))|[a-j]\s*[):](?!\w)|[b-j]\.)"
 )
 
 
@@ -88,17 +87,18 @@ def parse_choices(text: str) -> tuple[frozenset[str], str] | None:
         if letter.isupper() or letter in "abcde" or not alone:
             return frozenset(letter.upper()), ""
         return None
-    if _SEVERAL.fullmatch(text):
-        body = re.sub(r"(?i)\b(?:options?|choices?|answer|and)\b", " ", text)
-        letters = re.findall(r"[A-Ja-j]", body)
-        same_case = all(map(str.isupper, letters)) or all(map(str.islower, letters))
-        if same_case and len(set(letters)) == len(letters):
+    several = _OPTION_WORDS.sub(" ", text)
+    if _SEVERAL.fullmatch(several) and not _spans(text):
+        letters = re.findall("[A-Za-z]+", several)
+        one_case = several.upper() == several or several.lower() == several
+        all_single = all(len(letter) == 1 for letter in letters)
+        if one_case and all_single and len(set(letters)) == len(letters) > 1:
             return frozenset("".join(letters).upper()), ""
         return None
     if match := _WITH_TEXT.fullmatch(text):
         letter = (match[1] or match[2] or match[3]).upper()
         option = match[4].strip()
-        if not _ANOTHER_LETTER.search(option):
+        if not _ANOTHER_LETTER.search(option) and not _ONE.fullmatch(option):
             return frozenset(letter), option
     return None
 
@@ -139,8 +139,10 @@ def parse_collection(text: str) -> tuple[str, list[str]] | None:
     elements = split_outside_brackets(text, (",", ";"))
     if len(elements) == 1:
         elements = [part.strip() for part in _AND_OR.split(text)]
-    elif _AND_OR.match(" " + elements[-1]):
-        elements[-1] = _AND_OR.sub("", " " + elements[-1], count=1)
+    else:
+        # "1, 2 and 3", "1, 2, and 3"
+        last = [part.strip() for part in _AND_OR.split(" " + elements.pop())]
+        elements += last if last[0] else last[1:]
     if len(elements) > 1 and all(elements):
         return "", elements
     return None
@@ -182,12 +184,46 @@ def split_outside_brackets(text: str, separators: tuple[str, ...]) -> list[str]:
 
 def _spans(text: str) -> bool:
     """Whether the bracket a text begins with is closed at its end and not before."""
+    if text[:1] not in ("(", "[", "{"):
+        return False
     depth = 0
     for position, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")
         if depth == 0:
             return position == len(text) - 1
     return False
+
+
+# -- chemistry --------------------------------------------------------------------
+
+# Subscripts or a charge: without them, letters may be anything.
+_FORMULA = re.compile(
+    r"(?=.*[_+-])(?:[A-Z][a-z]?(?:_\{?\d+\}?|\d+)?|\((?=[A-Z])|\)(?:_\{?\d+\}?|\d+)?|\s)+"
+    r"(?:\^\{?\d*[+-]\}?)?"
+)
+# Names with places in them: 2,3-dimethylbutane, N,N-dimethylaniline, cis-2-butene
+_COMPOUND = re.compile(r"[\w(),'-]*(?:\d|\b[A-Z])-[A-Za-z]{3,}[\w(),'-]*")
+
+
+def parse_formula(text: str) -> str | None:
+    """A formula of chemistry without its typography, or None.
+
+    Example:
+        >>> parse_formula("H_{2}O"), parse_formula("Ca^{2+}"), parse_formula("x_1")
+        ('H2O', 'Ca2+', None)
+    """
+    return re.sub(r"[_{}^\s]", "", text) if _FORMULA.fullmatch(text) else None
+
+
+# Text that has digits and is no mathematics. 50/50 is no fraction, and math-verify
+# does not know the base of 1010_2.
+_LABELS = (
+    parse_formula,
+    _COMPOUND.fullmatch,
+    NOT_COUNTED.fullmatch,
+    re.compile(r"(\d+)\s*/\s*\1").fullmatch,
+    re.compile(r"\(?[\dA-F]*\d[\dA-F]*\)?_\{?\d+\}?").fullmatch,
+)
 
 
 # -- mathematics ------------------------------------------------------------------
@@ -222,7 +258,7 @@ def is_mathematics(text: str) -> bool:
         >>> [is_mathematics(text) for text in (r"2\sqrt{3}", "x^2+1", "no", "1 2")]
         [True, True, False, False]
     """
-    plain = _COMMAND.sub(" ", _ENVIRONMENT.sub(" ", text))
+    plain = _COMMAND.sub("·", _ENVIRONMENT.sub("·", text))
     if re.search(r"\d\s+\d", plain.replace("\\\\", ";")) and not re.search(
         r"\\(?:frac|begin|sqrt|log|binom)", text
     ):
@@ -239,8 +275,10 @@ def is_mathematics(text: str) -> bool:
             return False
         if len(letters) == 1 or letters in _FUNCTIONS.split():
             continue
-        if len(letters) > 3 or letters.lower() in _SHORT_WORDS.split() or not has_sign:
+        if len(letters) > 3 or letters.lower() in _SHORT_WORDS.split():
             return False
+        if not re.search(r"[\d+*^=<>\\]", text):
+            return False  # DNA/RNA is no quotient of products
     return bool(plain.strip() or "\\" in text) and has_sign
 
 

@@ -31,6 +31,11 @@ _HOUR = re.compile(rf"(\d{{1,2}}){_HALF}", re.I)
 _O_CLOCK = re.compile(r"(\d{1,2})\s*o'?\s*clock", re.I)
 _RATIO = re.compile(r"\d[\d,.]*(?:\s*:\s*\d[\d,.]*)+")
 
+_TIMES = re.compile(r"\s*(?:\\times|(?<=[\da-z°])\s*[xX]\s*(?=[\d.])|\bby\b)\s*")
+_FACTOR = re.compile(
+    r"(\d+(?:,\d{3})*(?:\.\d+)?)(?:\s*\^\s*\{?(\d+)\}?)?\s*([a-zA-Z]*)"
+)
+
 _SIDE = r"[+-]?\s*(?:[$€£¥₹]\s*)?\.?\d[\d,.]*(?:\s?[%°])?(?:\s?[$€£¥₹])?"
 _RANGE = re.compile(
     rf"(?:from\s+)?({_SIDE})\s*(?:-|~|\\sim|\bto\b|\\to|\bthrough\b)"
@@ -48,8 +53,8 @@ _DOTTED = re.compile(r"[vV]?\d+(?:\.\d+){2,}")
 def parse_name(text: str) -> Hashable | None:
     """What a normalised text names, to be compared by ``==``; None if it is no name.
 
-    Dates, times of day, ratios and scores, ranges, telephone numbers and the like,
-    versions and addresses.
+    Sizes and factorisations, dates, times of day, ratios and scores, ranges, telephone
+    numbers and the like, versions and addresses.
 
     Example:
         >>> parse_name("10 to 20") == parse_name("10-20") != parse_name("20-30")
@@ -61,7 +66,14 @@ def parse_name(text: str) -> Hashable | None:
         >>> parse_name("-10") is None
         True
     """
-    return _date(text) or _time(text) or _ratio(text) or _range(text) or _digits(text)
+    return (
+        _product(text)
+        or _date(text)
+        or _time(text)
+        or _ratio(text)
+        or _range(text)
+        or _digits(text)
+    )
 
 
 def same_name(answer: str, reference: Hashable) -> bool:
@@ -81,6 +93,29 @@ def same_name(answer: str, reference: Hashable) -> bool:
         "" in (sign, wanted_sign) and "%" not in (sign, wanted_sign)
     )
     return ends == wanted and unit == wanted_unit and signs_agree
+
+
+def _product(text: str) -> tuple | None:
+    """Sizes and factorisations, which are asked for as such: 3 x 4 is not 12."""
+    parts = _TIMES.split(text)
+    if len(parts) < 2:
+        return None
+    factors = []
+    for part in parts:
+        match = _FACTOR.fullmatch(part)
+        unit = match and (parse_unit(match[3]) if match[3] else "")
+        if unit is None or not match:
+            return None
+        power = int(match[2] or 1) if not match[2] or len(match[2]) < 5 else None
+        factors.append((parse_number(match[1]).value, power, unit))
+    if all(factor[0] == 10 for factor in factors[1:]) and factors[1][1] != 1:
+        return None  # a power of ten
+    # The last unit is that of all: 8 x 10 in.
+    factors = [(value, power, unit or factors[-1][2]) for value, power, unit in factors]
+    has_powers = any(power != 1 for _, power, _ in factors)
+    if has_powers or len(factors) > 2:
+        factors.sort(key=str)  # the factors of a number come in any order
+    return ("product", *factors)
 
 
 def _date(text: str) -> tuple | None:

@@ -86,7 +86,8 @@ _LATEX = [
     (r"\{,\}", ","),
     (r"(?<=\d)\\[,:; ](?=\d{3}(?!\d))", ","),  # 1\,234
     (r"\\(?:quad|qquad|enspace|thinspace|nobreakspace)(?![a-zA-Z])", "  "),
-    (r"\\[,:;> ]", " "),
+    (r"(?<!\\)\\[,:;> ]", " "),
+    (r"(?<=\d)\s?~\s?(?=\d)", "-"),
     (r"(?<!\\)~", " "),
     (r"\\%", "%"),
     (r"\\[$]", "\ue000"),  # a dollar, and not the end of a formula
@@ -123,13 +124,18 @@ _ASCII = [
     (r"(?<![a-zA-Z\\])(?:infinity|infty)(?![a-zA-Z])", r"\\infty "),
     (rf"(?<![a-zA-Z\\])({'|'.join(_GREEK_NAMES)})(?![a-zA-Z])", r"\\\1 "),
     (r"\\(times|cdot)\s*", r"\\\1 "),
+    (
+        r"(?<![a-zA-Z\\])((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|log|ln|exp)"
+        r"(?=\s*[(\\\d^_]|\s[a-z]\b)",
+        r"\\\1 ",
+    ),
 ]
 _ASCII = [(re.compile(pattern), new) for pattern, new in _ASCII]
 
 _FONTS = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|emph|mathrm|mathbf"
     r"|mathit|mathsf|mathtt|mathnormal|boldsymbol|bm|mbox|hbox|operatorname\*?"
-    r"|underline|boxed|fbox)\s*\{([^{}]*)\}"
+    r"|underline|boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 _BOLD = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)(.+?)(?<=\S)\1(?![\w*])")
 _FORMULA = re.compile(r"(?<![\w\\])\$([^$]+)\$(?!\w)")

@@ -183,7 +183,8 @@ def rounding_error(number: Number) -> Fraction | None:
     digits = len(str(abs(number.value * 10**places)))
     if digits < _DECIMALS_OF_A_ROUNDED_NUMBER:
         return None
-    return Fraction(1, 2 * 10**places)
+    # A program prints its own rounding errors behind the fifteenth digit.
+    return max(Fraction(1, 2 * 10**places), abs(number.value) / 10**14)
 
 
 def _equal_shares(answer: Number, reference: Number) -> bool:
@@ -237,6 +238,8 @@ def _unsigned(text: str) -> Number | None:
     if _DECIMAL.fullmatch(text):
         return Number(_decimal(text), _places(text))
     if match := _RATIO.fullmatch(text):
+        if match[1] == match[2] != "1":
+            return None  # 50/50 and 20/20 are no ones
         return _quotient(_decimal(match[1]), _decimal(match[2]))
     if match := _FRACTION.fullmatch(text):
         numerator = _decimal(match[2] or match[4])

@@ -126,6 +126,8 @@ _NUMBER = (
 )
 _NUMBER_AND_REST = re.compile(rf"({_NUMBER})\s*(\S.*)", re.DOTALL)
 _NUMBER_OF_UNITS = re.compile(rf"({_NUMBER})\s*([a-zA-Zμ°Ω][^\d]*?)\s*(?=\d|$)")
+# Decades and ordinals: 1990s are no seconds.
+NOT_COUNTED = re.compile(r"(?:the\s+)?'?\d+(?:st|nd|rd|th|(?<=\d0)s)", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,4}")
 # A number and one of these is a sentence, and may say anything.
 _NO_UNITS = "or and not is are was be but to than the a an no nor neither either if"
@@ -151,12 +153,15 @@ def parse_quantity(text: str) -> Quantity | None:
         >>> parse_quantity("5 or 6 cm") is None
         True
     """
+    if NOT_COUNTED.fullmatch(text):
+        return None
     text = _TEMPERATURE.sub(lambda match: "°" + match[1][0].upper(), text)
     for written, unit in _GREEK_UNITS:
         text = re.sub(re.escape(written) + r"(?![a-zA-Z])\s*", unit, text)
     if match := _NUMBER_AND_REST.fullmatch(text):
         number = parse_number(match[1])
-        unit = parse_unit(match[2]) or _noun(match[2])
+        glued = text[match.end(1) : match.start(2)] == ""
+        unit = parse_unit(match[2]) or (None if glued else _noun(match[2]))
         if number is not None and unit is not None:
             return Quantity(number, unit)
     # An expression has a unit only if it is a known one: 2x is not 2 of x.
@@ -234,7 +239,7 @@ def _symbol(name: str) -> str | None:
     word = name.lower()
     for plain in (word, word.removesuffix("s")):
         if plain in _OTHERS and (
-            len(plain) > 2 or plain in ("ft", "lb", "yd", "oz", "hr")
+            len(plain) > 2 or plain in ("ft", "lb", "yd", "oz", "hr", "yr")
         ):
             return _OTHERS[plain]
         if plain in _METRIC:
@@ -254,7 +259,7 @@ def _noun(text: str) -> str | None:
     if any(word.lower() in _NO_UNITS.split() for word in words):
         return None
     last = words[-1]
-    if last.islower() and len(last) > 3 and not last.endswith("ss"):
+    if last[1:].islower() and len(last) > 3 and not last.endswith("ss"):
         words[-1] = last.removesuffix("s")
     joined = " ".join(words)
     # An unknown symbol keeps its case; a word does not.
