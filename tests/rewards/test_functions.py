@@ -252,6 +252,21 @@ def test_bad_completions(reward, bad):
 
 
 ATTACKS = {
+    "import": "__import__('os').system('true')",
+    "subclasses": "().__class__.__bases__[0].__subclasses__()",
+    "write18": r"\write18{true}",
+    "input": r"\input{/etc/passwd}",
+    "operator": r"\operatorname{eval}(42)",
+    "tower of constants": r"\pi^{\pi^{\pi^{\pi^{\pi}}}}",
+    "tower of exponentials": r"\exp(\exp(\exp(\exp(9))))",
+    "undone sum": r"\sum_{n=1}^{10000000} \frac{1}{n!}",
+    "undone integral": r"\int_0^\infty \frac{\sin(x^x)}{x^{x}}\,dx",
+    "undone limit": r"\lim_{x\to 0} 42",
+    "words": "and A " * 40,
+    "letters": "A, " * 80,
+    "units": "42 " + "cm " * 80,
+    "times": "4:" * 100,
+    "dashes": "4-" * 100,
     "nested braces": "{" * 100 + "1" + "}" * 100,
     "deep fractions": r"\frac{1}{" * 20 + "1" + "}" * 20,
     "tower": "9^{9^{9^9}}",
@@ -357,6 +372,44 @@ def test_whatever_is_in_the_box_there_is_a_verdict(boxed):
     assert not right(boxed, r"\sqrt{1234577}")
     if boxed.strip() and last_boxed(rf"\boxed{{{boxed}}}") == boxed:
         assert right(boxed, boxed)
+
+
+def slow_answers(count: int) -> list[str]:
+    return [rf"\boxed{{(9^9)^{{(9^{{{9 + n}}})}}}}" for n in range(count)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_comparisons_of_a_call_have_a_bound():
+    """Once time is up, what needs algebra gets nothing, and the rest its due."""
+    good = [r"\boxed{5}", r"\boxed{2\sqrt{2}}"]
+    texts = [*slow_answers(40), *good]
+    references = ["42"] * 40 + ["5", r"\sqrt{8}"]
+    logged = {}
+    with pytest.warns(
+        RuntimeWarning, match=r"42 answers took more than 0\.01 s; 41 of"
+    ):
+        got = accuracy_reward(
+            texts,
+            answer=references,
+            grading_seconds=0.01,
+            log_metric=logged.__setitem__,
+        )
+    assert got == [0.0] * 40 + [1.0, 0.0]
+    assert logged == {"accuracy_reward/stopped_share": 41 / 42}
+    # The next call has time again, and no warning.
+    assert accuracy_reward(good, answer=["5", r"\sqrt{8}"]) == [1.0, 1.0]
+
+
+def test_stopped_comparisons_are_logged():
+    logged = {}
+    texts = [*slow_answers(1), r"\boxed{2\sqrt{2}}", r"\boxed{1}", "no box"]
+    references = ["42", r"\sqrt{8}", "1", "1"]
+    got = accuracy_reward(texts, answer=references, log_metric=logged.__setitem__)
+    assert got == [0.0, 1.0, 1.0, 0.0]
+    assert logged == {"accuracy_reward/stopped_share": 0.25}
+    accuracy_reward([], answer=[], log_metric=logged.__setitem__)
+    accuracy_reward(texts[2:], answer=["1", "1"], log_metric=logged.__setitem__)
+    assert logged == {"accuracy_reward/stopped_share": 0.0}
 
 
 def test_threads_get_their_own_verdicts():
