@@ -54,7 +54,7 @@ _UNDONE = re.compile(
 )
 # All that a number in closed form is made of.
 _CLOSED_FORM = re.compile(
-    r"(?:[\d\s.+\-*/^(){}|!]|\\(?:frac|sqrt|pi|cdot|times|log|ln|sin|cos|tan|cot|exp"
+    r"(?:[\d\s.+\-*/^(){}|!]|\\(?:frac|sqrt|binom|pi|cdot|times|log|ln|sin|cos|tan|cot|exp"
     r"|arcsin|arccos|arctan)(?![a-zA-Z])|\[\d+\]|(?<=\\log)_|(?<![a-zA-Z])[ei](?![a-zA-Z])"
     r"|(?<![a-zA-Z\\])(?:log|ln|sin|cos|tan|exp)(?![a-zA-Z]))+"
 )
@@ -69,6 +69,9 @@ _NAME = re.compile(
 _NOT_NAMES = frozenset(
     ["not", "no", "never", r"\neg", r"\ne", r"\pm", r"\sqrt", r"\frac"]
 )
+_OR = re.compile(r"\bor\b|\\(?:lor|vee)(?![a-zA-Z])")
+_ALL_OF_ALL = re.compile(r"(\d{2,})\s*/\s*\1")  # 50/50 is a chance, and not 1
+_DIFFERENCE = re.compile(r"[\d.,/ ]+-[\d.,/ ]+")  # a range, or the like
 _MEMBER = re.compile(r"[a-zA-Z]\s*\\in\s*")
 _ARTICLE = re.compile(r"(?:the\s+(?=\S)|an?\s+(?=\S{2}))", re.IGNORECASE)
 
@@ -140,6 +143,8 @@ def _is_all_of(word: str, letters: frozenset[str]) -> bool:
 def _equal_to_number(answer: str, reference: str, ask: Ask) -> bool:
     answer = _without_name(answer)
     number, wanted = parse_number(answer), parse_number(reference)
+    if _ALL_OF_ALL.fullmatch(reference) and not re.search(r"/|\\frac", answer):
+        return False
     if number is not None:
         return equal_numbers(number, wanted)
     answer = _only_element(answer)
@@ -147,6 +152,8 @@ def _equal_to_number(answer: str, reference: str, ask: Ask) -> bool:
         return equal_numbers(parse_number(answer), wanted)
     name = parse_name(answer)
     if (name and name[0] != "product") or not _CLOSED_FORM.fullmatch(answer):
+        return False
+    if _DIFFERENCE.fullmatch(answer):
         return False
     if wanted.sign == "%":
         return False
@@ -207,6 +214,12 @@ def _equal_collections(answer: str, reference: str, ask: Ask) -> bool:
         crossed = brackets not in ("", "{}") and is_relation(answer)
         return crossed and _asked(answer, reference, ask)
     found, elements = parsed
+    if {found, brackets} == {"", r"\cup"} and _OR.search(answer + reference):
+        # x < 0 or x > 2 says a union
+        listed = elements if found == "" else wanted
+        if not all(map(is_relation, listed)):
+            return False
+        found = brackets = r"\cup"
     # A set may be listed, and a list be written as a set.
     if found != brackets and {found, brackets} != {"", "{}"}:
         return False
@@ -232,7 +245,9 @@ def _equal_collections(answer: str, reference: str, ask: Ask) -> bool:
 
 
 def _is_formula(text: str) -> bool:
-    return parse_number(text) is not None or is_mathematics(text)
+    if parse_number(text) is not None:
+        return True
+    return parse_name(text) is None and is_mathematics(text)
 
 
 def _in_pairs(text: str) -> str:
@@ -316,6 +331,7 @@ def _formula(text: str) -> str | None:
 def _words(text: str) -> str:
     """Words with one blank between them, without an article before them."""
     text = re.sub(r"_\{(\w+)\}", r"_\1", text.rstrip("!? "))
+    text = re.sub(r"(\\[a-zA-Z]+)\s*\{(\w+)\}", r"\1 \2", text)
     text = re.sub(r"(?<=\w)-(?=\w)", " ", text)
     text = re.sub(r"\s*([,;:/()&+])\s*", r"\1", " ".join(text.split()))
     return _ARTICLE.sub("", text, count=1) if _ARTICLE.match(text) else text

@@ -215,13 +215,17 @@ def parse_formula(text: str) -> str | None:
     return re.sub(r"[_{}^\s]", "", text) if _FORMULA.fullmatch(text) else None
 
 
-# Text that has digits and is no mathematics. 50/50 is no fraction, and math-verify
-# does not know the base of 1010_2.
+# Text that has digits and is no mathematics; math-verify does not know the base of
+# 1010_2.
 _LABELS = (
     parse_formula,
     _COMPOUND.fullmatch,
     NOT_COUNTED.fullmatch,
-    re.compile(r"(\d+)\s*/\s*\1").fullmatch,
+    # Angles, triangles and lines are named by points, whose order says which.
+    re.compile(
+        r"\\(?:(?:measured)?angle|triangle|square|odot|vec|over[a-z]*|wide[a-z]*)"
+        r"\s*\{?\s*[A-Za-z']+\s*\}?"
+    ).fullmatch,
     re.compile(r"\(?[\dA-F]*\d[\dA-F]*\)?_\{?\d+\}?").fullmatch,
 )
 

@@ -42,6 +42,9 @@ _RANGE = re.compile(
     rf"\s*({_SIDE})\s*([a-zA-Z%°].*)?",
     re.IGNORECASE,
 )
+_UNIT_TWICE = re.compile(
+    rf"(?:from\s+)?({_SIDE})\s*([a-zA-Z°]+)\s*(?:-|\bto\b)\s*({_SIDE})\s*\2"
+)
 _BETWEEN = re.compile(
     rf"between\s+({_SIDE})\s*(?:-|\band\b)\s*({_SIDE})\s*([a-zA-Z%°].*)?",
     re.IGNORECASE,
@@ -167,6 +170,7 @@ def _ratio(text: str) -> tuple | None:
 
 
 def _range(text: str) -> tuple | None:
+    text = _UNIT_TWICE.sub(r"\1-\3 \2", text) if _UNIT_TWICE.fullmatch(text) else text
     match = _RANGE.fullmatch(text) or _BETWEEN.fullmatch(text)
     if not match:
         return None

@@ -81,6 +81,7 @@ _LATEX = [
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
     (r"\\(?:left|right|[bB]igg?[lrm]?)\s*(?=[\\()\[\]{}|.<>/])", ""),
     (r"\\(?:displaystyle|textstyle|limits|bf|rm|it|sf|tt)(?![a-zA-Z])", ""),
+    (r"\\mathbb\s*([A-Z])(?![a-zA-Z])", r"\\mathbb{\1}"),
     (r"\\hspace\*?\s*\{[^{}]*\}", " "),
     (r"\\!", ""),
     (r"\{,\}", ","),

@@ -238,8 +238,6 @@ def _unsigned(text: str) -> Number | None:
     if _DECIMAL.fullmatch(text):
         return Number(_decimal(text), _places(text))
     if match := _RATIO.fullmatch(text):
-        if match[1] == match[2] != "1":
-            return None  # 50/50 and 20/20 are no ones
         return _quotient(_decimal(match[1]), _decimal(match[2]))
     if match := _FRACTION.fullmatch(text):
         numerator = _decimal(match[2] or match[4])

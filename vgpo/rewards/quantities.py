@@ -86,6 +86,8 @@ _OTHERS = {
     "kph": "km/h",
     "kmh": "km/h",
     "mph": "mi/h",
+    "kilohm": "kΩ",
+    "megohm": "MΩ",
     "radian": "rad",
     "rad": "rad",
     "unit": "unit",
@@ -199,7 +201,7 @@ def parse_unit(text: str) -> Unit | None:
         >>> sorted(parse_unit("km per hour")), parse_unit("apples")
         ([('h', -1), ('km', 1)], None)
     """
-    text = text.strip()
+    text = re.sub(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1/\2", text.strip())
     if text.startswith("(") and text.endswith(")"):
         text = text[1:-1]
     powers: dict[str, int] = {}
