@@ -18,7 +18,7 @@ class TokenScores:
     """Visual focus, gate and compensated weight of each token of a completion.
 
     Attributes:
-        tokens: The T tokens as text, see :func:`token_texts`.
+        tokens: The T tokens as text, see :func:`~vgpo.models.inputs.token_texts`.
         token_ids: Their ids, (T,) int64.
         focus: Visual focus scores (Eq. 4), (T,) float32 in [0, 1].
         gate: Visual gate (Eq. 6), (T,) bool, True where compensation applies.

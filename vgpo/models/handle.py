@@ -1,6 +1,6 @@
 """A vision-language model, resolved once: its parts, its image token, its grids.
 
-Every function of :mod:`vgpo.models` takes a model, wrapped or not, or the
+Every function of ``vgpo.models`` takes a model, wrapped or not, or the
 :class:`ModelHandle` that :func:`resolve` makes of it. Whoever asks several things of
 one model resolves it first.
 """
