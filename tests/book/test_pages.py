@@ -145,6 +145,15 @@ def test_equations_are_numbered_as_in_the_paper(pages, site):
     assert named["equation-eq-phi"] == 11
 
 
+def test_the_house_is_drawn_whole_on_its_page(pages, site):
+    article = pages[site / "book" / "house.html"].select_one("article")
+    for name, last in (("tower", "style"), ("way", "text")):
+        svg = article.select_one(f"figure#{name} > svg")
+        assert [child.name for child in svg.find_all(recursive=False)][-1] == last
+    assert "<!-- house:" not in str(article)
+    assert len(article.select("table")) == 3
+
+
 def test_every_picture_has_alt_text(pages, site):
     missing = [
         (entry, img.get("src", "")[:80])
