@@ -1,7 +1,7 @@
 """The rule by which each family lays its image tokens out on the image.
 
 A rule is a pure function of a configuration, the inputs of a forward pass and the
-lengths of the runs of neighbouring image tokens in each row (:data:`Runs`).
+lengths of the runs of neighbouring image tokens in each row (``Runs``).
 """
 
 from collections.abc import Iterator
