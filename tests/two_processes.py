@@ -7,12 +7,15 @@
 
 import json
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from tiny_training import GROUP, Scripted, rows_of, train
 
-import vgpo.training.trainer
+import vgpo.method.visual
+from vgpo.method.shaping import register
+from vgpo.method.visual import VGPO
 
 GROUPS = 3
 FAMILIES = ["sum", "text", "count", "sum", "text", "count"] * 2
@@ -39,7 +42,31 @@ SETTINGS = {
         "dynamic_sampling_max_attempts": 3,
         "num_iterations": 2,
     },
+    "two signals, one before a masked image": {"method": "contrast"},
+    "two signals, dynamic sampling": {
+        "method": "contrast",
+        "dynamic_sampling": True,
+        "dynamic_sampling_lower_bound": 0.4,
+        "dynamic_sampling_upper_bound": 0.6,
+        "dynamic_sampling_max_attempts": 3,
+    },
 }
+
+
+@register("contrast")
+@dataclass(frozen=True)
+class Contrast(VGPO):
+    """VGPO, and more where a token is less likely before a masked image."""
+
+    @property
+    def signals(self):
+        return super().signals | {"log_probs", "masked_log_probs"}
+
+    def shape(self, rollouts):
+        shaped = super().shape(rollouts)
+        signals = rollouts.signals
+        gap = (signals["log_probs"] - signals["masked_log_probs"]) * rollouts.mask
+        return replace(shaped, advantages=shaped.advantages * (1 + gap.tanh()))
 
 
 class Recording(Scripted):
@@ -61,7 +88,7 @@ class Recording(Scripted):
 
 def record(folder: Path, processes: int) -> dict:
     out = {}
-    original = vgpo.training.trainer.visual_factors
+    original = vgpo.method.visual.visual_factors
     for name, fields in SETTINGS.items():
         factors = []
 
@@ -70,7 +97,7 @@ def record(folder: Path, processes: int) -> dict:
             factors.append([result.psi.tolist(), result.phi.tolist()])
             return result
 
-        vgpo.training.trainer.visual_factors = noted
+        vgpo.method.visual.visual_factors = noted
         Recording.recorded = []
         try:
             trainer = train(
@@ -84,7 +111,7 @@ def record(folder: Path, processes: int) -> dict:
                 **fields,
             )
         finally:
-            vgpo.training.trainer.visual_factors = original
+            vgpo.method.visual.visual_factors = original
         weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
         out[name] = {
             "batches": Recording.recorded,

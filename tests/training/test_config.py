@@ -74,7 +74,7 @@ def test_presets_differ_from_dapo_only_where_they_should(tmp_path):
         for field in dataclasses.fields(dapo)
         if getattr(dapo, field.name) != getattr(vgpo, field.name)
     }
-    assert changed == {"intra_trajectory", "inter_trajectory"}
+    assert changed == {"method", "intra_trajectory", "inter_trajectory"}
 
 
 def test_any_field_of_a_preset_can_be_changed(tmp_path):
@@ -144,7 +144,7 @@ def test_nothing_is_reported_unless_asked_for(tmp_path):
 def test_every_new_field_is_documented():
     inherited = {field.name for field in dataclasses.fields(GRPOConfig)}
     new = [f for f in dataclasses.fields(VGPOConfig) if f.name not in inherited]
-    assert len(new) == 14
+    assert len(new) == 16
     for field in new:
         assert f"        {field.name}: " in VGPOConfig.__doc__
         assert field.metadata["help"]

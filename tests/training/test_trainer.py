@@ -37,7 +37,8 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 
-import vgpo.training.trainer
+import vgpo.method.visual
+import vgpo.models.probes
 from vgpo import VGPOTrainer
 from vgpo.method.released import advantage_factors
 from vgpo.method.visual import VisualFactors
@@ -102,7 +103,7 @@ def test_weights_of_one_train_like_grpo_bit_for_bit(
         assert different(parameters(trainer), before)
         return parameters(trainer)
 
-    monkeypatch.setattr(vgpo.training.trainer, "visual_factors", factors_of_one)
+    monkeypatch.setattr(vgpo.method.visual, "visual_factors", factors_of_one)
     assert not different(trained(Watched), trained(GRPOTrainer))
     assert set(shapes) == {2}
 
@@ -124,7 +125,7 @@ def test_weights_of_one_train_like_gspo_up_to_rounding(
         trainer.train()
         return parameters(trainer)
 
-    monkeypatch.setattr(vgpo.training.trainer, "visual_factors", factors_of_one)
+    monkeypatch.setattr(vgpo.method.visual, "visual_factors", factors_of_one)
     ours, theirs = trained(VGPOTrainer), trained(GRPOTrainer)
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-4, rtol=0)
@@ -385,7 +386,7 @@ def test_train_evaluate_train_with_rows_without_image(tmp_path):
 
 
 def test_grpo_and_dapo_take_no_forward_pass_for_focus(tmp_path, monkeypatch):
-    monkeypatch.setattr(vgpo.training.trainer, "capture_focus", None)
+    monkeypatch.setattr(vgpo.models.probes, "capture_focus", None)
     trainer = train(
         tmp_path,
         Scripted,

@@ -144,7 +144,7 @@ def test_rows_stay_in_order_and_groups_together(trainer, batch, inputs):
     for row, ids in enumerate(batch["completion_ids"]):
         real = batch["completion_mask"][row].bool()
         assert ids[real].tolist() == script(trainer.calls, row)
-    rewards = trainer._accuracy.view(-1, GROUP)
+    rewards = trainer._rewards.view(-1, GROUP)
     centred = rewards - rewards.mean(dim=1, keepdim=True)
     expected = centred / (rewards.std(dim=1, keepdim=True) + 1e-4)
     torch.testing.assert_close(batch["advantages"], expected.flatten())

@@ -46,7 +46,8 @@ def correlation_within_groups(
         >>> correlation_within_groups(a, b, rows, groups)
         0.0
     """
-    groups = group_ids.unique(return_inverse=True)[1]
+    groups: Tensor
+    _, groups = torch.unique(group_ids, return_inverse=True)
     number = int(groups.max()) + 1
 
     def total(values: Tensor) -> Tensor:

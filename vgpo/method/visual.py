@@ -1,4 +1,4 @@
-"""VGPO as one step: focus scores in, factors on the advantages out (Eq. 5-12).
+"""VGPO as a method: focus scores in, advantages of the tokens out (Eq. 5-12).
 
 The paper's form goes through :mod:`vgpo.method.compensation` and
 :mod:`vgpo.method.reweighting`, the released code's through
@@ -6,18 +6,23 @@ The paper's form goes through :mod:`vgpo.method.compensation` and
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from vgpo.method.compensation import SCHEDULES, compensated_weights
+from vgpo.method.plain import DAPO_LOSS
 from vgpo.method.released import factors_from_cosines, start_ratio_of
 from vgpo.method.reweighting import (
     inter_trajectory_weights,
     intra_trajectory_weights,
+    reweight_advantages,
 )
+from vgpo.method.shaping import Method, Rollouts, Shaped, register
 from vgpo.method.statistics import (
     correlation_within_groups,
     masked_mean,
@@ -32,9 +37,10 @@ _CHOICES = {
 }
 
 
+@register("vgpo")
 @dataclass(frozen=True)
-class VisualSettings:
-    """What VGPO can be set to; the defaults are the paper's.
+class VGPO(Method):
+    """Visually guided policy optimization; the defaults are the paper's.
 
     Attributes:
         strength: β of Eq. 5, at least 0.
@@ -51,11 +57,13 @@ class VisualSettings:
         ValueError: A value is out of range; the message names it.
 
     Example:
-        >>> VisualSettings(top_ratio=0.0)
+        >>> VGPO(top_ratio=0.0)
         Traceback (most recent call last):
         ...
         ValueError: top_ratio must be in (0, 1], got 0.0
     """
+
+    preset: ClassVar[Mapping[str, Any]] = DAPO_LOSS
 
     strength: float = 0.3
     tail_ratio: float = 0.5
@@ -67,7 +75,7 @@ class VisualSettings:
     alignment: str = "token"
     variant: str = "paper"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(
@@ -95,10 +103,28 @@ class VisualSettings:
             )
         if self.variant == "released" and self.inter and not self.intra:
             raise ValueError(
-                "intra must be on with variant='released' if inter is: the released "
-                "code has no compensation without it; use variant='paper' for that "
-                "row of the ablation"
+                "intra must be on with variant='released', unless both terms are off: "
+                "the released code has no compensation without it; use "
+                "variant='paper' for that row of the ablation"
             )
+
+    @property
+    def signals(self) -> frozenset[str]:
+        return frozenset({"focus"}) if self.intra or self.inter else frozenset()
+
+    @property
+    def signal_settings(self) -> Mapping[str, Mapping[str, Any]]:
+        return {"focus": {"alignment": self.alignment}}
+
+    def shape(self, rollouts: Rollouts) -> Shaped:
+        if not self.signals:
+            return Shaped(rollouts.advantages)
+        mask, groups = rollouts.mask, rollouts.group_ids
+        factors = visual_factors(rollouts.signals["focus"], mask, groups, self)
+        return Shaped(
+            reweight_advantages(rollouts.advantages, factors.psi, factors.phi),
+            logs=visual_statistics(factors, mask, groups),
+        )
 
 
 @dataclass(frozen=True)
@@ -123,7 +149,7 @@ def visual_factors(
     focus: Tensor,
     completion_mask: Tensor,
     group_ids: Tensor,
-    settings: VisualSettings = VisualSettings(),
+    settings: VGPO,
 ) -> VisualFactors:
     """Factors of a batch of rollouts.
 
@@ -140,7 +166,7 @@ def visual_factors(
 
     Example:
         >>> focus = torch.tensor([[0.9, 0.8, 0.4, 0.6]])
-        >>> visual_factors(focus, torch.ones(1, 4), torch.tensor([0])).psi
+        >>> visual_factors(focus, torch.ones(1, 4), torch.tensor([0]), VGPO()).psi
         tensor([[ 0.3600,  0.1600, -0.6400,  0.1200]])
     """
     mask = completion_mask.bool()

@@ -1,4 +1,4 @@
-"""Settings of GRPO, DAPO and VGPO training.
+"""Settings of training, by GRPO, DAPO, VGPO or any other method.
 
 Greek letters of the paper, words of the code:
 
@@ -23,69 +23,46 @@ from typing import Any
 import torch
 from trl import GRPOConfig
 
-from vgpo.method.compensation import SCHEDULES
-from vgpo.method.visual import VisualSettings
+from vgpo.method.plain import RECIPE
+from vgpo.method.shaping import METHODS, Method, make_method
+from vgpo.method.visual import VGPO
 
-_CHOICES = {
-    "compensation_schedule": SCHEDULES,
-    "accumulation": ("sum", "mean"),
-    "alignment": ("token", "prediction"),
-    "variant": ("paper", "released"),
+# VGPO's settings, and the fields they are under here.
+_FIELD_OF = {
+    "strength": "visual_compensation_strength",
+    "tail_ratio": "visual_gate_tail_ratio",
+    "top_ratio": "visual_gate_top_ratio",
+    "schedule": "compensation_schedule",
+    "intra": "intra_trajectory",
+    "inter": "inter_trajectory",
+    "accumulation": "accumulation",
+    "alignment": "alignment",
+    "variant": "variant",
 }
-
-_SWITCHES = ("intra_trajectory", "inter_trajectory", "dynamic_sampling")
 _NUMBERS = (
-    "visual_compensation_strength",
-    "visual_gate_tail_ratio",
-    "visual_gate_top_ratio",
     "dynamic_sampling_lower_bound",
     "dynamic_sampling_upper_bound",
     "dynamic_sampling_max_attempts",
 )
-
-# What the paper's methods have in common, and what each adds (METHOD: Eq. 1-2 and
-# the recipe). The paper's batch, 512 prompts x 8 rollouts, is left to the recipes.
-_SHARED = {
-    "seed": 1,
-    "num_train_epochs": 2,
-    "learning_rate": 1e-6,
-    "lr_scheduler_type": "constant",
-    "weight_decay": 1e-2,
-    "max_grad_norm": 1.0,
-    "num_generations": 8,
-    "temperature": 1.0,
-    "top_p": 0.99,
-    "max_completion_length": 2048,
-}
-_NO_VISION = {"intra_trajectory": False, "inter_trajectory": False}
-_DAPO = {
-    "loss_type": "dapo",
-    "epsilon": 0.2,
-    "epsilon_high": 0.28,
-    "beta": 0.0,
-    "dynamic_sampling": True,
-}
-_PRESETS = {
-    "grpo": {
-        **_SHARED,
-        **_NO_VISION,
-        "loss_type": "grpo",
-        "epsilon": 0.2,
-        "beta": 0.04,
-    },
-    "dapo": {**_SHARED, **_NO_VISION, **_DAPO},
-    "vgpo": {**_SHARED, **_DAPO},
-}
 
 
 @dataclass
 class VGPOConfig(GRPOConfig):
     r"""All of TRL's ``GRPOConfig``, and what ``VGPOTrainer`` adds to it.
 
+    Fields from ``visual_compensation_strength`` to ``variant`` are VGPO's, and mean
+    nothing to another ``method``.
+
     Unlike TRL's, ``bf16`` and ``gradient_checkpointing`` are off where there is no
     accelerator, unless they are set.
 
     Args:
+        method: What makes advantages of tokens out of those of rollouts: ``"vgpo"``,
+            ``"grpo"`` and ``"dapo"`` (which leave them as they are), or any other
+            that is registered (:mod:`vgpo.method.shaping`). It does not set the loss
+            that goes with it; :meth:`preset` does.
+        method_kwargs: Settings of that method, but for VGPO, whose settings are
+            fields of their own.
         visual_compensation_strength: β of Eq. 5, at least 0. The paper sets 0.3.
         visual_gate_tail_ratio: γ of Eq. 6, in [0, 1]: compensation reaches the last
             γ of a response. The paper sets 0.5. The released code's flag of that
@@ -125,16 +102,26 @@ class VGPOConfig(GRPOConfig):
         >>> config = VGPOConfig.preset("vgpo", output_dir="runs/vgpo")
         >>> config.visual_compensation_strength, config.epsilon_high
         (0.3, 0.28)
+        >>> VGPOConfig.preset("dapo", output_dir="runs/dapo").method
+        'dapo'
         >>> VGPOConfig(output_dir="runs/x", visual_gate_top_ratio=0.0)
         Traceback (most recent call last):
         ...
         ValueError: visual_gate_top_ratio must be in (0, 1], got 0.0
     """
 
+    _VALID_DICT_FIELDS = GRPOConfig._VALID_DICT_FIELDS + ["method_kwargs"]  # noqa: RUF005
+
     # TRL's field; off without an accelerator, which does not save memory there.
     gradient_checkpointing: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata={"help": "Recompute activations; by default where there is a GPU."},
+    )
+    method: str = field(
+        default="vgpo", metadata={"help": "vgpo, grpo, dapo or another, registered."}
+    )
+    method_kwargs: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Settings of the method, if it is not vgpo."}
     )
     visual_compensation_strength: float = field(
         default=0.3, metadata={"help": "β of Eq. 5, at least 0."}
@@ -183,10 +170,11 @@ class VGPOConfig(GRPOConfig):
         if self.bf16 is None and on_cpu:
             self.bf16 = False
         super().__post_init__()
+        self.make_method()
 
     @classmethod
     def preset(cls, name: str, **fields: Any) -> "VGPOConfig":
-        """One of the paper's three methods, with any field changed.
+        """A method with the loss that its paper gives it, any field changed.
 
         ``"grpo"`` has a symmetric clip, a mean over sequences and a KL term (weight
         0.04, as in DeepSeekMath; the paper is silent); ``"dapo"`` a token mean,
@@ -205,60 +193,51 @@ class VGPOConfig(GRPOConfig):
         Raises:
             ValueError: Unknown preset.
         """
-        if name not in _PRESETS:
-            raise ValueError(f"preset must be one of {tuple(_PRESETS)}, got {name!r}")
-        return dict(_PRESETS[name])
+        if name not in METHODS:
+            raise ValueError(f"preset must be one of {tuple(METHODS)}, got {name!r}")
+        chosen: dict[str, Any] = {"method": name}
+        if METHODS[name] is not VGPO:
+            chosen |= {"intra_trajectory": False, "inter_trajectory": False}
+        return {**RECIPE, **chosen, **METHODS[name].preset}
+
+    def make_method(self) -> Method:
+        """The method, with its settings.
+
+        Raises:
+            ValueError: Unknown method or setting, or a setting out of range.
+        """
+        if METHODS.get(self.method) is not VGPO:
+            return make_method(self.method, self.method_kwargs)
+        if self.method_kwargs:
+            raise ValueError(
+                "method_kwargs: VGPO's settings are fields of their own, "
+                f"{', '.join(_FIELD_OF.values())}; got {self.method_kwargs}"
+            )
+        return self._visual()
 
     @property
     def reweights(self) -> bool:
-        """Whether advantages are re-weighted at all; without it this is GRPO/DAPO."""
-        return self.intra_trajectory or self.inter_trajectory
+        """Whether the method asks for signals of the tokens; GRPO and DAPO do not."""
+        return bool(self.make_method().signals)
 
-    @property
-    def visual(self) -> VisualSettings:
-        """VGPO's settings, under the names of its own functions."""
-        return VisualSettings(
-            strength=self.visual_compensation_strength,
-            tail_ratio=self.visual_gate_tail_ratio,
-            top_ratio=self.visual_gate_top_ratio,
-            schedule=self.compensation_schedule,
-            intra=self.intra_trajectory,
-            inter=self.inter_trajectory,
-            accumulation=self.accumulation,
-            alignment=self.alignment,
-            variant=self.variant,
-        )
+    def _visual(self) -> VGPO:
+        """VGPO's settings; an error names the field here."""
+        try:
+            return VGPO(**{name: getattr(self, at) for name, at in _FIELD_OF.items()})
+        except ValueError as error:
+            name, _, what = str(error).partition(" ")
+            raise ValueError(f"{_FIELD_OF[name]} {what}") from None
 
     def _check(self) -> None:
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {choices}, got {getattr(self, name)!r}"
-                )
-        for name in _SWITCHES:
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(
-                    f"{name} must be True or False, got {getattr(self, name)!r}"
-                )
+        self._visual()
+        if not isinstance(self.dynamic_sampling, bool):
+            raise ValueError(
+                f"dynamic_sampling must be True or False, got {self.dynamic_sampling!r}"
+            )
         for name in _NUMBERS:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise ValueError(f"{name} must be a number, got {value!r}")
-        strength = self.visual_compensation_strength
-        if not 0 <= strength < float("inf"):
-            raise ValueError(
-                f"visual_compensation_strength must be at least 0, got {strength}"
-            )
-        if not 0 <= self.visual_gate_tail_ratio <= 1:
-            raise ValueError(
-                "visual_gate_tail_ratio must be in [0, 1], got "
-                f"{self.visual_gate_tail_ratio}"
-            )
-        if not 0 < self.visual_gate_top_ratio <= 1:
-            raise ValueError(
-                "visual_gate_top_ratio must be in (0, 1], got "
-                f"{self.visual_gate_top_ratio}"
-            )
         low, high = self.dynamic_sampling_lower_bound, self.dynamic_sampling_upper_bound
         if not 0 <= low < high <= 1:
             raise ValueError(
@@ -270,19 +249,4 @@ class VGPOConfig(GRPOConfig):
             raise ValueError(
                 "dynamic_sampling_max_attempts must be a whole number, at least 1, "
                 f"got {attempts}"
-            )
-        if self.variant == "released" and self.alignment != "token":
-            raise ValueError(
-                "alignment must be 'token' with variant='released', which scores "
-                f"tokens at their own position, got {self.alignment!r}"
-            )
-        if (
-            self.variant == "released"
-            and not self.intra_trajectory
-            and self.inter_trajectory
-        ):
-            raise ValueError(
-                "intra_trajectory must be on with variant='released' if "
-                "inter_trajectory is: the released code has no compensation without "
-                "it; use variant='paper' for that row of the ablation"
             )

@@ -16,6 +16,11 @@ from torch.nn.functional import pad
 
 _PROMPT_KEYS = ("prompt_ids", "prompt_mask")
 _SEQUENCE_KEYS = ("token_type_ids", "mm_token_type_ids")
+# One number per reward function, not per token.
+_ROW_KEYS = ("rewards",)
+# What TRL has at padded tokens, where it is not 0. VESPO takes the logarithm of the
+# ratio, and 0 would make its sum over a row infinite.
+_FILLS = {"tool_mask": 1, "importance_sampling_ratio": 1}
 # What TRL splits by image or by tile into a list with one tensor per row, except in
 # families that have one padded stack of images per row.
 _PIXEL_KEYS = (
@@ -84,22 +89,30 @@ def stack_rows(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, Any]:
         if key in _PIXEL_KEYS:
             batch[key] = _join(values)
             continue
-        fill = pad_token_id if key in ("prompt_ids", "completion_ids") else 0
+        # Length 1 throughout is a value per row (sequence-level ratios).
+        per_token = key not in _ROW_KEYS and any(len(v) > 1 for v in values if v.ndim)
         if key in _PROMPT_KEYS:
+            fill = pad_token_id if key == "prompt_ids" else 0
             values = [_pad(v, prompt - len(v), 0, fill) for v in values]
         elif key in _SEQUENCE_KEYS:
             values = [_pad(v, prompt - len(v), completion, 0) for v in values]
-        elif like.ndim == 1 and any(len(v) > 1 for v in values):
-            # Length 1 throughout is a value per row (sequence-level ratios).
+        elif per_token:
+            fill = pad_token_id if key == "completion_ids" else _FILLS.get(key, 0)
             values = [_pad(v, 0, completion - len(v), fill) for v in values]
         batch[key] = torch.stack(values)
     return batch
 
 
 def _absent(key: str, row: dict[str, Any], like: Any) -> Any:
-    """What a row of a batch without any image has under a key of the others."""
+    """What a row has under a key that its own batch lacked and others have.
+
+    Batches without any image lack all that comes from images.
+    """
     if key in _SEQUENCE_KEYS:
         return torch.zeros_like(row["prompt_ids"])
+    if key == "num_tiles":
+        # TRL counts tiles only in rounds in which an image has several of them.
+        return row.get("num_images", 0)
     return like[:0] if isinstance(like, Tensor) else 0
 
 

@@ -1,18 +1,23 @@
-"""The VGPO trainer: TRL's GRPO with visually guided advantages.
+"""The trainer: TRL's GRPO, with a method that shapes the advantages of tokens.
 
 Only the scoring of rollouts differs from :class:`trl.GRPOTrainer`. Its loss is
-untouched, so every loss type, clip, vLLM, DeepSpeed and FSDP setting stays. On the
-way of a batch:
+untouched, so every loss type, clip, vLLM, DeepSpeed and FSDP setting stays. The way of
+a batch:
 
 1. TRL generates, scores and normalises rewards, within groups of G rollouts.
-2. With dynamic sampling, groups that are all right or all wrong are replaced.
-3. One forward pass without gradient gives every token's visual focus. Where TRL
-   computes old log-probabilities, it is that pass; else it is one of its own.
-4. Focus, from all processes, becomes weights, psi and phi, and advantages (B, T).
+2. With dynamic sampling, groups that are all right or all wrong are replaced
+   (:mod:`vgpo.training.dynamic_sampling`).
+3. The signals that the method asks for, such as visual focus, are measured of every
+   token (:mod:`vgpo.training.signals`). Where TRL computes old log-probabilities,
+   that pass is read along; else there is one forward pass without gradient.
+4. The method makes advantages (B, T) of the advantages (B,) and the signals of all
+   processes (:mod:`vgpo.method.shaping`).
+5. TRL shuffles the rows, splits them into micro-batches and computes its loss; a
+   method may add a term.
 
 A checkpoint taken between two generations holds the rollouts still in use, and a
-resumed run goes on as if it had not been stopped. With ``save_steps`` a multiple of
-the optimizer steps per generation there are none to keep.
+resumed run goes on as if it had not been stopped (:mod:`vgpo.training.resume`). With
+``save_steps`` a multiple of the optimizer steps per generation there are none to keep.
 
 Departures from the paper: weights are computed once per rollout and stay fixed over
 its updates, where the released code recomputes them at each (the paper is silent);
@@ -23,6 +28,8 @@ bfloat16, in which learning rates such as the paper's are rounded away; except u
 FSDP and DeepSpeed, which want one type throughout.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,14 +39,21 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 
-from vgpo.method.reweighting import reweight_advantages
-from vgpo.method.visual import visual_factors, visual_statistics
-from vgpo.models.capture import AdapterState, capture_focus
+from vgpo.method.shaping import LossStep, check_shaped
+from vgpo.models.capture import AdapterState
 from vgpo.models.handle import image_token_id
+from vgpo.models.probes import Scored
+from vgpo.seeds import mixed_seed
 from vgpo.training import resume, workarounds
 from vgpo.training.config import VGPOConfig
 from vgpo.training.dynamic_sampling import DynamicSampling
 from vgpo.training.metrics import MetricsFile
+from vgpo.training.signals import (
+    Signals,
+    gather_rollouts,
+    loss_mask,
+    scored_rollouts,
+)
 
 # What `_get_per_token_logps_and_entropies` takes beside ids, mask and length.
 _FORWARD_KEYS = (
@@ -55,9 +69,12 @@ _FORWARD_KEYS = (
     "image_position_ids",
 )
 
+# Under such keys, what a method needs in its loss travels with the rows.
+_EXTRA = "extra:"
+
 
 class VGPOTrainer(GRPOTrainer):
-    """Trains a vision-language model with GRPO, DAPO or VGPO.
+    """Trains a vision-language model with GRPO, DAPO, VGPO or a method of your own.
 
     Takes what :class:`trl.GRPOTrainer` takes, with a
     :class:`~vgpo.training.config.VGPOConfig` as ``args``. Data sets may mix rows
@@ -66,7 +83,7 @@ class VGPOTrainer(GRPOTrainer):
     where all processes must run the vision tower together: there, every row needs an
     image.
 
-    Logged beside TRL's metrics:
+    Logged beside TRL's metrics, by VGPO and by dynamic sampling:
 
     - ``visual/focus_early``, ``visual/focus_late``: mean focus score over the first
       and the second half of the completions that have an image;
@@ -115,14 +132,17 @@ class VGPOTrainer(GRPOTrainer):
             workarounds.undo_rounding_of_adapters(self.model, given)
         self.model.register_forward_pre_hook(workarounds.empty_pixels, with_kwargs=True)
         self._check_tokenizer()
-        if args.reweights:
+        self._method = args.make_method()
+        self._signals = Signals.of(self._method)
+        if "focus" in self._method.signals:
             image_token_id(self.model)
         self._accuracy_column = self._find_accuracy_column()
         self._dynamic_sampling = self._make_dynamic_sampling()
         self._adapters = AdapterState(self.model)
-        self._tapped: Tensor | None = None
-        self._listening = False
-        self._accuracy: Tensor | None = None
+        # What goes from one of TRL's methods to another, past what lies between.
+        self._reading: dict[str, Tensor] | None = None
+        self._loss_pass: tuple[Tensor, Tensor] | None = None
+        self._rewards: Tensor | None = None
         self.add_callback(MetricsFile())
 
     def _check_tokenizer(self) -> None:
@@ -179,130 +199,192 @@ class VGPOTrainer(GRPOTrainer):
                 inputs, self._roll_out_and_judge, self._step
             )
             self._note(logs)
-        if self.args.reweights:
-            self._reweight(batch)
+        self._shape(batch)
         return batch
 
     def _roll_out(self, inputs) -> dict[str, Any]:
-        """One round of TRL's generation and scoring, with the focus scores if a
-        forward pass over the rollouts was part of it."""
+        """One round of TRL's generation and scoring.
+
+        In training the batch also holds its rows' rewards, what the data set says of
+        them, and what was read in a scoring pass, if TRL made one.
+        """
         inputs = workarounds.image_of_none(inputs)
         log_images = self.log_multimodal
         self.log_multimodal = log_images and workarounds.all_processes_have_images(
             self.accelerator, inputs
         )
-        self._tapped = None
-        self._listening = self.model.training and self.args.reweights
+        training = self.model.training
+        self._reading = {} if training and self._signals.needed else None
         try:
             batch = super()._generate_and_score_completions(inputs)
         finally:
-            self._listening = False
+            read, self._reading = self._reading, None
             self.log_multimodal = log_images
-        if self._tapped is not None:
-            batch["visual_focus"], self._tapped = self._tapped, None
+        if training:
+            batch |= read or {}
+            batch["rewards"] = self._rewards[self._mine(len(inputs))]
+            if self._signals.measuring:
+                batch["rows"] = [
+                    {k: v for k, v in row.items() if k not in ("image", "images")}
+                    for row in inputs
+                ]
         return batch
 
     def _roll_out_and_judge(self, inputs) -> tuple[dict[str, Any], Tensor]:
         """A round, and how accurate the rollouts of all processes are."""
         batch = self._roll_out(inputs)
-        return batch, self._accuracy
+        return batch, self._rewards[:, self._accuracy_column]
+
+    def _shape(self, batch: dict[str, Any]) -> None:
+        """Puts the advantages that the method gives, (B, T), into ``batch``."""
+        signals = self._measure(batch)
+        advantages = batch["advantages"]
+        rows, length = batch["completion_ids"].shape
+        rollouts = gather_rollouts(
+            self.accelerator,
+            batch,
+            signals,
+            reward_weights=self.reward_weights,
+            group_size=self.num_generations,
+            progress=self._progress(),
+        )
+        shaped = self._method.shape(rollouts)
+        check_shaped(shaped, rollouts, type(self._method).__name__)
+
+        def local(values: Tensor) -> Tensor:
+            """This process's rows, without what others' longer rows were padded by."""
+            values = values[self._mine(rows)]
+            return values if values.ndim == 1 else values[:, :length]
+
+        batch["advantages"] = local(shaped.advantages).to(advantages.dtype)
+        for name, values in shaped.extras.items():
+            batch[_EXTRA + name] = local(values)
+        self._note(shaped.logs)
+
+    def _compute_loss(self, model, inputs):
+        loss = super()._compute_loss(model, inputs)
+        kept, self._loss_pass = self._loss_pass, None
+        if kept is None or not self.model.training:
+            return loss
+        log_probs, entropy = kept
+        extra = self._method.extra_loss(
+            LossStep(
+                log_probs=log_probs,
+                entropy=entropy,
+                mask=loss_mask(inputs),
+                extras={
+                    name.removeprefix(_EXTRA): values
+                    for name, values in inputs.items()
+                    if name.startswith(_EXTRA)
+                },
+                progress=self._progress(),
+            )
+        )
+        if extra is None:
+            return loss
+        self._note({"extra_loss": float(extra.detach())})
+        return loss + extra / self.current_gradient_accumulation_steps
+
+    # -- forward passes -----------------------------------------------------------
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, *others, **named
+    ):
+        forward = partial(
+            super()._get_per_token_logps_and_entropies,
+            model,
+            input_ids,
+            attention_mask,
+            logits_to_keep,
+            *others,
+            **named,
+        )
+        if torch.is_grad_enabled():
+            # The pass of the loss: TRL keeps its results to itself.
+            out = forward()
+            self._loss_pass = out[0], out[1]
+            return out
+        read_along = (
+            # Read once, and in the first pass of a round: only the policy's own is
+            # made before that of the reference model.
+            self._reading == {}
+            and model is self.model
+            # A reference pass may run on the same model with its adapters off.
+            and not self._adapters.changed()
+        )
+        if not read_along:
+            return forward()
+        out, self._reading = self._signals.read_along(
+            forward, model, len(input_ids), logits_to_keep
+        )
+        return out
+
+    def _score(self, batch: dict[str, Any]) -> Tensor:
+        """Log-probabilities of the rollouts, by a forward pass of its own."""
+        with (
+            torch.no_grad(),
+            disable_gradient_checkpointing(
+                self.model, self.args.gradient_checkpointing_kwargs
+            ),
+        ):
+            return self._get_per_token_logps_and_entropies(
+                self.model,
+                torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
+                torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
+                batch["completion_ids"].shape[1],
+                batch_size=self.args.per_device_train_batch_size,
+                **{key: batch[key] for key in _FORWARD_KEYS if key in batch},
+            )[0]
+
+    def _measure(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The method's signals, (B, T) each."""
+        if self._signals.missing(batch):
+            self._reading = {}
+            try:
+                self._score(batch)
+            finally:
+                read, self._reading = self._reading, None
+            batch |= read
+        signals = self._signals.measure(batch, partial(self._scored, batch))
+        batch.pop("rows", None)
+        return signals
+
+    def _scored(self, batch: dict[str, Any], **results: Tensor | None) -> Scored:
+        """What probes measure from."""
+        return scored_rollouts(
+            batch,
+            self.processing_class,
+            score=self._score,
+            seed=mixed_seed(self.args.seed, self._step),
+            first_row=self._mine(len(batch["completion_ids"])).start,
+            group_size=self.num_generations,
+            **results,
+        )
+
+    # -- small things -------------------------------------------------------------
+
+    def _mine(self, rows: int) -> slice:
+        """This process's rows among those of all processes."""
+        first = self.accelerator.process_index * rows
+        return slice(first, first + rows)
+
+    def _progress(self) -> float:
+        return self.state.global_step / max(1, self.state.max_steps)
+
+    def _note(self, values: Mapping[str, float]) -> None:
+        """Numbers for the log of this step."""
+        for name, value in values.items():
+            self._metrics["train"][name].append(value)
+
+    # -- TRL's faults and resuming ------------------------------------------------
 
     def _tokenize_prompts(self, prompts):
         prompt_ids, images, fields = super()._tokenize_prompts(prompts)
         return prompt_ids, workarounds.images_of_none(images), fields
 
     def _calculate_rewards(self, *arguments, **named):
-        rewards = super()._calculate_rewards(*arguments, **named)
-        self._accuracy = rewards[:, self._accuracy_column]
-        return rewards
-
-    # -- focus scores -------------------------------------------------------------
-
-    def _get_per_token_logps_and_entropies(
-        self, model, input_ids, attention_mask, logits_to_keep, *others, **named
-    ):
-        run = super()._get_per_token_logps_and_entropies
-        tap = (
-            self._listening
-            and self._tapped is None
-            and model is self.model
-            # A reference pass runs on the same model with its adapters off.
-            and not self._adapters.changed()
-        )
-        if not tap:
-            return run(
-                model, input_ids, attention_mask, logits_to_keep, *others, **named
-            )
-        with capture_focus(
-            model,
-            completion_length=logits_to_keep,
-            alignment=self.args.alignment,
-            rows=len(input_ids),
-            no_grad_only=True,
-            nonfinite="neutral",
-        ) as capture:
-            out = run(
-                model, input_ids, attention_mask, logits_to_keep, *others, **named
-            )
-        self._tapped = capture.focus
-        return out
-
-    def _score_focus(self, batch: dict[str, Any]) -> Tensor:
-        """Focus scores by a forward pass of their own."""
-        self._listening = True
-        try:
-            with (
-                torch.no_grad(),
-                disable_gradient_checkpointing(
-                    self.model, self.args.gradient_checkpointing_kwargs
-                ),
-            ):
-                self._get_per_token_logps_and_entropies(
-                    self.model,
-                    torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
-                    torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
-                    batch["completion_ids"].shape[1],
-                    batch_size=self.args.per_device_train_batch_size,
-                    **{key: batch[key] for key in _FORWARD_KEYS if key in batch},
-                )
-        finally:
-            self._listening = False
-        focus, self._tapped = self._tapped, None
-        return focus
-
-    # -- advantages ---------------------------------------------------------------
-
-    def _reweight(self, batch: dict[str, Any]) -> None:
-        """Turns the advantages of ``batch`` from (B,) into (B, T) (Eq. 12)."""
-        focus = batch.pop("visual_focus", None)
-        if focus is None:
-            focus = self._score_focus(batch)
-        mask = (batch["completion_mask"] * batch.get("tool_mask", 1)).bool()
-        rows, length = mask.shape
-        # Groups may be spread over processes, so factors are computed for all rows.
-        gathered = self.accelerator.gather(
-            self.accelerator.pad_across_processes(
-                torch.stack([focus, mask.to(focus.dtype)], dim=-1), dim=1
-            )
-        )
-        all_focus, all_mask = gathered[..., 0].contiguous(), gathered[..., 1].bool()
-        group_ids = torch.arange(len(all_mask), device=all_mask.device)
-        group_ids = group_ids // self.num_generations
-        factors = visual_factors(all_focus, all_mask, group_ids, self.args.visual)
-        first = self.accelerator.process_index * rows
-        mine = slice(first, first + rows)
-        advantages = batch["advantages"]
-        batch["advantages"] = reweight_advantages(
-            advantages, factors.psi[mine, :length], factors.phi[mine]
-        ).to(advantages.dtype)
-        self._note(visual_statistics(factors, all_mask, group_ids))
-
-    def _note(self, values: dict[str, float]) -> None:
-        """Numbers for the log of this step."""
-        for name, value in values.items():
-            self._metrics["train"][name].append(value)
-
-    # -- resuming -----------------------------------------------------------------
+        self._rewards = super()._calculate_rewards(*arguments, **named)
+        return self._rewards
 
     def _get_train_sampler(self, dataset=None):
         sampler = super()._get_train_sampler(dataset)

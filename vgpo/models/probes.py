@@ -1,0 +1,377 @@
+"""Probes: what can be measured of every token of a rollout.
+
+A method names the signals it needs; each is one number per token, and a probe
+measures it while, or after, the policy scores the rollouts in one forward pass
+without gradient. There are two kinds: a :class:`PassProbe` watches that pass as it
+runs, with hooks; any other :class:`Probe` is given the rollouts afterwards, with the
+pass's results and the means to score the same tokens again before other pixels.
+
+=====================  ==========================================================
+``focus``              visual focus score (Eq. 4); 0 throughout without an image
+``log_probs``          log-probability of the token under the policy that wrote it
+``entropy``            entropy of that policy at the token
+``masked_log_probs``   log-probability with patches of the image blacked out
+=====================  ==========================================================
+
+A signal of one's own is a function of :class:`Scored` rollouts:
+
+    >>> @register_probe("is_digit")
+    ... def is_digit(scored):
+    ...     out = torch.zeros(scored.completion_ids.shape)
+    ...     for row, ids in enumerate(scored.completion_ids.tolist()):
+    ...         words = [scored.decode([token]) for token in ids]
+    ...         out[row] = torch.tensor([float(word.isdigit()) for word in words])
+    ...     return out
+    >>> "is_digit" in PROBES
+    True
+
+A method with ``signals = frozenset({"is_digit"})`` then gets it. ``scored.rows`` has
+the other columns of the data set, so a signal can be computed from the truth.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vgpo.models.capture import capture_focus
+from vgpo.seeds import mixed_seed
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The rollouts of one process, after the policy has scored them.
+
+    Attributes:
+        completion_ids: (B, T), padded on the right.
+        completion_mask: bool, (B, T), True on the tokens that enter the loss.
+        log_probs: (B, T), if a probe of the method needs them, else None.
+        entropy: (B, T), if a probe of the method needs it, else None.
+        pixels: Per row, what the model takes as ``pixel_values``; None without any
+            image in the batch.
+        flat_pixels: Whether that is one line per patch of the vision encoder (as in
+            Qwen's models), channels first, rather than pictures.
+        black: What a black pixel is to the model, one number per channel.
+        rows: Per row, the columns of the data set, but for its images.
+        decode: From a list of token ids to text.
+        rescore: Log-probabilities (B, T) of the same tokens with other pixels.
+        seed: Of this generation: the same after resuming.
+        first_row: Number of this process's first row among those of all processes.
+        group_size: G, the adjacent rows that answer the same prompt.
+    """
+
+    completion_ids: Tensor
+    completion_mask: Tensor
+    log_probs: Tensor | None
+    entropy: Tensor | None
+    pixels: Sequence[Tensor] | None
+    flat_pixels: bool
+    black: Tensor
+    rows: Sequence[Mapping[str, Any]]
+    decode: Callable[[list[int]], str]
+    rescore: Callable[[Sequence[Tensor]], Tensor]
+    seed: int
+    first_row: int
+    group_size: int
+
+    @cached_property
+    def completions(self) -> list[str]:
+        """Text of each completion, up to its last token that counts."""
+        return [
+            self.decode(ids[mask].tolist())
+            for ids, mask in zip(self.completion_ids, self.completion_mask, strict=True)
+        ]
+
+
+class Probe:
+    """Measures one signal after the scoring pass.
+
+    Attributes:
+        needs: What it wants of that pass, of ``"log_probs"`` and ``"entropy"``.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def measure(self, scored: Scored) -> Tensor:
+        """The signal, (B, T)."""
+        raise NotImplementedError
+
+
+class PassProbe:
+    """Measures one signal during the scoring pass."""
+
+    def watch(
+        self, model: nn.Module, completion_length: int, rows: int
+    ) -> AbstractContextManager[Callable[[], Tensor]]:
+        """A context in which a pass over the batch is run, in chunks or not.
+
+        Args:
+            model: The policy, wrapped or not.
+            completion_length: T: the last positions of each row.
+            rows: B.
+
+        Returns:
+            The context gives a function that, once the pass is over, returns the
+            signal, (B, T).
+        """
+        raise NotImplementedError
+
+
+PROBES: dict[str, Callable[..., Probe | PassProbe]] = {}
+"""All probes by name. :func:`register_probe` adds to it."""
+
+
+def register_probe(name: str, needs: Sequence[str] = ()) -> Callable[[Any], Any]:
+    """Makes a signal known by a name, under which a method can ask for it.
+
+    Args:
+        name: The signal.
+        needs: For a function: what it wants of the scoring pass, of ``"log_probs"``
+            and ``"entropy"``.
+
+    Returns:
+        A decorator for a frozen dataclass that is a :class:`Probe` or a
+        :class:`PassProbe`, or for a function from :class:`Scored` to (B, T).
+        Registering something of the same name from the same module again replaces
+        it, as a notebook's cell does that is run twice.
+
+    Raises:
+        ValueError: The name belongs to another probe, or ``needs`` is unknown.
+    """
+    if not set(needs) <= {"log_probs", "entropy"}:
+        raise ValueError(
+            f"needs must be among 'log_probs' and 'entropy', got {tuple(needs)}"
+        )
+
+    def add(probe: Any) -> Any:
+        known = PROBES.get(name)
+        if known is not None and _origin(known) != _origin(probe):
+            raise ValueError(
+                f"name: there is a probe {name!r} already, in {_origin(known)[0]}; "
+                "choose another name"
+            )
+        if isinstance(probe, type):
+            PROBES[name] = probe
+        else:
+            PROBES[name] = _FunctionFactory(probe, frozenset(needs))
+        return probe
+
+    return add
+
+
+def make_probe(
+    name: str, settings: Mapping[str, Any] | None = None
+) -> Probe | PassProbe:
+    """A probe by its name, with its settings.
+
+    Raises:
+        ValueError: Unknown signal or setting; the message names it.
+
+    Example:
+        >>> make_probe("focus", {"alignment": "prediction"})
+        Focus(alignment='prediction')
+    """
+    if name not in PROBES:
+        raise ValueError(f"signals must be among {tuple(PROBES)}, got {name!r}")
+    probe = PROBES[name]
+    settings = {} if settings is None else dict(settings)
+    if isinstance(probe, type) and is_dataclass(probe):
+        unknown = set(settings) - {field.name for field in fields(probe)}
+        if unknown:
+            raise ValueError(
+                f"signal_settings: {name!r} has no setting {', '.join(sorted(unknown))}"
+            )
+    return probe(**settings)
+
+
+@dataclass(frozen=True)
+class _FunctionFactory:
+    """Stands for the class of a probe that is a function."""
+
+    function: Callable[..., Tensor]
+    needed: frozenset[str]
+
+    def __call__(self, **settings: Any) -> Probe:
+        return _FunctionProbe(self.function, self.needed, settings)
+
+
+class _FunctionProbe(Probe):
+    def __init__(self, function, needed, settings):
+        self._function, self._settings = function, settings
+        self.needs = needed
+
+    def measure(self, scored: Scored) -> Tensor:
+        return self._function(scored, **self._settings)
+
+
+def _origin(probe: Any) -> tuple[str, str]:
+    if isinstance(probe, _FunctionFactory):
+        probe = probe.function
+    return probe.__module__, probe.__qualname__
+
+
+# -- the probes that come with the package ----------------------------------------
+
+
+@register_probe("focus")
+@dataclass(frozen=True)
+class Focus(PassProbe):
+    """Visual focus score (Eq. 4), from the last hidden state.
+
+    Attributes:
+        alignment: ``"token"`` or ``"prediction"``, see
+            :func:`~vgpo.models.capture.capture_focus`.
+    """
+
+    alignment: str = "token"
+
+    @contextmanager
+    def watch(
+        self, model: nn.Module, completion_length: int, rows: int
+    ) -> Iterator[Callable[[], Tensor]]:
+        with capture_focus(
+            model,
+            completion_length=completion_length,
+            alignment=self.alignment,
+            rows=rows,
+            no_grad_only=True,
+            nonfinite="neutral",
+        ) as capture:
+            yield lambda: capture.focus
+
+
+@register_probe("log_probs")
+@dataclass(frozen=True)
+class LogProbs(Probe):
+    """Log-probability of each token under the policy that wrote it."""
+
+    needs = frozenset({"log_probs"})
+
+    def measure(self, scored: Scored) -> Tensor:
+        return scored.log_probs
+
+
+@register_probe("entropy")
+@dataclass(frozen=True)
+class Entropy(Probe):
+    """Entropy of the policy at each token, over the whole vocabulary, in nats."""
+
+    needs = frozenset({"entropy"})
+
+    def measure(self, scored: Scored) -> Tensor:
+        return scored.entropy
+
+
+@register_probe("masked_log_probs")
+@dataclass(frozen=True)
+class MaskedLogProbs(Probe):
+    """Log-probability of each token with patches of the image blacked out.
+
+    One more forward pass without gradient. What is blacked out is a function of the
+    run's seed, the generation and the prompt, so it need not be stored: it is the
+    same after resuming, and on any number of processes.
+
+    Attributes:
+        probability: That a patch is blacked out, in [0, 1]. PAPO has 0.6, VPPO 0.5.
+        patch: Side of a patch in pixels of the processed image. Where pixels come as
+            one line per patch of the vision encoder, it is that patch.
+        per: ``"prompt"``: one draw for all rollouts of a prompt, as in PAPO;
+            ``"row"``: one for each, as in VPPO.
+
+    Raises:
+        ValueError: A setting is out of range.
+    """
+
+    probability: float = 0.6
+    patch: int = 14
+    per: str = "prompt"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"probability must be in [0, 1], got {self.probability}")
+        if self.patch < 1:
+            raise ValueError(f"patch must be at least 1, got {self.patch}")
+        if self.per not in ("prompt", "row"):
+            raise ValueError(f"per must be 'prompt' or 'row', got {self.per!r}")
+
+    def measure(self, scored: Scored) -> Tensor:
+        if scored.pixels is None:
+            return scored.rescore([])
+        views = []
+        for place, pixels in enumerate(scored.pixels, start=scored.first_row):
+            named = place if self.per == "row" else place // scored.group_size
+            generator = torch.Generator().manual_seed(mixed_seed(scored.seed, named))
+            views.append(
+                black_patches(
+                    pixels,
+                    self.probability,
+                    scored.black,
+                    generator,
+                    patch=self.patch,
+                    flat=scored.flat_pixels,
+                )
+            )
+        return scored.rescore(views)
+
+
+def black_patches(
+    pixels: Tensor,
+    probability: float,
+    black: Tensor,
+    generator: torch.Generator,
+    *,
+    patch: int = 14,
+    flat: bool = False,
+) -> Tensor:
+    """Processed pixels with some patches blacked out, each independently.
+
+    Args:
+        pixels: (..., C, H, W), or with ``flat`` (N, C x ...): one line per patch,
+            channels first.
+        probability: That a patch is blacked out.
+        black: What a black pixel is after normalisation, (C,).
+        generator: On the CPU, so that every device draws alike.
+        patch: Side of a patch in pixels; at the right and lower edge, patches may be
+            cut. Without effect with ``flat``.
+        flat: See ``pixels``.
+
+    Returns:
+        A new tensor of the shape and dtype of ``pixels``.
+
+    Raises:
+        ValueError: Pixels of another layout.
+
+    Example:
+        >>> pixels = torch.ones(1, 3, 4, 4)
+        >>> draw = torch.Generator().manual_seed(1)
+        >>> black_patches(pixels, 0.5, torch.zeros(3), draw, patch=2)[0, 0]
+        tensor([[1., 1., 0., 0.],
+                [1., 1., 0., 0.],
+                [0., 0., 1., 1.],
+                [0., 0., 1., 1.]])
+    """
+    channels = len(black)
+    black = black.to(pixels)
+    if flat and pixels.ndim == 2 and pixels.shape[1] % channels == 0:
+        drawn = torch.rand(len(pixels), generator=generator) < probability
+        by_channel = pixels.unflatten(1, (channels, -1))
+        hidden = torch.where(
+            drawn.to(pixels.device)[:, None, None], black[:, None], by_channel
+        )
+        return hidden.flatten(1)
+    if not flat and pixels.ndim >= 4 and pixels.shape[-3] == channels:
+        *pictures, _, height, width = pixels.shape
+        across = [-(-side // patch) for side in (height, width)]
+        drawn = torch.rand(*pictures, *across, generator=generator) < probability
+        drawn = drawn.repeat_interleave(patch, -2).repeat_interleave(patch, -1)
+        drawn = drawn[..., :height, :width].unsqueeze(-3).to(pixels.device)
+        return torch.where(drawn, black[:, None, None], pixels)
+    raise ValueError(
+        f"pixels: no patches can be told in pixel_values of shape "
+        f"{tuple(pixels.shape)}; they need (..., {channels}, height, width), or one "
+        "line per patch with image_grid_thw beside them"
+    )

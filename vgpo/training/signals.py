@@ -1,0 +1,225 @@
+"""From the signals that a method names to their numbers, of every token.
+
+A scoring pass is a forward pass of the policy over whole rollouts without gradient.
+TRL makes one for old log-probabilities, in some settings; probes then read along.
+Else they have one of their own. Probes that need no pass cause none.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+from trl.trainer.utils import (
+    split_pixel_values_by_grid,
+    unsplit_pixel_values_by_grid,
+)
+
+from vgpo.method.shaping import Method, Rollouts
+from vgpo.models.probes import PassProbe, Probe, Scored, make_probe
+
+Forward = Callable[..., tuple[Tensor, Tensor | None, Any]]
+
+# Under these keys, what was read in a pass travels with a batch. No signal has a
+# colon in its name.
+_PASS = "pass:"
+
+
+@dataclass(frozen=True)
+class Signals:
+    """The probes of a method, by name of the signal.
+
+    Attributes:
+        watching: Those that need hooks during the pass.
+        measuring: Those that are computed after it.
+    """
+
+    watching: Mapping[str, PassProbe] = field(default_factory=dict)
+    measuring: Mapping[str, Probe] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, method: Method) -> "Signals":
+        """The probes that a method names.
+
+        Raises:
+            ValueError: There is no such signal, or it has no such setting.
+        """
+        settings = method.signal_settings
+        probes = {
+            name: make_probe(name, settings.get(name))
+            for name in sorted(method.signals)
+        }
+        return cls(
+            {n: p for n, p in probes.items() if isinstance(p, PassProbe)},
+            {n: p for n, p in probes.items() if not isinstance(p, PassProbe)},
+        )
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """What must come out of a scoring pass."""
+        asked = (probe.needs for probe in self.measuring.values())
+        return frozenset(self.watching).union(*asked)
+
+    def read_along(
+        self, forward: Forward, model: nn.Module, rows: int, completion_length: int
+    ) -> tuple[tuple[Tensor, Tensor | None, Any], dict[str, Tensor]]:
+        """Runs a scoring pass and reads what the probes need of it.
+
+        Args:
+            forward: The pass, with the option ``compute_entropy``.
+            model: Whose pass it is.
+            rows: B.
+            completion_length: T.
+
+        Returns:
+            The pass's own result, and what was read, to be kept in the batch.
+        """
+        needed = self.needed
+        with ExitStack() as hooks:
+            results = {
+                name: hooks.enter_context(probe.watch(model, completion_length, rows))
+                for name, probe in self.watching.items()
+            }
+            options = {"compute_entropy": True} if "entropy" in needed else {}
+            out = forward(**options)
+        read = {_PASS + name: result() for name, result in results.items()}
+        if "log_probs" in needed:
+            read[_PASS + "log_probs"] = out[0]
+        if "entropy" in needed:
+            read[_PASS + "entropy"] = out[1]
+        return out, read
+
+    def missing(self, batch: Mapping[str, Any]) -> bool:
+        """Whether a scoring pass is needed and none has been read along with."""
+        return any(_PASS + name not in batch for name in self.needed)
+
+    def measure(
+        self, batch: dict[str, Any], scored: Callable[..., Scored]
+    ) -> dict[str, Tensor]:
+        """All signals of a batch, (B, T) each; what was read is taken out of it.
+
+        Args:
+            batch: With what :meth:`read_along` gave.
+            scored: Makes what the other probes measure from, given ``log_probs`` and
+                ``entropy``.
+
+        Raises:
+            ValueError: A probe's result has another shape.
+        """
+        read = {name: batch.pop(_PASS + name) for name in self.needed}
+        signals = {name: read[name] for name in self.watching}
+        if self.measuring:
+            rollouts = scored(
+                log_probs=read.get("log_probs"), entropy=read.get("entropy")
+            )
+            for name, probe in self.measuring.items():
+                signals[name] = probe.measure(rollouts).to(batch["advantages"].device)
+        shape = batch["completion_ids"].shape
+        for name, values in signals.items():
+            if values.shape != shape:
+                raise ValueError(
+                    f"signal {name!r}: its probe gave shape {tuple(values.shape)}, "
+                    f"rollouts need {tuple(shape)}"
+                )
+        return signals
+
+
+def scored_rollouts(
+    batch: dict[str, Any],
+    processing_class: Any,
+    score: Callable[[dict[str, Any]], Tensor],
+    **others: Any,
+) -> Scored:
+    """What probes measure from.
+
+    Args:
+        batch: One process's rollouts, with the columns of their ``rows``.
+        processing_class: The trainer's processor or tokenizer.
+        score: Log-probabilities (B, T) of a batch, by a forward pass.
+        **others: The other fields of :class:`~vgpo.models.probes.Scored`.
+    """
+    # One tensor of pixels per row. What TRL does not cut is a padded stack with one
+    # entry per row.
+    cut = split_pixel_values_by_grid(batch)
+    pixels = cut.get("pixel_values")
+    if isinstance(pixels, Tensor):
+        pixels = list(pixels.split(1))
+
+    def rescore(views: Sequence[Tensor]) -> Tensor:
+        if pixels is None:
+            return score(batch)
+        return score(unsplit_pixel_values_by_grid({**cut, "pixel_values": list(views)}))
+
+    tokenizer, black = processing_class, torch.zeros(3)
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        tokenizer = tokenizer.tokenizer
+    if pixels is not None:
+        processor = processing_class.image_processor
+        black = -torch.tensor(processor.image_mean) / torch.tensor(processor.image_std)
+    return Scored(
+        completion_ids=batch["completion_ids"],
+        completion_mask=loss_mask(batch),
+        pixels=pixels,
+        flat_pixels="image_grid_thw" in batch,
+        black=black,
+        rows=batch["rows"],
+        decode=partial(tokenizer.decode, skip_special_tokens=True),
+        rescore=rescore,
+        **others,
+    )
+
+
+def gather_rollouts(
+    accelerator: Accelerator,
+    batch: dict[str, Any],
+    signals: Mapping[str, Tensor],
+    *,
+    reward_weights: Tensor,
+    group_size: int,
+    progress: float,
+) -> Rollouts:
+    """The rollouts of all processes, over several of which a group may be spread.
+
+    Args:
+        accelerator: The processes.
+        batch: One process's rollouts; its ``rewards`` are taken out.
+        signals: (B, T) each.
+        reward_weights: Of the reward functions.
+        group_size: G.
+        progress: Share of the training that is done.
+    """
+    mask = loss_mask(batch)
+    # Everything per token in one tensor, and everything per row: two messages.
+    tokens = torch.stack([mask.float(), *(x.float() for x in signals.values())], dim=-1)
+    tokens = accelerator.gather(accelerator.pad_across_processes(tokens, dim=1))
+    by_function = batch.pop("rewards")
+    summed = (by_function * reward_weights.to(mask.device)).nansum(dim=1)
+    summed[by_function.isnan().all(dim=1)] = torch.nan
+    images = batch.get("num_images") or [0] * len(mask)
+    has_image = torch.tensor(images, device=mask.device) > 0
+    numbers = [batch["advantages"].float(), summed.float(), has_image.float()]
+    advantages, rewards, has_image = accelerator.gather(
+        torch.stack(numbers, dim=1)
+    ).unbind(dim=1)
+    place = torch.arange(len(advantages), device=mask.device)
+    return Rollouts(
+        advantages=advantages,
+        mask=tokens[..., 0].bool(),
+        group_ids=place // group_size,
+        signals={
+            name: tokens[..., at].contiguous() for at, name in enumerate(signals, 1)
+        },
+        has_image=has_image.bool(),
+        rewards=rewards,
+        progress=progress,
+    )
+
+
+def loss_mask(batch: Mapping[str, Any]) -> Tensor:
+    """bool, (B, T): completion tokens that the model itself wrote."""
+    return (batch["completion_mask"] * batch.get("tool_mask", 1)).bool()
