@@ -45,9 +45,9 @@ from vgpo.stats.forgetting import (
 from vgpo.stats.intervals import (
     Interval,
     auroc_interval,
-    bootstrap_ends,
     correlation_interval,
     mean_interval,
+    resampled_ends,
 )
 from vgpo.studies.tables import padded, token_table
 from vgpo.testbed import WORLDS, load_tiny
@@ -217,7 +217,7 @@ def auroc_same_place(
     def of_drawn(rows):
         return np.array([auroc(np.bincount(r, minlength=len(names))) for r in rows])
 
-    low, high = bootstrap_ends(len(names), of_drawn, resamples, seed)
+    low, high = resampled_ends(len(names), of_drawn, resamples, seed, bounds=(0, 1))
     value = auroc(np.ones(len(names), dtype=int))
     return Interval(value, float(low), float(high), len(names))
 
