@@ -39,7 +39,7 @@ def test_methods_differ_in_nothing_but_the_method(tmp_path):
         TestbedRun(method=m).config(tmp_path).to_dict() for m in ("dapo", "vgpo")
     )
     changed = {name for name in dapo if dapo[name] != vgpo[name]}
-    assert changed == {"intra_trajectory", "inter_trajectory"}
+    assert changed == {"method", "intra_trajectory", "inter_trajectory"}
 
 
 @pytest.mark.parametrize("adapters", ["none", "lora", "qlora"])

@@ -435,6 +435,7 @@ def test_settings_reach_the_method(tmp_path):
     assert made(visual_gate_top_ratio=0.4).top_ratio == 0.4
     for fields, message in (
         ({"method": "ppo"}, "method must be one of"),
+        ({"method": "dapo", "method_kwargs": "a=1"}, "must be a mapping.*'a=1'"),
         ({"method": "dapo", "method_kwargs": {"a": 1}}, "'dapo' has no setting 'a'"),
         ({"method_kwargs": {"strength": 1}}, "VGPO's settings are fields of their own"),
     ):

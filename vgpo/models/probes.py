@@ -208,6 +208,14 @@ class _FunctionProbe(Probe):
         return self._function(scored, **self._settings)
 
 
+def _given(values: Tensor | None, name: str) -> Tensor:
+    if values is None:
+        raise ValueError(
+            f"scored: {name} is missing; the probe has to name it in needs"
+        )
+    return values
+
+
 def _origin(probe: Any) -> tuple[str, str]:
     if isinstance(probe, _FunctionFactory):
         probe = probe.function
@@ -252,7 +260,7 @@ class LogProbs(Probe):
     needs = frozenset({"log_probs"})
 
     def measure(self, scored: Scored) -> Tensor:
-        return scored.log_probs
+        return _given(scored.log_probs, "log_probs")
 
 
 @register_probe("entropy")
@@ -263,7 +271,7 @@ class Entropy(Probe):
     needs = frozenset({"entropy"})
 
     def measure(self, scored: Scored) -> Tensor:
-        return scored.entropy
+        return _given(scored.entropy, "entropy")
 
 
 @register_probe("masked_log_probs")

@@ -22,6 +22,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from vgpo.method.shaping import METHODS
 from vgpo.models.adapters import load_four_bit, lora_config
 from vgpo.rewards import accuracy_reward
 from vgpo.testbed import (
@@ -37,7 +38,6 @@ from vgpo.training.config import VGPOConfig
 from vgpo.training.metrics import read_metrics
 from vgpo.training.trainer import VGPOTrainer
 
-METHODS = ("grpo", "dapo", "vgpo")
 ADAPTERS = ("none", "lora", "qlora")
 
 TRAINED_FAMILIES = ("sum", "count")
@@ -52,7 +52,7 @@ class TestbedRun:
     methods.
 
     Attributes:
-        method: A preset of :class:`~vgpo.training.config.VGPOConfig`.
+        method: A registered method (:mod:`vgpo.method.shaping`); its preset is used.
         seed: Of prompts, sampling and adapters.
         steps: Optimiser steps.
         prompts_per_step: Prompts per step, with ``rollouts`` completions each.
@@ -80,7 +80,9 @@ class TestbedRun:
 
     def __post_init__(self):
         if self.method not in METHODS:
-            raise ValueError(f"method must be one of {METHODS}, got {self.method!r}")
+            raise ValueError(
+                f"method must be one of {tuple(METHODS)}, got {self.method!r}"
+            )
         if self.adapters not in ADAPTERS:
             raise ValueError(
                 f"adapters must be one of {ADAPTERS}, got {self.adapters!r}"

@@ -206,6 +206,11 @@ class VGPOConfig(GRPOConfig):
         Raises:
             ValueError: Unknown method or setting, or a setting out of range.
         """
+        if isinstance(self.method_kwargs, str):
+            raise ValueError(
+                "method_kwargs must be a mapping from settings to values, got "
+                f"{self.method_kwargs!r}"
+            )
         if METHODS.get(self.method) is not VGPO:
             return make_method(self.method, self.method_kwargs)
         if self.method_kwargs:
