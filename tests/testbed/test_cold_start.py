@@ -1,6 +1,8 @@
 """The cold start: the same weights after a kill, whole files, clear complaints."""
 
 import csv
+import json
+import math
 import os
 import signal
 import subprocess
@@ -12,15 +14,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vgpo.testbed import World, load_tiny
+from vgpo.testbed import LookAwayWorld, World, load_tiny
 from vgpo.testbed.answers import answer
 from vgpo.testbed.cold_start import (
+    COLD_STARTS,
     STAGES,
     ColdStartConfig,
+    LookAwayColdStart,
     _load_state,
     batches,
     main,
     reading_hits,
+    teaching_loss,
     train,
 )
 from vgpo.testbed.data import encode_examples
@@ -123,13 +128,12 @@ def test_other_settings_do_not_silently_continue_a_run(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         run(tmp_path)
     (tmp_path / "state.safetensors").unlink()
-    with pytest.raises(KeyboardInterrupt):
-        _interrupt_after_first_save(tmp_path)
+    _interrupt_after_first_save(tmp_path)
     with pytest.raises(ValueError, match="learning_rate"):
         run(tmp_path, replace(SHORT, learning_rate=2e-3))
 
 
-def _interrupt_after_first_save(folder):
+def _interrupt_after_first_save(folder, config=SHORT):
     import vgpo.testbed.cold_start as module
 
     real = module._save_state
@@ -140,7 +144,8 @@ def _interrupt_after_first_save(folder):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_save_state", save_then_stop)
-        run(folder)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder, config)
 
 
 def test_batches_are_a_pure_function_of_step_and_stage():
@@ -177,6 +182,77 @@ def test_reading_is_judged_against_the_picture_not_the_taught_slip():
     taught = reading_hits(parrot.float(), labels, examples, processor)
     faithful = [t.faithful for e in examples for t in e.chain if t.truth is not None]
     assert [right for _, right in taught] == faithful
+
+
+def test_the_look_away_cold_start_goes_on_from_the_first_worlds_weights():
+    first, known = load_tiny()
+    model, processor = LookAwayColdStart(seed=3).start()
+    text = "<|im_start|>user\nAdd red + blue ?<|im_end|>\n<think> red = 5 ."
+    with torch.no_grad():
+        old = first(**known(text=text, return_tensors="pt")).logits
+        new = model.eval()(**processor(text=text, return_tensors="pt")).logits
+    vocab, ids = known.tokenizer.get_vocab(), processor.tokenizer.get_vocab()
+    assert set(vocab) < set(ids) and len(ids) == len(vocab) + 5
+    words = sorted(vocab)
+    torch.testing.assert_close(
+        new[..., [ids[w] for w in words]], old[..., [vocab[w] for w in words]]
+    )
+    assert torch.isfinite(new).all()
+
+
+def test_only_values_looked_up_are_judged_as_reads_and_weigh_more():
+    processor = LookAwayColdStart().start()[1]
+    world = LookAwayWorld(forgetfulness=0.9)
+    examples = [world.example(i, family="sum") for i in range(8)]
+    tokens = [t for e in examples for t in e.chain]
+    looked_up = sum(t.source == "image" for t in tokens)
+    assert any(t.source == "memory" for t in tokens)
+    labels = encode_examples(processor, examples)["labels"]
+    logits = torch.zeros(*labels.shape, len(processor.tokenizer))
+    assert len(reading_hits(logits, labels, examples, processor)) == looked_up
+    # A model that is sure of every token but those looked up, where it knows nothing.
+    logits = (
+        50.0
+        * torch.nn.functional.one_hot(
+            labels.clamp(min=0).roll(-1, 1), logits.shape[-1]
+        ).float()
+    )
+    for row, example in enumerate(examples):
+        start = labels.shape[1] - 2 - len(example.chain)
+        for place, token in enumerate(example.chain):
+            if token.source == "image":
+                logits[row, start + place] = 0
+    count = len(tokens) + len(examples)  # each chain ends in <|im_end|>
+    loss = teaching_loss(logits, labels, examples, image_weight=4.0)
+    expected = 4 * looked_up / (count + 3 * looked_up) * math.log(logits.shape[-1])
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_look_away_run_is_resumed_to_the_same_weights(tmp_path):
+    config = LookAwayColdStart(
+        steps=4, batch_size=2, warmup_steps=1, decay_steps=1, seed=3
+    )
+    whole = load_file(run(tmp_path / "whole", config) / "model.safetensors")
+    _interrupt_after_first_save(tmp_path / "half", config)
+    assert (tmp_path / "half" / "state.safetensors").exists()
+    resumed = load_file(run(tmp_path / "half", config) / "model.safetensors")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    record = json.loads((tmp_path / "half" / "cold_start.json").read_text())
+    assert "--world look_away" in record["command"]
+    assert "--steps 4" in record["command"] and "--seed 3" in record["command"]
+    assert "forgetfulness" not in record["command"]
+
+
+@pytest.mark.parametrize("world", COLD_STARTS)
+def test_the_recorded_command_repeats_the_settings(world, monkeypatch, tmp_path):
+    import vgpo.testbed.cold_start as module
+
+    seen = []
+    monkeypatch.setattr(module, "train", lambda config, **_: seen.append(config))
+    config = replace(COLD_STARTS[world](), steps=7, forgetfulness=0.5)
+    words = module._command(config).split()
+    main(words[words.index("--output") :])
+    assert seen == [config] and type(seen[0]) is type(config)
 
 
 def test_stages_grow_up_to_the_small_world():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vgpo.testbed import (
+    CHECKPOINTS,
     COLOURS,
     FAMILIES,
     IMAGE_FAMILIES,
@@ -19,6 +20,7 @@ from vgpo.testbed import (
     make_dataset,
     trace,
 )
+from vgpo.testbed.cold_start import COLD_STARTS
 from vgpo.testbed.images import TILE
 from vgpo.testbed.look_away import (
     LOOK_AWAY_SOURCES,
@@ -286,7 +288,7 @@ def test_the_vocabulary_extends_the_first_worlds():
     words = look_away_vocabulary()
     assert len(words) == len(set(words))
     assert words[: len(vocabulary())] == vocabulary()
-    assert set(WORLDS) == {"misread", "look_away"}
+    assert set(WORLDS) == set(CHECKPOINTS) == set(COLD_STARTS)
 
 
 def test_it_makes_a_data_set_as_the_first_world_does():

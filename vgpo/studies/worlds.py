@@ -192,12 +192,12 @@ def auroc_same_place(
         ...                  resamples=10).value
         1.0
     """
-    scores = np.asarray(scores, dtype=np.float64)
-    positive = np.asarray(positive, dtype=bool)
+    score = np.asarray(scores, dtype=np.float64)
+    high = np.asarray(positive, dtype=bool)
     names, owner = np.unique(np.asarray(question), return_inverse=True)
     strata = [
-        (scores[at], positive[at], owner[at])
-        for at in pd.Series(np.arange(len(scores))).groupby(np.asarray(place)).groups
+        (score[at], high[at], owner[at])
+        for at in pd.Series(np.arange(len(score))).groupby(np.asarray(place)).groups
         .values()
     ]  # fmt: skip
 
@@ -219,7 +219,7 @@ def auroc_same_place(
 
     low, high = resampled_ends(len(names), of_drawn, resamples, seed, bounds=(0, 1))
     value = auroc(np.ones(len(names), dtype=int))
-    return Interval(value, float(low), float(high), len(names))
+    return Interval(value, float(ends[0]), float(ends[1]), len(names))
 
 
 def text_rules(table: pd.DataFrame, study: WorldStudy) -> dict[str, Interval]:
@@ -391,7 +391,11 @@ def measure(model, processor, world: World, study: WorldStudy) -> dict:
         ),
         "places": by_place.reset_index().to_dict("records"),
         "place_correlation": correlation_interval(
-            reads["nth_value"], reads["right"], reads["question"], **options
+            reads["nth_value"],
+            reads["right"],
+            reads["question"],
+            resamples=study.resamples,
+            seed=study.seed,
         )._asdict(),
         "accuracy": {
             family: {t: i._asdict() for t, i in at.items()}

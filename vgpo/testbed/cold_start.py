@@ -177,8 +177,18 @@ class LookAwayColdStart(ColdStartConfig):
         )
 
 
+@dataclass(frozen=True)
+class WordyColdStart(LookAwayColdStart):
+    """The same world with chains in which most words bear on nothing."""
+
+    verbosity: float = 0.7
+
+    name: ClassVar[str] = "look_away_wordy"
+
+
 COLD_STARTS: dict[str, type[ColdStartConfig]] = {
-    config.name: config for config in (ColdStartConfig, LookAwayColdStart)
+    config.name: config
+    for config in (ColdStartConfig, LookAwayColdStart, WordyColdStart)
 }
 """The settings of each world's cold start, by the world's name."""
 

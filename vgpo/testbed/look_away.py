@@ -270,22 +270,22 @@ class LookAwayWorld(World):
             kept = without_ties(first, known)
             chosen = [i for i in chosen if i in kept]
             asks = f"Largest of {' , '.join(names[i] for i in chosen)}"
-            answer = self._compare(write, chosen, names, known, write.name)
+            answer = str(self._compare(write, chosen, names, known, write.name))
         elif family == "count":
             kind = ("even", "odd")[rng.integers(2)]
             asks = f"Count {kind} of {' , '.join(names[i] for i in chosen)}"
-            answer = self._count(write, kind, chosen, names, known)
+            answer = str(self._count(write, kind, chosen, names, known))
         else:
             verb = {"sum": "Add ", "chart": "Bars ", "text": ""}[family]
             asks = verb + " + ".join(names[i] for i in chosen)
-            answer = sum(known[i] for i in chosen)
+            answer = str(sum(known[i] for i in chosen))
             self._add(write, chosen, names, write.read, write.name)
         stated = [given[i] for i in rng.permutation(len(given))]
         words = " , ".join(f"{c} = {v}" for c, v in stated)
         return replace(
             example,
             question=f"Given {words} : {asks} ?",
-            answer=str(answer),
+            answer=answer,
             chain=tuple(write.tokens),
         )
 
@@ -297,5 +297,9 @@ def look_away_vocabulary() -> list[str]:
     return list(dict.fromkeys(vocabulary() + new))
 
 
-WORLDS: dict[str, World] = {"misread": World(), "look_away": LookAwayWorld()}
+WORLDS: dict[str, World] = {
+    "misread": World(),
+    "look_away": LookAwayWorld(),
+    "look_away_wordy": LookAwayWorld(),
+}
 """The questions of each world, by its name; chains without lapse and small talk."""

@@ -13,8 +13,10 @@ CHECKPOINT = Path(__file__).parent / "checkpoint"
 CHECKPOINTS = {
     "misread": CHECKPOINT,
     "look_away": CHECKPOINT.with_name("checkpoint_look_away"),
+    "look_away_wordy": CHECKPOINT.with_name("checkpoint_look_away_wordy"),
 }
-"""Folder of each world's shipped checkpoint."""
+"""Folder of each world's shipped checkpoint; ``look_away_wordy`` answers the questions
+of ``look_away`` with more small talk."""
 
 REMAKE = "python -m vgpo.testbed.cold_start"
 
@@ -121,12 +123,14 @@ def load_tiny(
         >>> model.config.model_type
         'qwen2_5_vl'
     """
-    folder = Path(CHECKPOINTS.get(folder, folder))
+    folder = CHECKPOINTS.get(str(folder), Path(folder))
+    world = next((w for w, shipped in CHECKPOINTS.items() if shipped == folder), None)
+    remake = REMAKE if world is None else f"{REMAKE} --world {world}"
     for name in _REQUIRED:
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"checkpoint file {folder / name} is missing; reinstall the package, "
-                f"or remake the checkpoint with `{REMAKE} --output {folder}`"
+                f"or remake the checkpoint with `{remake} --output {folder}`"
             )
     try:
         processor = TestbedProcessor.from_pretrained(folder, local_files_only=True)
@@ -137,6 +141,6 @@ def load_tiny(
         # The libraries raise half a dozen unrelated types for a damaged file.
         raise ValueError(
             f"the checkpoint in {folder} cannot be read ({error}); reinstall the "
-            f"package, or remake it with `{REMAKE} --output {folder}`"
+            f"package, or remake it with `{remake} --output {folder}`"
         ) from error
     return model.eval(), processor
