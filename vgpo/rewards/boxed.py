@@ -9,6 +9,9 @@ _BOX = "\\boxed"
 _UNBRACED = re.compile(r"\s*([+\-−]?[\d.]*\d[\d.,/]*%?|[A-Z](?![A-Za-z]))")
 
 
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+
+
 def last_boxed(text: str) -> str | None:
     r"""The content of the last ``\boxed{...}`` of a completion, or None.
 
@@ -66,16 +69,9 @@ def last_boxed_plainly(text: str) -> str | None:
 def _closing_brace(text: str, opening: int) -> int | None:
     r"""Where the brace at ``opening`` is closed; ``\{`` and ``\}`` are no braces."""
     depth = 0
-    position = opening
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            position += 1  # the next character belongs to the backslash
-        elif character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                return position
-        position += 1
+    for match in _BRACE.finditer(text, opening):
+        # What belongs to a backslash is passed over.
+        depth += (match[0] == "{") - (match[0] == "}")
+        if depth == 0 and match[0] == "}":
+            return match.start()
     return None
