@@ -168,6 +168,16 @@ def test_rows_do_not_see_each_other():
         torch.testing.assert_close(together[one], alone)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_scores_have_the_same_bits_however_the_batch_is_cut(dtype):
+    # Wide enough for several blocks of tokens, of other lengths in other batches.
+    states, prototype = torch.randn(6, 70, 2048).to(dtype), torch.randn(6, 2048)
+    together = visual_focus_score(states, prototype)
+    for rows, tokens in ((slice(1), slice(70)), (slice(2, 5), slice(11, 12))):
+        some = visual_focus_score(states[rows, tokens], prototype[rows])
+        assert torch.equal(some, together[rows, tokens])
+
+
 def test_strided_views_give_the_same_scores():
     states = torch.randn(7, 5, 4).transpose(0, 1)
     prototype = torch.randn(5, 4)

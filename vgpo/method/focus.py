@@ -277,45 +277,18 @@ def _products_and_norms(states: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]
         product = _cuda_bmm(states, vector[..., None])[..., 0]
         norm = torch.linalg.vector_norm(states, dim=-1, dtype=vector.dtype)
         return product, norm
-    tokens = states.shape[1]
-    product, square = vector.new_empty(2, *states.shape[:2])
-    paired = tokens // 2 * 2
-    for size, chosen in ((2, slice(paired)), (1, slice(paired, tokens))):
-        part = states[:, chosen]
-        if part.shape[1]:
-            _gram(part, vector, size, product[:, chosen], square[:, chosen])
-    return product, square.sqrt_()
-
-
-def _gram(
-    states: Tensor, vector: Tensor, size: int, product: Tensor, square: Tensor
-) -> None:
-    """Writes h . v and |h|^2 of every token, both (B, T), T a multiple of ``size``.
-
-    ``size`` tokens and the vector are multiplied with one another, so that one
-    matrix product reads a converted block once and gives both. Half of a pair's
-    products go to waste, and still it takes half the time of the two apart.
-    """
-    rows, tokens, width = states.shape
-    groups = states.view(rows, tokens // size, size, width)
-    count = _block_length(rows * (size + 1) * width, tokens // size)
-    block = vector.new_empty(rows, count, size + 1, width)
-    block[:, :, size] = vector[:, None]
-    left = block[:, :, :size]
-    # The last block may be only partly filled; its stale rest is cut off below.
-    targets = [left] * (groups.shape[1] // count)
-    if groups.shape[1] % count:
-        targets.append(left[:, : groups.shape[1] % count])
-    members = block.flatten(0, 1)
-    operands = members[:, :size], members.mT
-    grams = vector.new_empty(len(targets), rows * count, size, size + 1)
-    for number, (target, gram) in enumerate(zip(targets, grams, strict=True)):
-        target.copy_(groups[:, number * count : (number + 1) * count])
-        torch.bmm(*operands, out=gram)
-    grams = grams.view(len(targets), rows, count, size, size + 1)
-    grams = grams.transpose(0, 1).flatten(1, 2)[:, : groups.shape[1]]
-    product.view(groups.shape[:3]).copy_(grams[..., size])
-    square.view(groups.shape[:3]).copy_(grams.diagonal(dim1=-2, dim2=-1))
+    product, norm = vector.new_empty(2, *states.shape[:2])
+    buffer = vector.new_empty(0)
+    for block in _token_blocks(states):
+        # One buffer for all blocks: a fresh one each time is fetched page by page from
+        # the system, which takes longer than the arithmetic.
+        chosen = states[:, block]
+        piece = buffer.resize_(chosen.shape).copy_(chosen)
+        norm[:, block] = torch.linalg.vector_norm(piece, dim=-1)
+        # Not a matrix product: its last bit would depend on how many rows and tokens
+        # come along, and a min-max over nearly equal scores would show it.
+        product[:, block] = piece.mul_(vector[:, None]).sum(dim=-1)
+    return product, norm
 
 
 def _masked_total(states: Tensor, mask: Tensor) -> Tensor:
@@ -325,27 +298,18 @@ def _masked_total(states: Tensor, mask: Tensor) -> Tensor:
     if states.is_cuda:
         return _cuda_bmm(weights, states)[:, 0]
     total = weights.new_zeros(len(states), 1, states.shape[2])
-    rows, tokens, width = states.shape
-    length = _block_length(rows * width, tokens)
-    buffer = None
-    if states.dtype != dtype:
-        buffer = total.new_empty(rows, length, width)
-    end = 0
-    for start in mask.any(dim=0).nonzero().flatten().tolist():
-        if start < end:
-            continue
-        end = start + length
-        block = states[:, start:end]
-        if buffer is not None:
-            block = buffer[:, : block.shape[1]].copy_(block)
-        total.baddbmm_(weights[..., start:end], block)
+    for block in _token_blocks(states):
+        # Images are a small part of most rows, and stand together.
+        if mask[:, block].any():
+            total.baddbmm_(weights[..., block], states[:, block].to(dtype))
     return total[:, 0]
 
 
-def _block_length(elements: int, limit: int) -> int:
-    """How many pieces of ``elements`` to take at a time, at most ``limit``."""
-    block = _BLOCK_ELEMENTS * torch.get_num_threads()
-    return min(max(1, block // max(1, elements)), limit)
+def _token_blocks(states: Tensor) -> list[slice]:
+    """Runs of tokens whose states (B, T, D) are converted together."""
+    rows, tokens, width = states.shape
+    length = max(1, _BLOCK_ELEMENTS * torch.get_num_threads() // max(1, rows * width))
+    return [slice(start, start + length) for start in range(0, tokens, length)]
 
 
 def _cuda_bmm(left: Tensor, right: Tensor) -> Tensor:
