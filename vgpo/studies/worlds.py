@@ -217,7 +217,7 @@ def auroc_same_place(
     def of_drawn(rows):
         return np.array([auroc(np.bincount(r, minlength=len(names))) for r in rows])
 
-    low, high = resampled_ends(len(names), of_drawn, resamples, seed, bounds=(0, 1))
+    ends = resampled_ends(len(names), of_drawn, resamples, seed, bounds=(0, 1))
     value = auroc(np.ones(len(names), dtype=int))
     return Interval(value, float(ends[0]), float(ends[1]), len(names))
 
