@@ -50,7 +50,7 @@ from vgpo.stats.intervals import (
     resampled_ends,
 )
 from vgpo.studies.tables import padded, token_table
-from vgpo.testbed import WORLDS, load_tiny
+from vgpo.testbed import CHECKPOINTS, WORLDS, load_tiny
 from vgpo.testbed.answers import answer, correct
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.look_away import LOOKS
@@ -475,6 +475,11 @@ def criteria(measured: dict, supervised: float | None = None) -> pd.DataFrame:
     return pd.DataFrame(found, columns=names)
 
 
+def _made_by(folder: str | Path) -> str:
+    """The command that made a cold start's checkpoint."""
+    return json.loads((Path(folder) / "cold_start.json").read_text())["command"]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command line; writes one file per world."""
     parser = argparse.ArgumentParser(prog="python -m vgpo.studies.worlds")
@@ -504,10 +509,13 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     started = time.monotonic()
     world = WORLDS[options.world]
-    model, processor = load_tiny(options.checkpoint or options.world)
+    folder = options.checkpoint or CHECKPOINTS[options.world]
+    model, processor = load_tiny(folder)
     measured = measure(model, processor, world, study)
+    commands = {"cold_start": _made_by(folder)}
     supervised = None
     if options.supervised:
+        commands["supervised"] = _made_by(options.supervised)
         taught = accuracy_by_temperature(
             *load_tiny(options.supervised), world, study, (1.0, 0.0)
         )
@@ -519,6 +527,7 @@ def main(arguments: list[str] | None = None) -> None:
     table = criteria(measured, supervised)
     record = {
         "world": options.world,
+        "commands": commands,
         "study": asdict(study),
         "seconds": round(time.monotonic() - started),
         "threads": options.threads,
