@@ -228,12 +228,13 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(built):
     top = {name.split("/")[0] for name in names}
     assert top == {"vgpo", info.strip("/")}
     modules = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("vgpo/**/*.py")}
-    checkpoint = {
+    checkpoints = {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / CHECKPOINT).parent.iterdir()
+        for path in ROOT.glob("vgpo/testbed/checkpoint*/*")
         if path.is_file()
     }
-    assert modules | checkpoint | {"vgpo/py.typed"} <= names
+    assert CHECKPOINT in checkpoints
+    assert modules | checkpoints | {"vgpo/py.typed"} <= names
     assert f"{info}licenses/LICENSE" in names
     assert facts["Version"] == vgpo.__version__
     assert facts["License-Expression"] == "Apache-2.0"

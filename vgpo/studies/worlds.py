@@ -475,6 +475,18 @@ def criteria(measured: dict, supervised: float | None = None) -> pd.DataFrame:
     return pd.DataFrame(found, columns=names)
 
 
+def _plain(value):
+    """The same without numpy's types and with None for NaN, which JSON has no word
+    for."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
 def _made_by(folder: str | Path) -> str:
     """The command that made a cold start's checkpoint."""
     return json.loads((Path(folder) / "cold_start.json").read_text())["command"]
@@ -539,7 +551,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     options.output.mkdir(parents=True, exist_ok=True)
     file = options.output / f"{options.world}.json"
-    file.write_text(json.dumps(record, indent=2, default=float) + "\n")
+    file.write_text(json.dumps(_plain(record), indent=2, allow_nan=False) + "\n")
     with pd.option_context("display.width", 120, "display.max_columns", None):
         print(table.round(3).to_string(index=False))
 
