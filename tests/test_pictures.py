@@ -1,88 +1,124 @@
-"""Pictures of every mode as a person would see them."""
+"""Pictures of every Pillow mode, deep, turned and transparent ones."""
+
+from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vgpo.pictures import as_rgb
+from vgpo.pictures import as_rgb, open_picture
 
-RAMP = np.linspace(0, 255, 84).round().astype(np.uint8)[None].repeat(56, 0)
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 GREY = np.repeat(RAMP[..., None], 3, axis=2)
 
 
-def deep(mode):
-    """The ramp in a mode that holds more than 8 bits."""
-    if mode == "I;16":
-        return Image.fromarray(RAMP.astype(np.uint16) * 257)
-    if mode == "I;16B":
-        return Image.frombytes(
-            "I;16B", (84, 56), (RAMP.astype(">u2") * 257).astype(">u2").tobytes()
-        )
-    if mode == "I":
-        return Image.fromarray(RAMP.astype(np.int32))
-    if mode == "I of 16 bits":
-        return Image.fromarray(RAMP.astype(np.int32) * 257)
-    scale = {"F of 1": 1 / 255, "F of 255": 1, "F of 65535": 257}[mode]
-    return Image.fromarray(RAMP.astype(np.float32) * scale)
+def pixels(image):
+    assert image.mode == "RGB"
+    return np.asarray(image).astype(int)
 
 
-@pytest.mark.parametrize(
-    "mode",
-    ["I;16", "I;16B", "I", "I of 16 bits", "F of 1", "F of 255", "F of 65535"],
-)
-def test_deep_pictures_are_scaled(mode):
-    assert np.abs(np.asarray(as_rgb(deep(mode))).astype(int) - GREY).max() <= 1
+@pytest.mark.parametrize("mode", ["I;16", "I;16L", "I;16B", "I;16N"])
+def test_sixteen_bits_are_scaled(mode):
+    order = {"I;16B": ">u2", "I;16N": "=u2"}.get(mode, "<u2")
+    deep = RAMP.astype(order) * 257
+    image = Image.frombytes(mode, (16, 16), deep.astype(order).tobytes())
+    np.testing.assert_array_equal(pixels(as_rgb(image)), GREY)
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LA"])
-def test_plain_pictures_keep_their_colours(mode):
-    image = Image.fromarray(GREY).convert("L" if mode == "LA" else "RGB").convert(mode)
-    found = np.asarray(as_rgb(image)).astype(int)
-    assert found.shape == (56, 84, 3)
-    # A palette of the web's colours has steps of 51.
-    assert np.abs(found - GREY).max() <= (51 if mode == "P" else 3)
+def test_values_between_two_levels_go_to_the_nearer():
+    deep = np.array([[128, 129, 65_535 - 129, 65_535 - 128]], dtype=np.uint16)
+    assert pixels(as_rgb(Image.fromarray(deep)))[0, :, 0].tolist() == [0, 1, 254, 255]
 
 
-@pytest.mark.parametrize("mode", ["1", "HSV", "RGBX", "RGBa", "La", "PA"])
-def test_every_other_mode_becomes_rgb(mode):
-    assert as_rgb(Image.new(mode, (4, 4))).mode == "RGB"
+@pytest.mark.parametrize("scale", [1, 257])
+def test_thirty_two_bits_are_8_or_16(scale):
+    image = Image.fromarray(RAMP.astype(np.int32) * scale)
+    assert image.mode == "I"
+    np.testing.assert_array_equal(pixels(as_rgb(image)), GREY)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "RGBa", "La"])
-def test_what_is_transparent_shows_white(mode):
-    image = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
-    plain = mode.replace("a", "A")
-    image = image.convert(plain).convert(mode)
-    assert as_rgb(image).getpixel((0, 0)) == (255, 255, 255)
+@pytest.mark.parametrize("scale", [1, 1 / 255])
+def test_floats_are_of_one_or_of_255(scale):
+    image = Image.fromarray(RAMP.astype(np.float32) * np.float32(scale))
+    assert image.mode == "F"
+    np.testing.assert_array_equal(pixels(as_rgb(image)), GREY)
+
+
+@pytest.mark.parametrize("value", [-1.0, 300.0, np.nan, np.inf])
+def test_floats_of_another_scale_are_refused(value):
+    with pytest.raises(ValueError, match="mode F"):
+        as_rgb(Image.fromarray(np.array([[0, value]], dtype=np.float32)))
+
+
+@pytest.mark.parametrize("value", [-1, 70_000])
+def test_integers_of_another_scale_are_refused(value):
+    with pytest.raises(ValueError, match="mode I "):
+        as_rgb(Image.fromarray(np.array([[0, value]], dtype=np.int32)))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBX", "CMYK", "YCbCr", "P", "1"])
+def test_opaque_modes_are_those_of_pillow(mode):
+    source = Image.fromarray(GREY).convert(mode)
+    np.testing.assert_array_equal(pixels(as_rgb(source)), pixels(source.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGBa", "La"])
+def test_what_is_transparent_is_white(mode):
+    half = Image.new("RGBA", (2, 1), (0, 0, 0, 255))
+    half.putpixel((1, 0), (0, 0, 0, 0))
+    through = {"La": ["LA", "La"]}
+    for step in through.get(mode, [mode]):
+        half = half.convert(step)
+    assert half.mode == mode
+    assert pixels(as_rgb(half))[0].tolist() == [[0] * 3, [255] * 3]
 
 
 def test_a_palette_with_a_transparent_colour():
-    image = Image.new("P", (4, 4), 0)
-    image.putpalette([0, 0, 0, 255, 0, 0])
+    image = Image.new("P", (2, 1))
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    image.putpixel((1, 0), 1)
     image.info["transparency"] = 0
-    assert as_rgb(image).getpixel((0, 0)) == (255, 255, 255)
+    assert pixels(as_rgb(image))[0].tolist() == [[255] * 3, [10, 20, 30]]
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_cameras_orientation_is_applied(orientation):
-    image = Image.fromarray(GREY)
-    exif = image.getexif()
-    exif[0x0112] = orientation
-    image.info["exif"] = exif.tobytes()
-    assert as_rgb(image).size == ((56, 84) if orientation >= 5 else (84, 56))
+def test_a_turned_photograph_is_put_upright():
+    upright = Image.new("RGB", (3, 2), "red")
+    upright.putpixel((2, 0), (0, 0, 255))
+    # Tag 6: the camera was held so that the stored picture must be turned clockwise.
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = BytesIO()
+    stored.save(file, "PNG", exif=exif)
+    turned = as_rgb(Image.open(file))
+    np.testing.assert_array_equal(pixels(turned), pixels(upright))
+    assert as_rgb(turned) is turned
 
 
-def test_rgb_is_handed_on_as_it_is():
-    image = Image.fromarray(GREY)
+def test_nothing_to_do_copies_nothing():
+    image = Image.new("RGB", (2, 2))
     assert as_rgb(image) is image
 
 
-@pytest.mark.parametrize("values", [[[-1.0]], [[np.nan]], [[1e6]]])
-def test_values_without_a_scale_are_refused(values):
-    with pytest.raises(ValueError, match="scale it to 8 bits"):
-        as_rgb(Image.fromarray(np.array(values, dtype=np.float32)))
+def test_every_form_of_one_picture(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(RAMP).save(path)
+    data = path.read_bytes()
+    forms = [
+        Image.open(path),
+        path,
+        data,
+        {"bytes": data, "path": None},
+        {"bytes": None, "path": str(path)},
+    ]
+    for form in forms:
+        np.testing.assert_array_equal(pixels(open_picture(form)), GREY)
+    assert open_picture(str(path)) == str(path)
+    assert open_picture(RAMP) is RAMP
 
 
-def test_no_pixels():
-    with pytest.raises(ValueError, match="no pixels"):
-        as_rgb(Image.new("RGB", (0, 4)))
+def test_what_is_no_picture_is_named():
+    with pytest.raises(ValueError, match="no picture"):
+        open_picture(b"red")
+    with pytest.raises(ValueError, match="'bytes' or 'path'"):
+        open_picture({"url": "x"})
