@@ -1,5 +1,6 @@
 """LoRA and 4-bit targets of every family; adapters saved, reloaded, merged."""
 
+import every_family
 import families
 import pytest
 import torch
@@ -108,6 +109,79 @@ def test_text_model_has_no_vision_tower_to_adapt():
 def test_configuration_of_a_text_model_is_refused():
     with pytest.raises(ValueError, match="Qwen2Config"):
         lora_config(Qwen2Config())
+
+
+# -- heads and experts -------------------------------------------------------------
+
+
+def test_a_head_inside_the_language_model_gets_no_adapter_and_no_4_bits():
+    """Llama 4's language model holds the head, which other families keep outside."""
+    model = every_family.build("llama4")
+    tuned = get_peft_model(model, lora_config(model, r=2))
+    assert adapted(tuned) > {"language_model.model.layers.0.self_attn.q_proj"}
+    assert not [name for name in adapted(tuned) if "lm_head" in name]
+    kept = four_bit_config(model).llm_int8_skip_modules
+    assert kept == ["language_model.lm_head", "multi_modal_projector", "vision_model"]
+
+
+MIXTURES = ["aria", "glm4v_moe", "llama4", "qwen3_5_moe", "qwen3_vl_moe"]
+
+
+def expert_weights(model):
+    """Parameters of the language model that hold one expert after another."""
+    return {
+        name
+        for name, weight in model.named_parameters()
+        if "language_model" in name and "expert" in name and weight.ndim == 3
+    }
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_experts_get_adapters_that_change_what_they_compute(name):
+    model = every_family.build(name)
+    experts = expert_weights(model)
+    assert experts
+    config = lora_config(model, r=2)
+    assert set(config.target_parameters) == experts
+    config.init_lora_weights = False
+    inputs = {"input_ids": torch.arange(10, 22)[None]}
+    with torch.no_grad():
+        before = model(**inputs).logits
+    torch.manual_seed(0)
+    tuned = get_peft_model(model, config).eval()
+    trained = {n for n, p in tuned.named_parameters() if p.requires_grad}
+    assert all("lora_" in n for n in trained)
+    assert not [n for n in trained if "lm_head" in n or "gate.weight" in n]
+    for parameter_name, parameter in tuned.named_parameters():
+        if "lora_" in parameter_name and "expert" not in parameter_name:
+            torch.nn.init.zeros_(parameter)  # what is left comes from the experts
+    with torch.no_grad():
+        adapted_logits = tuned(**inputs).logits
+        merged = tuned.merge_and_unload()(**inputs).logits
+    assert (adapted_logits - before).abs().max() > 1e-4
+    torch.testing.assert_close(merged, adapted_logits, atol=1e-4, rtol=1e-4)
+
+
+def test_experts_that_dropout_leaves_out_are_said_to_be():
+    model = every_family.build("qwen3_vl_moe")
+    language = model.model.language_model
+    experts = sum(model.get_parameter(n).numel() for n in expert_weights(model))
+    share = experts / sum(p.numel() for p in language.parameters())
+    with pytest.warns(UserWarning, match=rf"experts .* {share:.0%} of the weights"):
+        config = lora_config(model, dropout=0.1)
+    assert config.target_parameters is None
+
+
+def test_convolutions_are_no_experts():
+    config = lora_config(every_family.build("qwen3_5"))
+    assert config.target_parameters is None
+
+
+def test_the_configuration_of_a_mixture_gives_the_same_targets():
+    model = every_family.build("qwen3_vl_moe")
+    by_model, by_config = lora_config(model), lora_config(model.config)
+    assert by_config.target_modules == by_model.target_modules
+    assert by_config.target_parameters == by_model.target_parameters
 
 
 # -- 4 bits -----------------------------------------------------------------------

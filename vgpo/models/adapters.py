@@ -6,12 +6,14 @@ Transformers' own accessors, and their names follow.
 """
 
 import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from peft import LoraConfig
 from torch import nn
+from torch.nn.modules.conv import _ConvNd
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -20,7 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from vgpo.models.handle import unwrap_model
+from vgpo.models.handle import language_model_of, unwrap_model
 
 
 def lora_config(
@@ -32,6 +34,10 @@ def lora_config(
 ) -> LoraConfig:
     """LoRA on every linear layer of the language model, and of the vision tower.
 
+    Experts of a mixture are linear layers too, though one parameter holds all of a
+    layer: (experts, out, in). They are adapted as ``target_parameters``, each expert
+    with a low-rank update of its own. Routers are left as they are.
+
     The paper trains all weights, the vision tower included; it is silent on LoRA.
 
     Args:
@@ -41,7 +47,8 @@ def lora_config(
         vision: Adapt the vision tower too, with its projector where that is part
             of the tower. Never the output head.
         dropout: Off by default: rollouts are scored in training mode, and dropout
-            would blur the focus scores.
+            would blur the focus scores. PEFT cannot adapt experts with it: they are
+            left out, with a warning that says how much of the model that is.
 
     Returns:
         What a trainer takes as ``peft_config``.
@@ -62,7 +69,7 @@ def lora_config(
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}")
     skeleton = skeleton_of(model)
-    towers = [skeleton.get_decoder()]
+    towers = [language_model_of(skeleton)]
     if vision:
         towers.append(_vision_tower(skeleton))
     names = [name for tower in towers for name in _linear_layers(skeleton, tower)]
@@ -71,11 +78,21 @@ def lora_config(
             f"model: {type(skeleton).__name__} has no linear layers where its language "
             "model should be; pass your own peft.LoraConfig"
         )
+    experts = list(_experts(skeleton, towers[0]))
+    if dropout and experts:
+        warnings.warn(
+            f"dropout: PEFT adapts the experts of {type(skeleton).__name__} only "
+            f"without it, so they, {_share(skeleton, experts, towers[0]):.0%} of the "
+            "weights of its language model, get no adapters; set dropout=0.",
+            stacklevel=2,
+        )
+        experts = []
     return LoraConfig(
         r=r,
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=_pattern(names),
+        target_parameters=experts or None,
         task_type="CAUSAL_LM",
     )
 
@@ -102,7 +119,7 @@ def four_bit_config(
         ['lm_head', 'model.visual']
     """
     skeleton = skeleton_of(model)
-    decoder = skeleton.get_decoder()
+    decoder = language_model_of(skeleton)
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -185,8 +202,28 @@ def _vision_tower(model: PreTrainedModel) -> nn.Module:
 def _linear_layers(model: PreTrainedModel, tower: nn.Module) -> Iterator[str]:
     prefix = _name(model, tower)
     for name, module in tower.named_modules():
-        if isinstance(module, nn.Linear):
+        # A model's own kind of linear layer, such as Llama 4's router, gives something
+        # else than a product, which no adapter can be added to.
+        is_own = type(module).__module__.startswith("transformers.models.")
+        if isinstance(module, nn.Linear) and not is_own:
             yield f"{prefix}.{name}"
+
+
+def _experts(model: PreTrainedModel, tower: nn.Module) -> Iterator[str]:
+    """Names of the parameters that hold all experts of a layer."""
+    prefix = _name(model, tower)
+    for name, module in tower.named_modules():
+        if isinstance(module, _ConvNd):
+            continue  # (out, in, width), of three dimensions as well
+        for key, parameter in module.named_parameters(recurse=False):
+            if parameter.ndim == 3 and min(parameter.shape) > 1:
+                yield f"{prefix}.{name}.{key}"
+
+
+def _share(model: PreTrainedModel, names: list[str], tower: nn.Module) -> float:
+    """Part of the tower's weights that the named parameters hold."""
+    named = sum(model.get_parameter(name).numel() for name in names)
+    return named / sum(weight.numel() for weight in tower.parameters())
 
 
 def _name(model: nn.Module, wanted: nn.Module) -> str:
