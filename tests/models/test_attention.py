@@ -1,5 +1,6 @@
 """Attention splits against eager attention, and against attention known by design."""
 
+import every_family
 import families
 import pytest
 import torch
@@ -10,8 +11,8 @@ from transformers import Qwen2ForCausalLM as TextOnlyModel
 from transformers.masking_utils import flash_attention_mask
 from transformers.models.gemma3.modeling_gemma3 import eager_attention_forward
 
+from vgpo.models import attention
 from vgpo.models.attention import _OBSERVER, _attention, attention_rows, attention_split
-from vgpo.models.image_grids import image_token_grids
 
 SPECIAL = [VISION_START, VISION_END]
 
@@ -332,41 +333,6 @@ def test_lora_wrapped_models_attend_with_their_adapters():
     assert (split.masses - plain.masses).abs().max() > 1e-3
 
 
-def test_grids_of_non_square_and_tiled_images():
-    qwen = families.build("qwen2_5_vl")
-    is_image = torch.tensor([[True] * 8 + [False, True]])
-    inputs = {"image_grid_thw": torch.tensor([[1, 2, 6], [1, 6, 4]])}
-    (grids,) = image_token_grids(qwen, inputs, is_image)
-    assert [grid.tolist() for grid in grids] == [
-        [[0, 1, 2]],
-        [[3, 4], [5, 6], [7, 8]],
-    ]
-
-    idefics = families.build("idefics3")
-    is_image = torch.tensor([[True] * 4 + [False] + [True] * 4, [False] * 9])
-    first, second = image_token_grids(idefics, {}, is_image)
-    assert [grid.tolist() for grid in first] == [[[0, 1], [2, 3]], [[4, 5], [6, 7]]]
-    assert second == []
-
-    llava = families.build("llava_onevision")
-    is_image = torch.ones(1, 14, dtype=torch.bool)
-    inputs = {"image_sizes": torch.tensor([[28, 56]])}
-    ((overview, detail),) = image_token_grids(llava, inputs, is_image)
-    assert overview.tolist() == [[0, 1], [2, 3]]
-    assert detail.tolist() == [[4, 5, 6, 7], [9, 10, 11, 12]]  # 8 and 13 end lines
-
-
-def test_grids_that_do_not_fit_are_refused():
-    qwen = families.build("qwen2_5_vl")
-    inputs = {"image_grid_thw": torch.tensor([[1, 4, 6]])}
-    with pytest.raises(ValueError, match="image_grid_thw"):
-        image_token_grids(qwen, inputs, torch.ones(1, 7, dtype=torch.bool))
-    llava = families.build("llava_onevision")
-    inputs = {"image_sizes": torch.tensor([[28, 56]])}
-    with pytest.raises(ValueError, match="takes 14 tokens"):
-        image_token_grids(llava, inputs, torch.ones(1, 13, dtype=torch.bool))
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -411,3 +377,111 @@ def test_a_model_whose_attention_cannot_be_replaced_is_refused(monkeypatch):
     )
     with pytest.raises(ValueError, match="does not let its attention be replaced"):
         attention_split(model, families.batch("qwen2_5_vl"), 5)
+
+
+# -- models that mix kinds of layers ----------------------------------------------
+
+
+def hybrid():
+    """Qwen3.5: layers 0 and 2 are linear attention, 1 and 3 attend."""
+    kinds = ["linear_attention", "full_attention"]
+    return every_family.build(
+        "qwen3_5", num_hidden_layers=5, layer_types=[*kinds, *kinds, kinds[0]]
+    )
+
+
+def hybrid_inputs():
+    inputs = every_family.prompt(
+        6,
+        pixel_values=every_family.noise(24, 3 * 2 * 14 * 14),
+        image_grid_thw=torch.tensor([[1, 4, 6]]),
+    )
+    inputs["mm_token_type_ids"] = (inputs["input_ids"] == every_family.IMAGE).int()
+    return inputs
+
+
+@pytest.mark.parametrize(
+    ("layers", "chosen"),
+    [("all", (1, 3)), ([-1], (3,)), ([-2], (1,)), ([1, -1], (1, 3)), ([3], (3,))],
+)
+def test_layers_are_those_that_attend(layers, chosen):
+    split = attention_split(hybrid(), hybrid_inputs(), 3, layers=layers)
+    assert split.layers == chosen
+    torch.testing.assert_close(split.masses.sum(dim=-1), torch.ones(1, 3))
+
+
+def test_the_default_layer_is_the_last_that_attends():
+    assert attention_split(hybrid(), hybrid_inputs(), 3).layers == (3,)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([0], r"\[0\] compute no softmax attention.*\[1, 3\]"),
+        ([-3], "of which 2 attend"),
+    ],
+)
+def test_layers_that_do_not_attend_are_refused(layers, message):
+    with pytest.raises(ValueError, match=message):
+        attention_split(hybrid(), hybrid_inputs(), 3, layers=layers)
+
+
+def test_attention_of_a_hybrid_equals_eager_attention():
+    inputs = hybrid_inputs()
+    split = attention_split(hybrid(), inputs, 3, layers=[1], alignment="token")
+    model = hybrid()
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        weights = model(**inputs, output_attentions=True).attentions
+    # One entry per layer that attends, or per layer with none where there is none.
+    first = next(w for w in weights if w is not None).double().mean(dim=1)[0, -3:]
+    is_image = inputs["input_ids"][0] == every_family.IMAGE
+    torch.testing.assert_close(
+        split.masses[0, :, 0].double(), first[:, is_image].sum(dim=1), atol=1e-6, rtol=0
+    )
+
+
+# -- what maps need and shares do not ---------------------------------------------
+
+
+def test_unknown_places_leave_maps_out_and_nothing_else(monkeypatch):
+    def misfit(*_):
+        raise ValueError("inputs: sizes and image tokens do not match")
+
+    inputs = families.batch("qwen2_5_vl")
+    known = attention_split(families.build("qwen2_5_vl"), inputs, 5)
+    monkeypatch.setattr(attention, "image_token_grids", misfit)
+    with pytest.warns(UserWarning, match="image_maps: left out"):
+        split = attention_split(families.build("qwen2_5_vl"), inputs, 5)
+    assert split.image_maps == [[], [], []]
+    assert torch.equal(split.masses, known.masses)
+    assert torch.equal(split.image_attention, known.image_attention)
+
+
+def test_layers_may_be_on_another_device_than_the_inputs():
+    """As where accelerate spreads layers over GPUs; `meta` stands in for the second.
+    Of what comes back from it, only the shape is known."""
+    moved = []
+
+    class Weights(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            if function is torch.Tensor.to and args[1:] == (torch.device("cpu"),):
+                moved.append(tuple(args[0].shape))
+                return torch.ones(args[0].shape)
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    is_image = torch.tensor([[False, True, True, False, False]])
+    kinds = torch.zeros(1, 5, 4)
+    reducer = attention._RowReducer(
+        layers=(0,),
+        first_row=2,
+        kinds=kinds,
+        is_image=is_image,
+        completion_mask=torch.ones(1, 2, dtype=torch.bool),
+        chunk_bytes=1000,
+    )
+    weights = torch.zeros(1, 2, 5, device="meta").as_subclass(Weights)
+    reducer._add(0, 0, 2, weights)
+    assert sorted(moved) == [(1, 2, 2), (1, 2, 4)]  # never the weights themselves
+    assert reducer.masses.device.type == "cpu"

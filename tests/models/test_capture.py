@@ -3,6 +3,7 @@
 import gc
 import weakref
 
+import every_family
 import families
 import pytest
 import torch
@@ -14,7 +15,11 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from vgpo.models.capture import capture_focus, observe_last_hidden_state
+from vgpo.models.capture import (
+    _FocusReducer,
+    capture_focus,
+    observe_last_hidden_state,
+)
 from vgpo.models.handle import image_token_id, unwrap_model
 
 T = 5
@@ -232,6 +237,53 @@ def test_generation_is_not_captured():
     assert capture.chunks == []
     with pytest.raises(ValueError, match="no forward pass"):
         capture.focus  # noqa: B018
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_no_pass_of_generation_is_captured(use_cache):
+    model = add_lora(families.build("qwen2_5_vl"))
+    inputs = families.batch("qwen2_5_vl")
+    with torch.no_grad(), capture_focus(model, completion_length=T) as capture:
+        model.generate(**inputs, max_new_tokens=3, do_sample=False, use_cache=use_cache)
+        assert capture.chunks == []
+        model(**inputs)
+    assert len(capture.chunks) == 1
+
+
+@pytest.mark.parametrize("alignment", ["token", "prediction"])
+def test_a_model_without_a_backbone_of_its_own(alignment):
+    """Llama 4: what the whole model puts out first are logits, no states."""
+    model = every_family.build("llama4")
+    inputs = every_family.prompt(4, pixel_values=every_family.noise(1, 3, 56, 56))
+    with torch.no_grad():
+        states = model(**inputs, output_hidden_states=True).hidden_states[-1]
+    focus = captured(model, inputs, completion_length=3, alignment=alignment)
+    expected = every_family.reference_focus(states, inputs["input_ids"], 3, alignment)
+    torch.testing.assert_close(focus[0].double(), expected, atol=1e-6, rtol=0)
+
+
+def test_states_of_another_shape_are_refused():
+    model = families.build("gemma3")
+    model.config.text_config.hidden_size = 32
+    with pytest.raises(
+        ValueError, match=r"Gemma3Model gives states of shape .*64.* 32"
+    ):
+        captured(model, families.batch("gemma3"))
+
+
+def test_states_may_be_on_another_device_than_the_ids():
+    """As where accelerate spreads layers over GPUs; `meta` stands in for the second."""
+    reduce = _FocusReducer(
+        completion_length=2,
+        completion_mask=None,
+        alignment="token",
+        image_token_id=IMAGE,
+        nonfinite="neutral",
+    )
+    ids = torch.tensor([[1, IMAGE, 2, 3]])
+    states = torch.zeros(1, 4, 8, device="meta")
+    focus = reduce(ids, torch.ones_like(ids), states, first_row=0)
+    assert focus.shape == (1, 2) and focus.device.type == "meta"
 
 
 def test_passes_with_gradients_can_be_left_out():

@@ -2,6 +2,7 @@
 
 from dataclasses import FrozenInstanceError
 
+import every_family
 import families
 import pytest
 import torch
@@ -9,10 +10,12 @@ from families import FAMILIES, IMAGE, VIDEO
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from vgpo import analyze, score
 from vgpo.models.attention import attention_split
 from vgpo.models.capture import capture_focus
 from vgpo.models.handle import resolve
 from vgpo.models.image_grids import image_token_grids
+from vgpo.testbed import build_processor
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -74,3 +77,44 @@ def test_functions_give_the_same_for_a_handle_as_for_its_model():
         strict=True,
     ):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_head_further_down_is_looked_for():
+    """In Llama 4 no backbone stands beside the head but in the language model."""
+    model = every_family.build("llama4")
+    assert model.base_model is model
+    handle = resolve(model)
+    assert handle.entry is model
+    assert handle.backbone is handle.language_model is model.language_model.model
+
+
+def test_a_head_that_cannot_be_told_from_the_states_is_refused():
+    class Alone(Qwen2ForCausalLM):
+        base_model_prefix = "elsewhere"
+
+    model = Alone(Qwen2Config(**families.TEXT))
+    with pytest.raises(ValueError, match="Alone does not keep the states"):
+        resolve(model, image_token_id=IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("mllama", "by cross-attention"), ("florence2", "encoder-decoder")],
+)
+def test_images_beside_the_sequence_are_refused_by_every_function(name, why):
+    model = every_family.build(name)
+    inputs = every_family.prompt(1)
+    messages = [{"role": "user", "content": [{"type": "image"}]}]
+    processor = every_family.HandMade(inputs, build_processor().tokenizer)
+    asked = [
+        lambda: resolve(model),
+        lambda: resolve(model, image_token_id=IMAGE),
+        lambda: capture_focus(model, completion_length=2).__enter__(),
+        lambda: attention_split(model, inputs, 2),
+        lambda: image_token_grids(model, inputs, inputs["input_ids"] == IMAGE),
+        lambda: score(model, processor, messages, "red"),
+        lambda: analyze(model, processor, messages, ["red"], progress=False),
+    ]
+    for ask in asked:
+        with pytest.raises(ValueError, match=f"{name}.* {why}"):
+            ask()

@@ -27,7 +27,17 @@ from transformers import ProcessorMixin
 from vgpo.files import append_json_line, read_json_lines
 from vgpo.models.attention import attention_split
 from vgpo.models.handle import ModelHandle, resolve
-from vgpo.models.inputs import eval_mode, prepare_inputs, token_texts
+from vgpo.models.image_grids import shown_whole
+from vgpo.models.inputs import (
+    check_messages,
+    eval_mode,
+    mismatch_named,
+    prepare_inputs,
+    read_pictures,
+    require_processor,
+    special_token_ids,
+    token_texts,
+)
 from vgpo.rewards import accuracy_reward
 from vgpo.stats.forgetting import (
     Comparison,
@@ -57,16 +67,21 @@ class AnsweredImages:
             or paths are not among them.
         maps: As :attr:`vgpo.models.attention.AttentionSplit.image_maps`, on the
             CPU: per grid of image tokens (T, height, width) float32, layers averaged.
+            None where the family's grids are not known.
+        whole: Whether the model saw the pictures whole; not so where its processor
+            cuts a square out of the middle, or pads to one.
     """
 
     images: list[Image.Image]
     maps: list[torch.Tensor]
+    whole: bool = True
 
     @property
     def aligned(self) -> bool:
-        """Whether each picture has one grid of image tokens, so that the grid lies on
-        it edge to edge; not so for families that cut pictures into tiles."""
-        return len(self.images) == len(self.maps) > 0
+        """Whether each picture has one grid of image tokens that lies on it edge to
+        edge; not so for families that cut pictures into tiles, or whose grids are not
+        known."""
+        return self.whole and len(self.images) == len(self.maps) > 0
 
 
 @dataclass(frozen=True)
@@ -272,8 +287,9 @@ class ForgettingAnalysis:
         if not kept.aligned:
             raise ValueError(
                 f"row: answer {row} has {len(kept.maps)} grids of image tokens for "
-                f"{len(kept.images)} pictures and cannot be laid over them; "
-                f"kept[{row}].maps holds the grids."
+                f"{len(kept.images)} pictures"
+                + ("" if kept.whole else ", which the processor crops or pads,")
+                + f" and cannot be laid over them; kept[{row}].maps holds the grids."
             )
         return _figures().attention_maps_figure(
             kept.images,
@@ -365,6 +381,11 @@ def analyze(
     """
     rows = _rows(messages_or_dataset)
     for name, given in (("completions", completions), ("answers", answers)):
+        if isinstance(given, str):
+            raise ValueError(
+                f"{name}: must be a list with one for each conversation, got one text; "
+                f"write [{given[:40]!r}]."
+            )
         if given is not None and len(given) != len(rows):
             raise ValueError(
                 f"{name}: need one per conversation, got {len(given)} for {len(rows)}."
@@ -379,6 +400,8 @@ def analyze(
     if not 0 < split < 1:
         raise ValueError(f"split: must be in (0, 1), got {split}.")
     handle = resolve(model)
+    require_processor(processor)
+    special_ids = special_token_ids(processor.tokenizer)
     written = None if completions_file is None else _CompletionsFile(completions_file)
     tokens: list[pd.DataFrame] = []
     responses: list[dict[str, object]] = []
@@ -387,7 +410,7 @@ def analyze(
     with eval_mode(model):
         for row, asked in enumerate(tqdm(rows, desc="answers", disable=disable)):
             try:
-                messages = _conversation(asked)
+                messages = read_pictures(_conversation(asked))
                 completion: str | list[int] | None
                 completion = None if completions is None else completions[row]
                 if written is not None:
@@ -402,14 +425,15 @@ def analyze(
                 )
                 if written is not None and completion is None:
                     written.add(key, ids.tolist())
-                found = attention_split(
-                    handle,
-                    inputs,
-                    len(ids),
-                    layers=layers,
-                    alignment=alignment,
-                    special_token_ids=processor.tokenizer.all_special_ids,
-                )
+                with mismatch_named(handle, inputs):
+                    found = attention_split(
+                        handle,
+                        inputs,
+                        len(ids),
+                        layers=layers,
+                        alignment=alignment,
+                        special_token_ids=special_ids,
+                    )
                 text = processor.tokenizer.decode(ids, skip_special_tokens=True)
                 graded = _graded(text, asked, None if answers is None else answers[row])
             except ValueError as error:
@@ -419,7 +443,9 @@ def analyze(
             responses += [r | graded for r in _response_rows(row, text, found, split)]
             if row < keep_maps:
                 maps = [grid.cpu() for grid in found.image_maps[0]]
-                kept[row] = AnsweredImages(_images(messages), maps)
+                images = _images(messages)
+                whole = shown_whole(processor, images)
+                kept[row] = AnsweredImages(images, maps, whole)
     table = pd.DataFrame(responses)
     return ForgettingAnalysis(pd.concat(tokens, ignore_index=True), table, kept, split)
 
@@ -539,6 +565,7 @@ def _conversation(row: dict | list) -> list[dict]:
             "messages_or_dataset: a row needs a conversation in 'prompt', it has "
             f"{sorted(row)}; vgpo.data.to_prompts makes one of a question's columns."
         )
+    check_messages(row["prompt"])
     images = row.get("images")
     if images is None:
         images = [row["image"]] if row.get("image") is not None else []

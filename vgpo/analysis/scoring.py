@@ -114,13 +114,13 @@ def score(
     with (
         eval_mode(model),
         torch.no_grad(),
-        mismatch_named(),
+        mismatch_named(handle, inputs),
         capture_focus(
             handle, completion_length=len(completion_ids), alignment=alignment
         ) as capture,
     ):
-        # The backbone alone: logits over the vocabulary are not needed.
-        handle.backbone(**inputs, use_cache=False)
+        # Without the head, where it is apart: no logits are needed.
+        handle.entry(**inputs, use_cache=False)
     focus = capture.focus
     mask = torch.ones_like(focus, dtype=torch.bool)
     gate = visual_gate(focus, mask, tail_ratio, top_ratio)

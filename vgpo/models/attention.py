@@ -8,6 +8,7 @@ and masking. That makes the weights those of eager attention by construction, fo
 any family, padding and sliding window.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +17,12 @@ from typing import Protocol, cast
 
 import torch
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -43,7 +49,8 @@ class AttentionSplit:
         image_maps: For each row a list of (T, height, width) float32 tensors, one
             per grid of image tokens in the order of the prompt, averaged over the
             layers: share of each image token. Over all maps of a row they sum to
-            ``masses[..., 0]`` (LLaVA-OneVision: less its line-end tokens).
+            ``masses[..., 0]``, less the tokens that end lines where a family has
+            them. Empty where the places of a family's image tokens are not known.
         image_attention: (B, T, M) float32, the same shares flat, in the order of
             the image tokens, with zeros after a row's last one.
     """
@@ -103,12 +110,14 @@ def attention_split(
         inputs: Arguments of its forward pass, completions included.
         completion_length: T; the completion is the last T positions of each row,
             padding included.
-        layers: Indices of language-model layers, negative ones from the last;
-            ``"all"`` for every layer.
+        layers: Indices of language-model layers, from 0; negative ones count from
+            the last layer that attends, so that -1 is it; ``"all"`` for every layer
+            that attends. In hybrid models, such as Qwen3.5, other layers are linear
+            attention, state spaces or convolutions, which have no weights to split.
         alignment: ``"prediction"`` reads row t-1, the attention with which token t
             was chosen; ``"token"`` reads row t, the attention after reading it.
         special_token_ids: Prompt tokens to leave out, usually
-            ``processor.tokenizer.all_special_ids``.
+            :func:`vgpo.models.inputs.special_token_ids`.
         image_token_id: Overrides the configuration's image token.
         chunk_bytes: Upper bound of one chunk of float32 weights, all heads.
 
@@ -123,6 +132,7 @@ def attention_split(
 
     Example:
         >>> from PIL import Image
+        >>> from vgpo.models.inputs import special_token_ids
         >>> from vgpo.testbed import build_processor, build_tiny
         >>> processor = build_processor()
         >>> model = build_tiny(processor, hidden_size=64, layers=2).eval()
@@ -135,7 +145,7 @@ def attention_split(
         ...     model,
         ...     inputs,
         ...     completion_length=3,
-        ...     special_token_ids=processor.tokenizer.all_special_ids,
+        ...     special_token_ids=special_token_ids(processor.tokenizer),
         ... )
         >>> image, query, generated = split.masses[0, 0]
         >>> float(image) > 0, float(query) > 0, float(generated)
@@ -156,7 +166,7 @@ def attention_split(
         )
     handle = resolve(model, image_token_id)
     language_model = handle.language_model
-    chosen = _layer_indices(layers, language_model.config.num_hidden_layers)
+    chosen = _layer_indices(layers, language_model.config)
 
     is_real = real_tokens(input_ids, inputs.get("attention_mask"))
     in_prompt = torch.arange(length, device=input_ids.device) < (
@@ -180,7 +190,7 @@ def attention_split(
         chunk_bytes=chunk_bytes,
     )
     with _observed_attention(language_model, reducer), torch.no_grad():
-        handle.backbone(**inputs | {"use_cache": False})
+        handle.entry(**inputs | {"use_cache": False})
     missing = [layer for layer in chosen if layer not in reducer.seen]
     if missing:
         raise ValueError(
@@ -189,6 +199,12 @@ def attention_split(
             f"{sorted(reducer.attending)}."
         )
     image_attention = reducer.image_attention / len(chosen)
+    try:
+        grids = image_token_grids(handle, inputs, is_image)
+    except ValueError as error:
+        # The model took these inputs, so shares are right without knowing the places.
+        warnings.warn(f"image_maps: left out. {error}", stacklevel=2)
+        grids = [[] for _ in is_image]
     return AttentionSplit(
         layers=chosen,
         layer_masses=reducer.masses,
@@ -196,11 +212,7 @@ def attention_split(
         completion_mask=completion_mask,
         image_maps=[
             [row[:, grid] for grid in grids]
-            for row, grids in zip(
-                image_attention,
-                image_token_grids(handle, inputs, is_image),
-                strict=True,
-            )
+            for row, grids in zip(image_attention, grids, strict=True)
         ],
         image_attention=image_attention,
     )
@@ -388,25 +400,44 @@ class _RowReducer:
             self._add(index, step, stop, weights)
 
     def _add(self, index, step, stop, weights):
+        # Layers may be spread over several devices. What is large, the weights, stays
+        # on the layer's; what is reduced comes back to that of the inputs.
+        device, home = weights.device, self.masses.device
+        positions = self.image_positions[:, None].expand(-1, stop - step, -1)
+        on_image = weights.gather(2, positions.to(device)).to(home)
+        by_kind = (weights @ self.kinds.to(device)).to(home)
+
         is_step = self.completion_mask[:, step:stop, None]
-        by_kind = (weights @ self.kinds.to(weights.device)) * is_step
+        by_kind = by_kind * is_step
         split = by_kind[..., :3]
         total = split.sum(dim=-1, keepdim=True)
         scale = torch.where(total > 0, 1 / total, 0.0)
         self.masses[index, :, step:stop] = split * scale
         self.special_mass[index, :, step:stop] = by_kind[..., 3]
-        positions = self.image_positions[:, None].expand(-1, stop - step, -1)
-        on_image = weights.gather(2, positions) * self.is_image_slot[:, None]
+        on_image = on_image * self.is_image_slot[:, None]
         self.image_attention[:, step:stop] += on_image * is_step * scale
 
 
-def _layer_indices(layers: Sequence[int] | str, number: int) -> tuple[int, ...]:
+# What transformers calls the layers that compute no softmax over the sequence.
+_NOT_ATTENDING = ("conv", "linear_attention", "mlp", "moe")
+
+
+def _layer_indices(
+    layers: Sequence[int] | str, config: PreTrainedConfig
+) -> tuple[int, ...]:
+    number = config.num_hidden_layers
+    # Only families that mix kinds of layers name them.
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * number
+    attending = [i for i, kind in enumerate(kinds) if kind not in _NOT_ATTENDING]
     if isinstance(layers, str):
         if layers != "all":
             raise ValueError(f"layers: must be indices or 'all', got {layers!r}.")
-        return tuple(range(number))
-    if not layers or not all(-number <= layer < number for layer in layers):
+        return tuple(attending)
+    if not layers or not all(-len(attending) <= layer < number for layer in layers):
         raise ValueError(
-            f"layers: must be indices of the model's {number} layers, got {layers}."
+            f"layers: must be indices of the model's {number} layers, of which "
+            f"{len(attending)} attend, got {layers}."
         )
-    return tuple(dict.fromkeys(layer % number for layer in layers))
+    # Where all layers attend, this is the usual counting from the end.
+    chosen = [attending[layer] if layer < 0 else layer for layer in layers]
+    return tuple(dict.fromkeys(chosen))

@@ -9,15 +9,17 @@ completion token while the forward pass goes on. Whatever ran the forward pass
 does not notice: a trainer, ``model(**inputs)``, a PEFT or DDP wrapper.
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+from transformers import GenerationMixin
 
 from vgpo.method.focus import completion_states, visual_focus_score, visual_prototype
-from vgpo.models.handle import ModelHandle, resolve, unwrap_model
+from vgpo.models.handle import ModelHandle, resolve, states_of, unwrap_model
 
 
 @contextmanager
@@ -27,14 +29,15 @@ def observe_last_hidden_state(
 ) -> Iterator[None]:
     """Shows the last hidden state of every forward pass to ``observer``.
 
-    A forward hook on the backbone (``PreTrainedModel.base_model``), there only
-    while the context is open. The state is the one the head reads, after the final
+    Forward hooks on the model's entry and backbone (see
+    :class:`vgpo.models.handle.ModelHandle`), there only while the context is open.
+    The state is the one the head reads, after the final
     norm: the same tensor as ``output_hidden_states=True`` gives in
     ``hidden_states[-1]``. Gradient checkpointing recomputes layers, not the
     backbone, so each forward pass is seen once.
 
-    Passes that are handed a key-value cache (``generate``) are not shown: they do
-    not hold the whole sequence.
+    Passes that are handed a key-value cache are not shown, since they do not hold
+    the whole sequence, nor are those of ``generate``, with a cache or without.
 
     Args:
         model: The model, wrapped or not, or its handle. Here alone it may be one
@@ -46,7 +49,8 @@ def observe_last_hidden_state(
 
     Raises:
         ValueError: ``model`` is no Hugging Face model, or a forward pass got
-            ``inputs_embeds`` in place of ``input_ids``.
+            ``inputs_embeds`` in place of ``input_ids``, or gave something else than
+            one state of the model's width for each of them.
 
     Example:
         >>> import torch
@@ -60,11 +64,19 @@ def observe_last_hidden_state(
         >>> shapes
         [(1, 3, 64)]
     """
-    is_resolved = isinstance(model, ModelHandle)
-    backbone = model.backbone if is_resolved else unwrap_model(model).base_model
+    if isinstance(model, ModelHandle):
+        entry, backbone, width = model.entry, model.backbone, model.width
+    else:
+        outer = unwrap_model(model)
+        entry, backbone = states_of(outer)
+        width = outer.config.get_text_config(decoder=True).hidden_size
+    # What the pass under way was called with; the entry may not be the backbone, and
+    # the backbone then gets embeddings, in which no image token can be told.
+    called: list[tuple[torch.Tensor, torch.Tensor | None]] = []
 
-    def hook(module, args, kwargs, output):
-        if kwargs.get("past_key_values") is not None:
+    def on_entry(module, args, kwargs):
+        called.clear()
+        if kwargs.get("past_key_values") is not None or _is_generating():
             return
         input_ids = args[0] if args else kwargs.get("input_ids")
         if input_ids is None:
@@ -72,13 +84,49 @@ def observe_last_hidden_state(
                 "input_ids: the model was called with inputs_embeds, so its image "
                 "tokens cannot be found; call it with input_ids."
             )
-        observer(input_ids, kwargs.get("attention_mask"), output[0])
+        called.append((input_ids, kwargs.get("attention_mask")))
 
-    handle = backbone.register_forward_hook(hook, with_kwargs=True)
+    def on_states(module, args, output):
+        if not called:
+            return
+        input_ids, attention_mask = called.pop()
+        states = output[0]
+        if states.shape != (*input_ids.shape, width):
+            raise ValueError(
+                f"model: {type(backbone).__name__} gives states of shape "
+                f"{tuple(states.shape)} for input_ids of shape "
+                f"{tuple(input_ids.shape)} and a width of {width}; visual focus needs "
+                "one state per token of the sequence."
+            )
+        observer(input_ids, attention_mask, states)
+
+    hooks = [
+        entry.register_forward_pre_hook(on_entry, with_kwargs=True),
+        backbone.register_forward_hook(on_states),
+    ]
     try:
         yield
     finally:
-        handle.remove()
+        for hook in hooks:
+            hook.remove()
+
+
+_GENERATE = inspect.unwrap(GenerationMixin.generate).__code__
+
+
+@torch.compiler.disable
+def _is_generating() -> bool:
+    """Whether ``generate`` is among the callers of this pass.
+
+    Without a cache, the passes of generation carry no mark that a plain call could
+    not carry too; only the callers tell them apart.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code is _GENERATE:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class FocusCapture:
@@ -137,7 +185,7 @@ def capture_focus(
     an image scores 0 throughout, and so do padded positions (``attention_mask``
     0). Two captures may be open at once, one per alignment.
 
-    Not captured: passes handed a key-value cache (``generate``), and passes under
+    Not captured: passes of ``generate`` or handed a key-value cache, and passes under
     another adapter state than the one at the start, such as a reference pass with
     adapters disabled on the model being trained.
 
@@ -299,6 +347,9 @@ class _FocusReducer:
 
         is_real = real_tokens(input_ids, attention_mask)
         image_mask = (input_ids == self.image_token_id) & ~in_completion & is_real
+        # Where layers are spread over several devices, the states are on the last.
+        image_mask = image_mask.to(hidden_states.device)
+        counted = (is_real & in_completion).to(hidden_states.device)
         # With a mask, every position but the first may be one of the completion.
         scored = self.completion_length or length - 1
         prototype = visual_prototype(
@@ -307,7 +358,7 @@ class _FocusReducer:
         focus = visual_focus_score(
             completion_states(hidden_states, scored, self.alignment),
             prototype,
-            completion_mask=(is_real & in_completion)[:, -scored:],
+            completion_mask=counted[:, -scored:],
             nonfinite=self.nonfinite,
         )
         return (

@@ -21,8 +21,11 @@ class ModelHandle:
     Attributes:
         wrapped: The model as it was given.
         model: The Hugging Face model inside the wrappers.
-        backbone: Takes ids and pixels and gives the states that the head reads.
-        language_model: The decoder inside the backbone, whose layers attend.
+        entry: Takes ids and pixels. It is called for a pass that needs no logits.
+        backbone: Its output are the states that the head reads. Most families keep
+            it apart from the head, and it is the entry as well; in a few, such as
+            Llama 4, it lies deeper, and the entry is the whole model.
+        language_model: The decoder, whose layers attend.
         image_token_id: Marks the place of an image feature in ``input_ids``.
         placeholder_ids: ``image_token_id``, and the tokens of other modalities whose
             places in a prompt are filled by an encoder (video, audio).
@@ -32,6 +35,7 @@ class ModelHandle:
 
     wrapped: nn.Module
     model: PreTrainedModel
+    entry: nn.Module
     backbone: nn.Module
     language_model: PreTrainedModel
     image_token_id: int
@@ -59,8 +63,11 @@ def resolve(
         adapters, as no weight is copied.
 
     Raises:
-        ValueError: ``model`` holds no Hugging Face model, its configuration names no
-            image token, or there is no language model in it.
+        ValueError: ``model`` holds no Hugging Face model; its images are no tokens of
+            the sequence that it generates in (encoder-decoder models, images by
+            cross-attention), so that neither focus nor attention on the image is
+            defined; its configuration names no image token; the states that its head
+            reads, or its language model, cannot be found in it.
 
     Example:
         >>> from vgpo.testbed import build_processor, build_tiny
@@ -77,13 +84,16 @@ def resolve(
         model = model.wrapped
     outer = unwrap_model(model)
     config = outer.config
+    _refuse_images_beside_the_sequence(config)
     if image_token_id is None:
         image_token_id = _image_token_id(config)
-    language_model = _language_model(outer)
+    entry, backbone = states_of(outer)
+    language_model = language_model_of(outer)
     return ModelHandle(
         wrapped=model,
         model=outer,
-        backbone=outer.base_model,
+        entry=entry,
+        backbone=backbone,
         language_model=language_model,
         image_token_id=image_token_id,
         placeholder_ids=frozenset({image_token_id, *_other_placeholders(config)}),
@@ -162,9 +172,70 @@ def _other_placeholders(config: PreTrainedConfig) -> list[int]:
     return [token_id for token_id in ids if token_id is not None]
 
 
-def _language_model(outer: PreTrainedModel) -> PreTrainedModel:
+# Families whose layers look at the image's features beside the sequence.
+_CROSS_ATTENTION = ("evolla", "idefics", "mllama")
+
+
+def _refuse_images_beside_the_sequence(config: PreTrainedConfig) -> None:
+    text = config.get_text_config(decoder=True)
+    if config.is_encoder_decoder or text.is_encoder_decoder:
+        raise ValueError(
+            f"model: {config.model_type} is an encoder-decoder model: its images are "
+            "in the encoder's sequence, and visual focus and attention compare image "
+            "tokens with generated ones in one sequence. Take a decoder-only model."
+        )
+    if config.model_type in _CROSS_ATTENTION:
+        raise ValueError(
+            f"model: {config.model_type} sees images by cross-attention: they are no "
+            "tokens of its sequence, and visual focus and attention compare image "
+            "tokens with generated ones in one sequence. Take a model that puts "
+            "images into the sequence."
+        )
+
+
+def states_of(outer: PreTrainedModel) -> tuple[nn.Module, nn.Module]:
+    """Where a model takes its ids, and the module whose output its head reads.
+
+    Raises:
+        ValueError: The model holds no such module apart from its head.
+    """
+    if outer.base_model is not outer:
+        return outer.base_model, outer.base_model
+    # A class without a backbone of its own. In some the head is that of a language
+    # model further down; others are a backbone themselves and have no head.
+    nested = [
+        module
+        for module in outer.modules()
+        if isinstance(module, PreTrainedModel)
+        and module is not outer
+        and module.get_output_embeddings() is not None
+    ]
+    for module in nested:
+        beside_the_head = [
+            child
+            for child in module.children()
+            if isinstance(child, PreTrainedModel)
+            and child.get_output_embeddings() is None
+        ]
+        if len(beside_the_head) == 1:
+            return outer, beside_the_head[0]
+    if not nested and outer.get_output_embeddings() is None:
+        return outer, outer
+    raise ValueError(
+        f"model: {type(outer).__name__} does not keep the states that its head reads "
+        "apart from the head, so they cannot be observed."
+    )
+
+
+def language_model_of(outer: PreTrainedModel) -> PreTrainedModel:
+    """The decoder of a model, without the head.
+
+    Raises:
+        ValueError: There is none, that is, no module with the text configuration.
+    """
     config = outer.config.get_text_config(decoder=True)
-    for module in outer.base_model.modules():
+    _, backbone = states_of(outer)
+    for module in backbone.modules():
         if isinstance(module, PreTrainedModel) and module.config is config:
             return module
     raise ValueError(f"model: no language model found inside {type(outer).__name__}.")

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vgpo.models.handle import ModelHandle, resolve
 from vgpo.models.image_grids import image_token_grids
+from vgpo.pictures import open_picture
 
 _UNKNOWN = "\ufffd"
 _BYTES_OF_A_CHARACTER = 4  # at most, in UTF-8, so it takes no more tokens than that
@@ -55,6 +56,58 @@ def token_texts(
     return texts
 
 
+def special_token_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Tokens that are no text: those that decoding without special tokens drops.
+
+    ``tokenizer.all_special_ids`` alone holds only tokens with a named role. The marks
+    of a chat's turns, Gemma 3's ``<start_of_turn>`` or Llama 3's
+    ``<|start_header_id|>``, are flagged special and have none.
+
+    Example:
+        >>> from vgpo.testbed import build_processor
+        >>> tokenizer = build_processor().tokenizer
+        >>> sorted(tokenizer.convert_ids_to_tokens(special_token_ids(tokenizer)))[:3]
+        ['<|endoftext|>', '<|im_end|>', '<|im_start|>']
+    """
+    flagged = {
+        token_id
+        for token_id, token in tokenizer.added_tokens_decoder.items()
+        if token.special
+    }
+    return flagged | set(tokenizer.all_special_ids)
+
+
+def read_pictures(messages: list[dict]) -> list[dict]:
+    """A conversation whose pictures are upright, RGB and of 8 bits.
+
+    Args:
+        messages: One conversation. Pictures may be Pillow images of any mode, bytes of
+            a file, paths or undecoded rows of a data set
+            (:func:`vgpo.pictures.open_picture`); addresses, paths as text and arrays
+            are left to the processor.
+
+    Returns:
+        A new conversation; ``messages`` is left as it was.
+
+    Raises:
+        ValueError: It is no conversation, or a picture cannot be read; the turn is
+            named.
+    """
+    check_messages(messages)
+    return [
+        turn
+        if isinstance(turn["content"], str)
+        else {**turn, "content": [_read_part(part) for part in turn["content"]]}
+        for turn in messages
+    ]
+
+
+def _read_part(part: dict) -> dict:
+    if part["type"] != "image" or part.get("image") is None:
+        return part
+    return {**part, "image": open_picture(part["image"])}
+
+
 def prepare_inputs(
     model: nn.Module | ModelHandle,
     processor: ProcessorMixin,
@@ -84,12 +137,8 @@ def prepare_inputs(
             tokenizer, or another model's processor, for ``processor``; an empty
             completion.
     """
-    if isinstance(processor, PreTrainedTokenizerBase):
-        raise ValueError(
-            "processor: this is a tokenizer, which cannot read images. AutoProcessor "
-            "falls back to one where the image processor's needs are missing; load "
-            "the model's processor class itself."
-        )
+    require_processor(processor)
+    messages = read_pictures(messages)
     _require_image(messages)
     handle = resolve(model)
     token_id = handle.image_token_id
@@ -102,23 +151,21 @@ def prepare_inputs(
             return_tensors="pt",
         ).to(handle.device)
     )
+    # A processor may return what only training needs: PaliGemma's makes `labels` of
+    # the prompt, which fit no completion.
+    inputs.pop("labels", None)
     if not (inputs["input_ids"] == token_id).any():
         raise ValueError(
             f"processor: the prompt it wrote holds no image token (id {token_id} of "
             "the model's configuration); is it this model's processor, and does its "
             "chat template write images?"
         )
-    with mismatch_named():
-        image_token_grids(handle, inputs, inputs["input_ids"] == token_id)
-
     if completion is None:
         completion_ids = _answer(handle, inputs, max_new_tokens)
     else:
-        if isinstance(completion, str):
-            encoded = processor.tokenizer(completion, add_special_tokens=False)
-            completion = encoded["input_ids"]
+        ids = _token_ids(processor.tokenizer, completion)
         completion_ids = torch.tensor(
-            completion, dtype=torch.long, device=inputs["input_ids"].device
+            ids, dtype=torch.long, device=inputs["input_ids"].device
         )
         if (completion_ids == token_id).any():
             raise ValueError(
@@ -129,7 +176,7 @@ def prepare_inputs(
             "completion: it has no token to score"
             + (" (the model answered nothing)." if completion is None else ".")
         )
-    return _append(inputs, completion_ids), completion_ids
+    return _append(handle, inputs, completion_ids), completion_ids
 
 
 @contextmanager
@@ -145,52 +192,130 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def mismatch_named() -> Iterator[None]:
-    """Names the processor as the cause of errors about the number of image tokens."""
+def mismatch_named(
+    handle: ModelHandle, inputs: dict[str, torch.Tensor]
+) -> Iterator[None]:
+    """Names the processor where a model fails over the number of image tokens.
+
+    Most models say so themselves; some fail over a shape before. Whether the numbers
+    fit is asked only after a failure, so that a rule of grids never stands in the way
+    of a pass that needs none.
+    """
     try:
         yield
-    except ValueError as error:
-        if "do not match" not in str(error):
-            raise
+    except (ValueError, RuntimeError, IndexError) as error:
+        cause = str(error)
+        if "do not match" not in cause:
+            is_image = inputs["input_ids"] == handle.image_token_id
+            try:
+                image_token_grids(handle, inputs, is_image)
+            except ValueError as misfit:
+                cause = str(misfit)
+            else:
+                raise
         raise ValueError(
             "processor: it wrote another number of image tokens than the model has "
-            f"image features; use the model's own processor, unchanged. ({error})"
+            f"image features; use the model's own processor, unchanged. ({cause})"
         ) from error
 
 
-def _require_image(messages: list[dict]) -> None:
-    if not messages or not all(isinstance(message, dict) for message in messages):
+def require_processor(processor: ProcessorMixin) -> None:
+    """Refuses a tokenizer, which ``AutoProcessor`` may give in a processor's place."""
+    if isinstance(processor, PreTrainedTokenizerBase):
+        raise ValueError(
+            "processor: this is a tokenizer, which cannot read images. AutoProcessor "
+            "falls back to one where the image processor's needs are missing; load "
+            "the model's processor class itself."
+        )
+
+
+def check_messages(messages: list[dict]) -> None:
+    """Refuses what is no conversation; the turn at fault is named."""
+    if (
+        not isinstance(messages, list)
+        or not messages
+        or not all(isinstance(turn, dict) for turn in messages)
+    ):
         raise ValueError(
             "messages: must be one conversation, a list of "
             '{"role": ..., "content": ...} dictionaries.'
         )
+    for number, turn in enumerate(messages):
+        if "role" not in turn or "content" not in turn:
+            raise ValueError(
+                f"messages: turn {number} needs 'role' and 'content', it has "
+                f"{sorted(turn)}."
+            )
+        content = turn["content"]
+        if isinstance(content, str):
+            continue
+        if not isinstance(content, list) or not all(
+            isinstance(part, dict) and "type" in part for part in content
+        ):
+            raise ValueError(
+                f"messages: the content of turn {number} must be a text, or a list of "
+                f'{{"type": ...}} dictionaries, got {content!r:.80}; an empty turn is '
+                '"".'
+            )
+
+
+def _require_image(messages: list[dict]) -> None:
     parts = [
         part
-        for message in messages
-        if isinstance(message["content"], list)
-        for part in message["content"]
+        for turn in messages
+        if not isinstance(turn["content"], str)
+        for part in turn["content"]
     ]
-    if not any(part.get("type") == "image" for part in parts):
+    if not any(part["type"] == "image" for part in parts):
         raise ValueError(
             "messages: no image in the conversation; visual focus is defined against "
             'one. Add {"type": "image", "image": ...} to a message\'s content.'
         )
 
 
+def _token_ids(
+    tokenizer: PreTrainedTokenizerBase, completion: str | Sequence[int]
+) -> list[int]:
+    if isinstance(completion, str):
+        return tokenizer(completion, add_special_tokens=False)["input_ids"]
+    if isinstance(completion, torch.Tensor):
+        completion = completion.tolist()
+    if not isinstance(completion, Sequence) or not all(
+        isinstance(token_id, int) for token_id in completion
+    ):
+        raise ValueError(
+            f"completion: must be a text or a list of token ids, got {completion!r:.80}"
+        )
+    return list(completion)
+
+
 def _answer(handle, inputs, max_new_tokens):
-    with eval_mode(handle.wrapped), torch.no_grad(), mismatch_named():
+    own = handle.model.generation_config.suppress_tokens or []
+    with eval_mode(handle.wrapped), torch.no_grad(), mismatch_named(handle, inputs):
         sequences = handle.model.generate(
             **inputs,
-            do_sample=False,
             max_new_tokens=max_new_tokens,
-            suppress_tokens=[handle.image_token_id],
+            # Greedy, and one sequence of ids, whatever the generation configuration
+            # says of sampling, beams and the form of the result.
+            do_sample=False,
+            num_beams=1,
+            num_return_sequences=1,
+            return_dict_in_generate=False,
+            # Places of features that no encoder would fill.
+            suppress_tokens=sorted({*own, *handle.placeholder_ids}),
         )
     return sequences[0, inputs["input_ids"].shape[1] :]
 
 
-def _append(inputs, completion_ids):
+# In PaliGemma type 0 is the prefix, whose tokens see each other, and 1 what follows.
+# Elsewhere types tell image tokens from text, which is 0.
+_COMPLETION_TYPES = {"paligemma": 1}
+
+
+def _append(handle, inputs, completion_ids):
     """The inputs with the completion as further, text, tokens."""
     row = completion_ids[None]
+    kind = _COMPLETION_TYPES.get(handle.model.config.model_type, 0)
     extended = dict(inputs)
     for name, value in inputs.items():
         if name == "input_ids":
@@ -198,5 +323,6 @@ def _append(inputs, completion_ids):
         elif name == "attention_mask":
             extended[name] = torch.cat([value, value.new_ones(row.shape)], dim=1)
         elif name.endswith("token_type_ids"):
-            extended[name] = torch.cat([value, value.new_zeros(row.shape)], dim=1)
+            types = value.new_full(row.shape, kind)
+            extended[name] = torch.cat([value, types], dim=1)
     return extended

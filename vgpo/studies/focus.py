@@ -18,6 +18,7 @@ from vgpo.method.compensation import visual_gate
 from vgpo.method.focus import visual_focus_score, visual_prototype
 from vgpo.models.attention import attention_split
 from vgpo.models.capture import observe_last_hidden_state
+from vgpo.models.inputs import special_token_ids
 from vgpo.stats.intervals import (
     RESAMPLES,
     auroc_interval,
@@ -248,7 +249,7 @@ def attention_table(
                     length,
                     layers="all",
                     alignment=alignment,
-                    special_token_ids=processor.tokenizer.all_special_ids,
+                    special_token_ids=special_token_ids(processor.tokenizer),
                 )
                 shares[column] = split.layer_masses[..., 0].cpu().numpy()
             layer, nth, t = np.indices(shares["attention"].shape)
