@@ -9,7 +9,6 @@ and on what was generated before; how the image's part falls; and whether right
 answers keep more of it than wrong ones.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,15 +23,20 @@ from torch import nn
 from tqdm import tqdm
 from transformers import ProcessorMixin
 
-from vgpo.files import append_json_line, read_json_lines
+from vgpo.analysis.answers_file import (
+    AnswersFile,
+    model_fingerprint,
+    question_fingerprint,
+)
 from vgpo.models.attention import attention_split
-from vgpo.models.handle import ModelHandle, resolve
+from vgpo.models.handle import resolve
 from vgpo.models.image_grids import shown_whole
 from vgpo.models.inputs import (
+    add_completion,
     check_messages,
+    encode_prompt,
     eval_mode,
     mismatch_named,
-    prepare_inputs,
     read_pictures,
     require_processor,
     special_token_ids,
@@ -355,8 +359,9 @@ def analyze(
         max_new_tokens: Longest answer the model writes.
         keep_maps: For how many answers pictures and attention maps are kept.
         completions_file: JSON lines in which each answer the model writes is kept at
-            once. What is in it from the same model (by its name), to the same
-            conversation, is not generated again: a stopped analysis goes on.
+            once. What is in it from the same model (weights, adapters, precision and
+            generation settings) to the same conversation (pixels included) is not
+            generated again: a stopped analysis goes on.
         progress: Whether to show a progress bar; by default, if there is a terminal.
 
     Returns:
@@ -402,7 +407,9 @@ def analyze(
     handle = resolve(model)
     require_processor(processor)
     special_ids = special_token_ids(processor.tokenizer)
-    written = None if completions_file is None else _CompletionsFile(completions_file)
+    written = None if completions_file is None else AnswersFile(completions_file)
+    if written is not None:
+        identity = model_fingerprint(handle)
     tokens: list[pd.DataFrame] = []
     responses: list[dict[str, object]] = []
     kept: dict[int, AnsweredImages] = {}
@@ -413,13 +420,14 @@ def analyze(
                 messages = read_pictures(_conversation(asked))
                 completion: str | list[int] | None
                 completion = None if completions is None else completions[row]
+                prompt = encode_prompt(handle, processor, messages)
                 if written is not None:
-                    key = _fingerprint(handle, messages, max_new_tokens)
+                    key = question_fingerprint(identity, prompt, max_new_tokens)
                     completion = written.ids.get(key)
-                inputs, ids = prepare_inputs(
+                inputs, ids = add_completion(
                     handle,
                     processor,
-                    messages,
+                    prompt,
                     completion,
                     max_new_tokens=max_new_tokens,
                 )
@@ -448,50 +456,6 @@ def analyze(
                 kept[row] = AnsweredImages(images, maps, whole)
     table = pd.DataFrame(responses)
     return ForgettingAnalysis(pd.concat(tokens, ignore_index=True), table, kept, split)
-
-
-class _CompletionsFile:
-    """Token ids of completions by the fingerprint of what was asked, in JSON lines."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.ids: dict[str, list[int]] = {}
-        if not self.path.exists():
-            return
-        try:
-            entries = read_json_lines(self.path)
-        except ValueError as error:
-            raise ValueError(f"completions_file: {error}; name another file") from error
-        for number, entry in enumerate(entries, start=1):
-            try:
-                self.ids[entry["asked"]] = [int(i) for i in entry["completion_ids"]]
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"completions_file: line {number} of {self.path} is not one of "
-                    f"this function's; name another file. ({error!r})"
-                ) from error
-
-    def add(self, asked: str, completion_ids: list[int]) -> None:
-        self.ids[asked] = completion_ids
-        append_json_line(self.path, {"asked": asked, "completion_ids": completion_ids})
-
-
-def _fingerprint(handle: ModelHandle, messages: list[dict], max_new_tokens: int) -> str:
-    """What a greedy answer depends on, as a hash: model by name, words and pixels."""
-    name = handle.model.config.name_or_path
-    digest = hashlib.sha256(f"{name} {max_new_tokens}".encode())
-    for turn in messages:
-        parts = turn["content"]
-        parts = [{"text": parts}] if isinstance(parts, str) else parts
-        for part in parts:
-            image = part.get("image")
-            if isinstance(image, Image.Image):
-                digest.update(f"{image.mode} {image.size}".encode() + image.tobytes())
-            words = {key: part[key] for key in part if key != "image"}
-            digest.update(f"{turn['role']} {sorted(words.items())}".encode())
-            if not isinstance(image, Image.Image):
-                digest.update(str(image).encode())
-    return digest.hexdigest()
 
 
 def _graded(text: str, asked: dict | list, answer: str | None) -> dict:

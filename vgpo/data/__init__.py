@@ -1,8 +1,8 @@
 """Rows of questions, answers and pictures, checked when they are loaded."""
 
 from vgpo.data.loading import PROMPT_SUFFIX, TESTBED, load_rows
-from vgpo.data.pictures import open_picture
 from vgpo.data.prompts import BadRow, find_bad_rows, to_prompts
+from vgpo.pictures import open_picture
 
 __all__ = [
     "PROMPT_SUFFIX",

@@ -18,7 +18,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from tqdm import tqdm
 
-from vgpo.data.pictures import open_picture
+from vgpo.pictures import open_picture
 from vgpo.rewards import parse_reference
 
 logger = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ def to_prompts(
 
     Args:
         rows: Any data set with these columns; pictures in any form that
-            :func:`vgpo.data.pictures.open_picture` reads.
+            :func:`vgpo.pictures.open_picture` reads.
         question: Column of the question; ``<image>`` in it marks a picture's place.
         answer: Column of the answer, see :func:`vgpo.rewards.parse_reference`.
         images: Column of a picture, a list of pictures, or nothing (None, empty list).

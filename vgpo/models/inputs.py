@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import nn
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
@@ -103,9 +105,10 @@ def read_pictures(messages: list[dict]) -> list[dict]:
 
 
 def _read_part(part: dict) -> dict:
-    if part["type"] != "image" or part.get("image") is None:
-        return part
-    return {**part, "image": open_picture(part["image"])}
+    image = part.get("image")
+    if part["type"] == "image" and isinstance(image, Image.Image | bytes | Path | dict):
+        return {**part, "image": open_picture(image)}
+    return part  # addresses, paths as text and arrays: the processor's own business
 
 
 def prepare_inputs(
@@ -137,11 +140,33 @@ def prepare_inputs(
             tokenizer, or another model's processor, for ``processor``; an empty
             completion.
     """
+    inputs = encode_prompt(model, processor, messages)
+    return add_completion(
+        model, processor, inputs, completion, max_new_tokens=max_new_tokens
+    )
+
+
+def encode_prompt(
+    model: nn.Module | ModelHandle, processor: ProcessorMixin, messages: list[dict]
+) -> dict[str, torch.Tensor]:
+    """What the processor makes of one conversation, on the model's device.
+
+    Args:
+        model: As for :func:`prepare_inputs`.
+        processor: As for :func:`prepare_inputs`.
+        messages: As for :func:`prepare_inputs`.
+
+    Returns:
+        Arguments of the model's forward pass, the answer's turn opened.
+
+    Raises:
+        ValueError: No image in ``messages``; a model without image token; a
+            tokenizer, or another model's processor, for ``processor``.
+    """
     require_processor(processor)
     messages = read_pictures(messages)
     _require_image(messages)
     handle = resolve(model)
-    token_id = handle.image_token_id
     inputs = dict(
         processor.apply_chat_template(
             messages,
@@ -154,12 +179,39 @@ def prepare_inputs(
     # A processor may return what only training needs: PaliGemma's makes `labels` of
     # the prompt, which fit no completion.
     inputs.pop("labels", None)
-    if not (inputs["input_ids"] == token_id).any():
+    if not (inputs["input_ids"] == handle.image_token_id).any():
         raise ValueError(
-            f"processor: the prompt it wrote holds no image token (id {token_id} of "
-            "the model's configuration); is it this model's processor, and does its "
-            "chat template write images?"
+            "processor: the prompt it wrote holds no image token (id "
+            f"{handle.image_token_id} of the model's configuration); is it this "
+            "model's processor, and does its chat template write images?"
         )
+    return inputs
+
+
+def add_completion(
+    model: nn.Module | ModelHandle,
+    processor: ProcessorMixin,
+    inputs: dict[str, torch.Tensor],
+    completion: str | Sequence[int] | None = None,
+    *,
+    max_new_tokens: int = 512,
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """A prompt with its completion, given or written by the model.
+
+    Args:
+        model: As for :func:`prepare_inputs`.
+        processor: As for :func:`prepare_inputs`.
+        inputs: From :func:`encode_prompt`; left as they are.
+        completion: As for :func:`prepare_inputs`.
+        max_new_tokens: As for :func:`prepare_inputs`.
+
+    Returns:
+        As :func:`prepare_inputs`.
+
+    Raises:
+        ValueError: An empty completion, or one that holds the image token.
+    """
+    handle = resolve(model)
     if completion is None:
         completion_ids = _answer(handle, inputs, max_new_tokens)
     else:
@@ -167,7 +219,7 @@ def prepare_inputs(
         completion_ids = torch.tensor(
             ids, dtype=torch.long, device=inputs["input_ids"].device
         )
-        if (completion_ids == token_id).any():
+        if (completion_ids == handle.image_token_id).any():
             raise ValueError(
                 "completion: it contains the image token, for which there is no image."
             )
