@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from vgpo.stats.forgetting import (
+    OVER_SEEDS,
+    POOLED,
     accumulation_ratio,
+    compare_over_question_seeds,
     compare_right_wrong,
     compare_within_questions,
     decay_curve,
@@ -21,7 +24,9 @@ from vgpo.stats.forgetting import (
     progress_profile,
     share_on_target,
     split_decay,
+    uniform_shares,
 )
+from vgpo.stats.intervals import mean_interval
 
 MASS = torch.tensor([[0.9, 0.3, 0.2, 0.1, 0.1, 0.0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1, 0]])
@@ -317,3 +322,225 @@ def test_mean_ratios_are_those_of_each_group_and_outcome():
     assert mean_ratios(answers)["correct"].tolist() == [False, True]
     nobody = mean_ratios(answers[:0])
     assert nobody.columns.tolist() == ["correct", "value", "low", "high", "count"]
+
+
+# Few responses ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(3, 12), (10, 30)])
+def test_right_less_wrong_of_small_groups_holds_the_truth(right, wrong):
+    rng, held = np.random.default_rng(right), []
+    correct = [1] * right + [0] * wrong
+    for _ in range(200):
+        values = rng.normal(1.3, 0.5, size=right + wrong)
+        values[right:] = rng.normal(1.0, 0.2, size=wrong)
+        found = compare_right_wrong(values, correct, resamples=2).difference
+        held.append(found.low <= 0.3 <= found.high)
+    assert np.mean(held) > 0.95 - 4 * math.sqrt(0.95 * 0.05 / 200)
+
+
+def test_right_less_wrong_of_small_groups_is_welchs_without_skewness():
+    right, wrong = [0.2, 0.5, 0.8], [0.1, 0.2, 0.3, 0.15, 0.25]
+    found = compare_right_wrong(right + wrong, [1] * 3 + [0] * 5).difference
+    welch = stats.ttest_ind(right, wrong, equal_var=False).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((welch.low, welch.high))
+    alike = compare_right_wrong([0.5, 0.5, 0.1, 0.2], [1, 1, 0, 0]).difference
+    assert alike.value == pytest.approx(0.35) and math.isnan(alike.low)
+
+
+@pytest.mark.parametrize("count", [5, 10, 20])
+@pytest.mark.parametrize("r", [0.0, -0.7])
+def test_length_correlation_of_few_holds_the_truth(count, r):
+    truth = 6 / math.pi * math.asin(r / 2)  # Spearman's rho of normal pairs
+    rng, held = np.random.default_rng(count), []
+    for _ in range(600):
+        lengths = rng.normal(size=count)
+        values = r * lengths + math.sqrt(1 - r**2) * rng.normal(size=count)
+        found = length_correlation(values, lengths)
+        assert -1 <= found.low <= found.value <= found.high <= 1
+        held.append(found.low <= truth <= found.high)
+    assert np.mean(held) > 0.91
+
+
+@pytest.mark.parametrize("count", [4, 8, 30])
+def test_a_perfect_order_of_few_has_an_interval(count):
+    lengths = np.arange(count)
+    for sign in (1, -1):
+        found = length_correlation(sign * lengths, lengths)
+        ends = sorted((sign * found.low, sign * found.high))
+        assert found.value == pytest.approx(sign)
+        assert ends[1] == 1 and ends[0] < 1 - 12 / (count * (count**2 - 1))
+    assert np.isnan(length_correlation([1, 2, 3], [1, 2, 4])[1:3]).all()
+
+
+def test_length_correlation_over_clusters():
+    # Eight answers to each of 60 questions, with all of the length in the question.
+    rng = np.random.default_rng(0)
+    question = np.repeat(np.arange(60), 8)
+    lengths = rng.normal(size=60)[question] + 0.1 * rng.normal(size=480)
+    values = rng.normal(size=60)[question] + 0.1 * rng.normal(size=480)
+    alone = length_correlation(values, lengths, resamples=300)
+    drawn = length_correlation(values, lengths, clusters=question, resamples=300)
+    assert drawn.value == alone.value and drawn.count == 60
+    # As wide as 60 pairs, not as 480.
+    assert drawn.high - drawn.low == pytest.approx(
+        (alone.high - alone.low) * math.sqrt(8), rel=0.25
+    )
+    few = length_correlation(values[:80], lengths[:80], clusters=question[:80])
+    assert few.count == 10 and few.low < few.value < few.high
+    with pytest.raises(ValueError, match="clusters"):
+        length_correlation(values, lengths, clusters=question[:5])
+
+
+# Pictures and draws of questions -------------------------------------------
+
+
+def _answers(rng, questions, difference, shared=0.0, pictures=None):
+    """Two answers to each question, right and wrong; ``difference`` and, per picture,
+    a deviation from it of size ``shared``."""
+    question = np.repeat(np.arange(questions), 2)
+    picture = question if pictures is None else question % pictures
+    correct = np.tile([True, False], questions)
+    values = rng.normal(size=questions)[question] + 0.1 * rng.normal(size=2 * questions)
+    off = difference + shared * rng.normal(size=questions)
+    values[correct] += off[picture[correct]]
+    return values, correct, question, picture
+
+
+def test_pictures_are_drawn_and_flipped_whole():
+    rng, held, found = np.random.default_rng(1), [], []
+    for _ in range(60):
+        values, correct, question, picture = _answers(rng, 64, 0.0, 1.0, pictures=8)
+        some = compare_within_questions(
+            values, correct, question, picture=picture, resamples=200
+        )
+        assert some.difference.count == 8
+        held.append(some.difference.low <= 0 <= some.difference.high)
+        found.append(some.p_value <= 0.05)
+    assert np.mean(held) > 0.83 and np.mean(found) < 0.17  # four standard errors
+    alone = compare_within_questions(values, correct, question)
+    assert alone.difference.count == 64
+    assert alone.difference.value == pytest.approx(some.difference.value)
+
+
+def test_a_picture_for_each_question_changes_nothing():
+    values, correct, question, _ = _answers(np.random.default_rng(2), 12, 0.3)
+    plain = compare_within_questions(values, correct, question)
+    named = compare_within_questions(
+        values, correct, question, picture=[f"{q:02}" for q in question]
+    )
+    assert plain == named
+    with pytest.raises(ValueError, match="picture: must be the same"):
+        compare_within_questions(values, correct, question, picture=[0, 1] * 12)
+
+
+def _draws(rng, differences, questions=60):
+    parts = [_answers(rng, questions, d) for d in differences]
+    values, correct, question, _ = (np.concatenate(x) for x in zip(*parts, strict=True))
+    draw = np.repeat(np.arange(60, 60 + len(parts)), 2 * questions)
+    return values, correct, question, draw
+
+
+def test_draws_of_questions_each_pooled_and_over_them():
+    rng = np.random.default_rng(3)
+    values, correct, question, draw = _draws(rng, [0.1, 0.0, -0.1, 0.05])
+    table = compare_over_question_seeds(values, correct, question, draw)
+    assert table.index.tolist() == [60, 61, 62, 63, POOLED, OVER_SEEDS]
+    for seed in range(60, 64):
+        mine = draw == seed
+        alone = compare_within_questions(values[mine], correct[mine], question[mine])
+        row = table.loc[seed]
+        assert row["difference"] == pytest.approx(alone.difference.value)
+        assert (row["low"], row["high"]) == pytest.approx(alone.difference[1:3])
+        assert row["p_value"] == alone.p_value and row["count"] == 60
+    # Question 3 of one draw is not question 3 of another.
+    own = values[correct] - values[~correct]
+    pooled = mean_interval(own)
+    assert table.loc[POOLED, "difference"] == pytest.approx(pooled.value)
+    assert table.loc[POOLED, ["low", "high"]].tolist() == pytest.approx(pooled[1:3])
+    assert table.loc[POOLED, "count"] == 240
+    means = own.reshape(4, 60).mean(axis=1)
+    expected = stats.ttest_1samp(means, 0).confidence_interval()
+    last = table.loc[OVER_SEEDS]
+    assert (last["low"], last["high"]) == pytest.approx(tuple(expected))
+    assert last["count"] == 4 and last["right"] - last["wrong"] == pytest.approx(
+        last["difference"]
+    )
+    assert table["p_equal"].notna().tolist() == [False] * 4 + [True, False]
+
+
+def test_whether_draws_differ_is_found_as_often_as_it_should():
+    rng, same, other = np.random.default_rng(4), [], []
+    for _ in range(30):
+        for found, differences in ((same, [0.1] * 4), (other, [0.1, -0.1, 0.1, 0.0])):
+            table = compare_over_question_seeds(*_draws(rng, differences), resamples=9)
+            found.append(table.loc[POOLED, "p_equal"] <= 0.05)
+    assert np.mean(same) < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 30)
+    assert np.mean(other) > 0.9
+
+
+def test_draws_that_say_nothing_are_named():
+    values, correct, question, draw = _draws(np.random.default_rng(5), [0.1, 0.0])
+    with pytest.raises(ValueError, match=r"question_seed: no question of \[.*61.*\]"):
+        compare_over_question_seeds(values, correct | (draw == 61), question, draw)
+    with pytest.raises(ValueError, match="question_seed: need one per value"):
+        compare_over_question_seeds(values, correct, question, draw[:3])
+    one = compare_over_question_seeds(
+        values[:120], correct[:120], question[:120], draw[:120]
+    )
+    assert np.isnan(one.loc[OVER_SEEDS, "low"]) and one["p_equal"].isna().all()
+
+
+# Attention that knows nothing ----------------------------------------------
+
+
+@pytest.mark.parametrize("alignment", ["prediction", "token"])
+def test_uniform_shares_are_those_of_equal_weights_over_a_causal_row(alignment):
+    image, query = [5, 0, 3], [2, 4, 0]
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 1, 1]])
+    found = uniform_shares(image, query, mask, alignment)
+    assert found.dtype == torch.float64 and found.shape == (3, 4, 3)
+    for row in range(3):
+        steps = torch.nonzero(mask[row])[:, 0].tolist()
+        kinds = [0] * image[row] + [1] * query[row] + [2] * len(steps)
+        scores = torch.zeros(len(kinds), len(kinds), dtype=torch.float64)
+        causal = torch.ones_like(scores).tril().bool()
+        weights = scores.masked_fill(~causal, -torch.inf).softmax(dim=1)
+        for t, step in enumerate(steps):
+            at = image[row] + query[row] + t - (alignment == "prediction")
+            sums = [
+                sum(
+                    w
+                    for w, kind in zip(weights[at].tolist(), kinds, strict=True)
+                    if kind == k
+                )
+                for k in range(3)
+            ]
+            assert found[row, step].tolist() == pytest.approx(sums)
+    assert (found[~mask.bool()] == 0).all()
+
+
+def test_nothing_is_forgotten_and_long_answers_have_the_lower_ratio():
+    lengths = torch.tensor([4, 8, 16, 64, 256])
+    mask = torch.arange(256) < lengths[:, None]
+    share = uniform_shares([9] * 5, [20] * 5, mask)[..., 0]
+    ratio = accumulation_ratio(share, mask)
+    assert (ratio < 1).all() and (ratio.diff() < 0).all()
+    profile = progress_profile(share, mask, bins=5)
+    assert (profile.diff(dim=1) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (([1], [1], torch.ones(2, 3)), "image_tokens: must be 2 whole"),
+        (([1, 1], [1, -1], torch.ones(2, 3)), "query_tokens: must be 2 whole"),
+        (([1, 1.5], [1, 1], torch.ones(2, 3)), "image_tokens: must be 2 whole"),
+        (([1, 0], [1, 0], torch.ones(2, 3)), "query_tokens: a prompt has neither"),
+        (([1], [1], torch.ones(3)), "completion_mask: must have shape"),
+        (([1], [1], torch.ones(1, 3), "next"), "alignment: must be"),
+    ],
+)
+def test_uniform_shares_of_nothing_are_refused(arguments, name):
+    with pytest.raises(ValueError, match=name):
+        uniform_shares(*arguments)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm, rankdata, t, ttest_1samp
+from scipy.stats import binomtest, norm, rankdata, t, ttest_1samp
 from sklearn.metrics import roc_auc_score
 
 from vgpo.stats.intervals import (
@@ -192,6 +192,18 @@ def test_few_equal_values_say_nothing_of_their_spread():
     assert mean_interval([0.25] * 60) == (0.25, 0.25, 0.25, 60)
     perfect = auroc_interval([1, 2, 1, 2], [0, 1, 0, 1], [0, 0, 1, 1])
     assert perfect.value == 1 and np.isnan(perfect[1:3]).all()
+
+
+@pytest.mark.parametrize("count", [2, 9, 34, 120])
+def test_equal_values_between_bounds_have_the_binomial_interval(count):
+    for value in (0, 1):
+        found = mean_interval([value] * count, bounds=(0, 1))
+        exact = binomtest(value * count, count).proportion_ci(method="exact")
+        assert found[1:3] == pytest.approx((exact.low, exact.high))
+    middle = mean_interval([0.3] * count, bounds=(-1, 1))
+    part = 1 - 0.025 ** (1 / count)
+    assert middle[1:3] == pytest.approx((0.3 - 1.3 * part, 0.3 + 0.7 * part))
+    assert np.isnan(mean_interval([1], bounds=(0, 1))[1:3]).all()
 
 
 def test_undefined_without_one_response_is_undefined_for_few():

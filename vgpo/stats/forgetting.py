@@ -29,6 +29,7 @@ from vgpo.stats.intervals import (
     resampled_ends,
     studentized_ends,
 )
+from vgpo.stats.seeds import sign_flip_p_value, t_interval
 
 
 class Comparison(NamedTuple):
@@ -312,6 +313,7 @@ def compare_within_questions(
     correct: Sequence[bool] | np.ndarray,
     question: Sequence[object] | np.ndarray,
     *,
+    picture: Sequence[object] | np.ndarray | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
@@ -327,15 +329,18 @@ def compare_within_questions(
         values: One per response; NaN are left out.
         correct: Whether the answer was right, one per response.
         question: Which question was answered, one per response.
+        picture: Which picture it was about, one per response, where several questions
+            share one: all questions of a picture are then drawn, and flipped, together.
         resamples: Of the bootstrap over questions, where there are enough for one,
             and of the permutation test.
         seed: Seed of both.
 
     Returns:
-        The comparison over questions with both kinds; ``count`` is their number.
+        The comparison over questions with both kinds; ``count`` is their number, or
+        that of their pictures.
 
     Raises:
-        ValueError: Lengths differ.
+        ValueError: Lengths differ, or a question has several pictures.
 
     Example:
         >>> values, correct = [0.9, 0.5, 0.7, 0.3, 0.4], [1, 0, 1, 0, 0]
@@ -345,17 +350,17 @@ def compare_within_questions(
     """
     numbers, answers = _paired(values, correct, "correct")
     _, questions = _paired(values, question, "question")
-    table = pd.DataFrame(
-        {"value": numbers, "correct": answers.astype(bool), "question": questions}
-    ).dropna()
-    means = table.groupby(["question", "correct"])["value"].mean().unstack()
-    means = means.reindex(columns=[True, False]).dropna()
-    difference = (means[True] - means[False]).to_numpy()
+    _, pictures = _paired(values, question if picture is None else picture, "picture")
+    means, clusters = _means_of_questions(numbers, answers, questions, pictures)
+    difference = means[True] - means[False]
+    # Under a flip of signs a mean is as good as the sum: pictures count by the
+    # questions they have.
+    flipped = difference.groupby(clusters, sort=False).sum().to_numpy()
     p_value = float("nan")
-    if len(difference) >= 2:
+    if len(flipped) >= 2:
         p_value = float(
             stats.permutation_test(
-                (difference,),
+                (flipped,),
                 np.mean,
                 permutation_type="samples",
                 n_resamples=resamples,
@@ -363,10 +368,125 @@ def compare_within_questions(
             ).pvalue
         )
     right, wrong, between = (
-        mean_interval(v, resamples=resamples, seed=seed)
+        mean_interval(v, clusters=clusters, resamples=resamples, seed=seed)
         for v in (means[True], means[False], difference)
     )
     return Comparison(right, wrong, between, p_value)
+
+
+POOLED, OVER_SEEDS = "pooled", "over seeds"
+"""Rows of :func:`compare_over_question_seeds` below those of the seeds."""
+
+
+def compare_over_question_seeds(
+    values: Sequence[float] | np.ndarray,
+    correct: Sequence[bool] | np.ndarray,
+    question: Sequence[object] | np.ndarray,
+    question_seed: Sequence[object] | np.ndarray,
+    *,
+    picture: Sequence[object] | np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    r"""Right less wrong within the same question, for several draws of questions.
+
+    One draw of questions is one sample: its interval may exclude 0 by chance, and that
+    of the next draw on the other side. So several are asked, shown beside each other
+    (a forest), and taken together in two ways: all questions of all draws pooled, and
+    drawn by question; and the differences of the draws as so many values, with
+    Student's t. If the draws differ by more than their own intervals allow for, as
+    ``p_equal`` says, the second is the one to believe: the first takes all questions
+    for equally good samples of what is asked.
+
+    Args:
+        values: One per response; NaN are left out.
+        correct: Whether the answer was right, one per response.
+        question: Which question of its draw was answered, one per response. Question 3
+            of one draw is another question than question 3 of the next.
+        question_seed: Which draw it belongs to, one per response.
+        picture: Which picture of its draw, as in :func:`compare_within_questions`.
+        resamples: Of bootstraps and permutation tests.
+        seed: Seed of both.
+
+    Returns:
+        Index ``question_seed``: the draws in their order, then ``"pooled"`` and
+        ``"over seeds"``. Columns ``right``, ``wrong``, ``difference`` (means over
+        questions with both kinds; over draws in the last row), ``low`` and ``high``
+        (95 % interval of the difference), ``p_value`` (sign flips of questions; of
+        draws in the last row), ``count`` (questions or pictures; draws), ``p_equal``:
+        Cochran's Q test that all draws have the same difference, in the row
+        ``"pooled"``, NaN elsewhere and where fewer than two draws have a spread. It
+        is approximate, and finds too much with a dozen questions a draw or fewer.
+
+    Raises:
+        ValueError: Lengths differ, or a draw has no question with both kinds.
+
+    Example:
+        >>> table = compare_over_question_seeds(
+        ...     [0.9, 0.5, 0.7, 0.5, 0.6, 0.5, 0.4, 0.3], [1, 0] * 4,
+        ...     [0, 0, 1, 1, 0, 0, 1, 1], [60] * 4 + [61] * 4)
+        >>> [f"{name}: {d:.1f}" for name, d in table["difference"].items()]
+        ['60: 0.3', '61: 0.1', 'pooled: 0.2', 'over seeds: 0.2']
+        >>> table["count"].tolist()
+        [2, 2, 4, 2]
+    """
+    numbers, answers = _paired(values, correct, "correct")
+    _, questions = _paired(values, question, "question")
+    _, draws = _paired(values, question_seed, "question_seed")
+    _, pictures = _paired(values, question if picture is None else picture, "picture")
+    # Named by their number, as question 3 of one draw is not that of another.
+    table = pd.DataFrame({"draw": draws, "question": questions, "picture": pictures})
+    asked = table.groupby(["draw", "question"]).ngroup().to_numpy()
+    shown = table.groupby(["draw", "picture"]).ngroup().to_numpy()
+
+    def compare(some: np.ndarray) -> Comparison:
+        return compare_within_questions(
+            numbers[some],
+            answers[some],
+            asked[some],
+            picture=shown[some],
+            resamples=resamples,
+            seed=seed,
+        )
+
+    found = {draw: compare(draws == draw) for draw in pd.unique(draws)}
+    if empty := [draw for draw, c in found.items() if not c.difference.count]:
+        raise ValueError(
+            f"question_seed: no question of {empty} was answered both right and wrong."
+        )
+    pooled = compare(np.ones(len(numbers), dtype=bool))
+    rows = [
+        {
+            "question_seed": name,
+            "right": c.right.value,
+            "wrong": c.wrong.value,
+            **c.difference.as_columns("difference"),
+            "p_value": c.p_value,
+            "count": c.difference.count,
+        }
+        for name, c in [*found.items(), (POOLED, pooled)]
+    ]
+    own = np.array([c.difference.value for c in found.values()])
+    rows.append(
+        {
+            "question_seed": OVER_SEEDS,
+            "right": np.mean([c.right.value for c in found.values()]),
+            "wrong": np.mean([c.wrong.value for c in found.values()]),
+            **t_interval(own).as_columns("difference"),
+            "p_value": sign_flip_p_value(own, seed=seed),
+            "count": len(own),
+        }
+    )
+    forest = pd.DataFrame(rows).set_index("question_seed")
+    forest = forest.rename(columns={"difference_low": "low", "difference_high": "high"})
+    parts = []
+    for draw in found:
+        some = draws == draw
+        means, clusters = _means_of_questions(
+            numbers[some], answers[some], asked[some], shown[some]
+        )
+        parts.append(((means[True] - means[False]).to_numpy(), clusters))
+    return forest.assign(p_equal=pd.Series({POOLED: _equal_means(parts)}))
 
 
 def length_correlation(
@@ -527,6 +647,71 @@ def split_decay(
     )
 
 
+def uniform_shares(
+    image_tokens: Sequence[int] | Tensor,
+    query_tokens: Sequence[int] | Tensor,
+    completion_mask: Tensor,
+    alignment: str = "prediction",
+) -> Tensor:
+    r"""Shares of an attention that is spread evenly over all it may look at.
+
+    A control that knows nothing: at token t there are the image tokens V, the query
+    tokens Q and t - 1 generated tokens, and each gets the same,
+
+    .. math:: \frac{|V|}{|V| + |Q| + t - 1}
+
+    on the image. The share falls along every response, faster in a long one, and the
+    late/early ratio with it, without anything being forgotten: what
+    :func:`~vgpo.models.attention.attention_split` measures is to be read beside it.
+
+    Args:
+        image_tokens: (B,) whole numbers from 0: image tokens of each prompt.
+        query_tokens: (B,) whole numbers from 0: the other prompt tokens that count
+            (special tokens do not, where they are left out of the attention).
+        completion_mask: bool or 0/1, (B, T), True on real tokens.
+        alignment: ``"prediction"``: of the step that chooses token t, as above;
+            ``"token"``: of the step that reads it, with t generated tokens.
+
+    Returns:
+        (B, T, 3) float64 in the order image, query, generated; sums to 1 on real
+        tokens, 0 on others.
+
+    Raises:
+        ValueError: A shape or the alignment is wrong, a number is negative, or a
+            prompt has no token at all.
+
+    Example:
+        >>> import torch
+        >>> uniform_shares([4], [1], torch.ones(1, 4))[0, :, 0]
+        tensor([0.8000, 0.6667, 0.5714, 0.5000], dtype=torch.float64)
+    """
+    if completion_mask.ndim != 2:
+        raise ValueError(
+            "completion_mask: must have shape (B, T), got "
+            f"{tuple(completion_mask.shape)}."
+        )
+    shape = (completion_mask.shape[0], completion_mask.shape[1])
+    mask = check_mask(completion_mask, "completion_mask", shape, "completion_mask")
+    if alignment not in ("prediction", "token"):
+        raise ValueError(
+            f'alignment: must be "prediction" or "token", got {alignment!r}.'
+        )
+    sizes = []
+    for name, given in (("image_tokens", image_tokens), ("query_tokens", query_tokens)):
+        size = torch.as_tensor(given, dtype=torch.float64, device=mask.device)
+        if size.shape != shape[:1] or (size < 0).any() or (size != size.round()).any():
+            raise ValueError(
+                f"{name}: must be {shape[0]} whole numbers from 0, got {given}."
+            )
+        sizes.append(size[:, None].expand(shape))
+    if (sizes[0] + sizes[1] == 0).any():
+        raise ValueError("query_tokens: a prompt has neither image nor query tokens.")
+    number, _ = token_numbers(mask)
+    before = number - 1 if alignment == "prediction" else number
+    counts = torch.stack([*sizes, before.double()], dim=2) * mask[..., None]
+    return counts / counts.sum(dim=2, keepdim=True).clamp(min=1)
+
+
 def pointing_hits(image_attention: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
     """Whether the image token that a step looks at most is one it should look at.
 
@@ -657,6 +842,50 @@ def _welch_ends(right: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
     skewness = (thirds[0] - thirds[1]) / error**3
     low, high = studentized_ends(right.mean() - wrong.mean(), error, skewness, freedom)
     return float(low), float(high)
+
+
+def _means_of_questions(
+    numbers: np.ndarray,
+    answers: np.ndarray,
+    questions: np.ndarray,
+    pictures: np.ndarray,
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Means over the right (``True``) and the wrong answers (``False``) to each
+    question that has both, and the picture of each."""
+    table = pd.DataFrame(
+        {
+            "value": numbers,
+            "correct": answers.astype(bool),
+            "question": questions,
+            "picture": pictures,
+        }
+    ).dropna()
+    of_question = table.groupby("question")["picture"]
+    if (of_question.nunique() > 1).any():
+        raise ValueError("picture: must be the same for all answers to a question.")
+    means = table.groupby(["question", "correct"])["value"].mean().unstack()
+    means = means.reindex(columns=[True, False]).dropna()
+    return means, of_question.first().reindex(means.index).to_numpy()
+
+
+def _equal_means(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    """p of Cochran's Q, for values and their clusters in each part.
+
+    Parts without a standard error, of one cluster or without spread, do not count.
+    """
+    means, weights = [], []
+    for values, clusters in parts:
+        away = pd.Series(values - values.mean()).groupby(clusters).sum().to_numpy()
+        count = len(away)
+        squared = (away**2).sum() * count / max(count - 1, 1) / len(values) ** 2
+        if count > 1 and squared > 0:
+            means.append(values.mean())
+            weights.append(1 / squared)
+    if len(means) < 2:
+        return float("nan")
+    middle = np.average(means, weights=weights)
+    spread = float((weights * (np.array(means) - middle) ** 2).sum())
+    return float(stats.chi2.sf(spread, len(means) - 1))
 
 
 def _rank_ends(rho: float, count: int) -> tuple[float, float]:

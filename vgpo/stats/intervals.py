@@ -33,9 +33,9 @@ correlation 0.87, offset          95   94   93   95   95   89
 correlation 0.51, within          95   94   93   95   94   95
 ================================  ===  ===  ===  ===  ===  ===
 
-What all of few responses agree on has no interval: NaN, and counted as a miss in the
-table. For shares of right and wrong answers, where that is common, take
-:func:`vgpo.stats.seeds.wilson_interval`.
+What all of few responses agree on has no interval, NaN, and counts as a miss in the
+table; but a mean has one if its ``bounds`` are given. For single shares of right
+answers take :func:`vgpo.stats.seeds.wilson_interval`.
 """
 
 import warnings
@@ -217,14 +217,16 @@ def mean_interval(
             wherever responses share one, as several answers to a question do, or the
             interval is too narrow. By default each response stands for itself.
         bounds: What a value cannot exceed, such as ``(0, 1)`` for a share; the ends
-            do not either.
+            do not either. With both of them, values that are all alike have an
+            interval: with v for each of n, a part :math:`1 - 0.025^{1/n}` of the way
+            from v to either bound (Clopper and Pearson's, if v is a bound).
         resamples: Bootstrap resamples, where there are enough responses for one.
         seed: Seed of the resampling.
 
     Returns:
         The interval, with the mean over all responses, and the number of responses or
-        clusters. Its ends are NaN for fewer than two of them, and, below :data:`FEW`,
-        where all values (means of clusters) are the same.
+        clusters. Its ends are NaN for fewer than two of them, and, below :data:`FEW`
+        and without ``bounds``, where all values (means of clusters) are the same.
 
     Raises:
         ValueError: Values are not one-dimensional, or ``clusters`` differ in number.
@@ -232,6 +234,8 @@ def mean_interval(
     Example:
         >>> print(mean_interval([0.2, 0.4, 0.5, float("nan")]))
         0.367 [-0.412, 0.663] (n = 3)
+        >>> print(mean_interval([1.0] * 8, bounds=(0, 1)))
+        1.000 [0.631, 1.000] (n = 8)
         >>> values, questions = [0.1, 0.2, 0.5, 0.4, 0.3], ["a", "a", "b", "b", "c"]
         >>> mean_interval(values, clusters=questions).count
         3
@@ -258,6 +262,12 @@ def mean_interval(
     def mean_of(rows: np.ndarray) -> np.ndarray:
         return np.asarray(mean + sums[rows].sum(axis=1) / sizes[rows].sum(axis=1))
 
+    if count > 1 and np.ptp(numbers) == 0 and np.isfinite(bounds).all():
+        # All alike: with a share of others above this, so many alike are a surprise of
+        # 2.5 %; and those others may lie at either bound.
+        others = 1 - 0.025 ** (1 / count)
+        low, high = (mean + others * (bound - mean) for bound in bounds)
+        return Interval(mean, low, high, count)
     low, high = resampled_ends(count, mean_of, resamples, seed, bounds=bounds)
     return Interval(mean, float(low), float(high), count)
 

@@ -239,7 +239,12 @@ def true_dependence(
     return pd.concat(parts, ignore_index=True)
 
 
-def mean_by(table: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
+def mean_by(
+    table: pd.DataFrame,
+    by: str,
+    value: str,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> pd.DataFrame:
     """Mean of a column in each part of the tokens, with a 95 % interval.
 
     Tokens of one answer are not independent: each answer counts with its own mean.
@@ -248,6 +253,7 @@ def mean_by(table: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
         table: One row per token, with ``row``.
         by: The column that parts the tokens.
         value: The column to average; NaN are left out.
+        bounds: What it cannot exceed, as in :func:`vgpo.stats.intervals.mean_interval`.
 
     Returns:
         Index ``by``; ``value``, ``low``, ``high``, ``count`` of answers.
@@ -259,7 +265,7 @@ def mean_by(table: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
     """
     per_answer = table.groupby([by, "row"], sort=False)[value].mean()
     found = {
-        part: mean_interval(values)
+        part: mean_interval(values, bounds=bounds)
         for part, values in per_answer.groupby(by, sort=False)
     }
     frame = pd.DataFrame.from_dict(found, orient="index", columns=Interval._fields)
