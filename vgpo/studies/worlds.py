@@ -218,7 +218,7 @@ def auroc_same_place(
         return np.array([auroc(np.bincount(r, minlength=len(names))) for r in rows])
 
     ends = resampled_ends(len(names), of_drawn, resamples, seed, bounds=(0, 1))
-    value = auroc(np.ones(len(names), dtype=int))
+    value = float(auroc(np.ones(len(names), dtype=int)))
     return Interval(value, float(ends[0]), float(ends[1]), len(names))
 
 
