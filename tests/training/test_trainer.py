@@ -1,6 +1,8 @@
 """The trainer against plain GRPO, against the reference, and against itself resumed."""
 
+import itertools
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -36,6 +38,7 @@ from transformers import (
     TrainerCallback,
 )
 from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import split_pixel_values_by_grid
 
 import vgpo.method.visual
 import vgpo.models.probes
@@ -44,6 +47,8 @@ from vgpo.method.released import advantage_factors
 from vgpo.method.visual import VisualFactors
 from vgpo.models.adapters import load_four_bit
 from vgpo.train import last_checkpoint
+from vgpo.training.dynamic_sampling import groups_to_sample
+from vgpo.training.logs import merge_rounds
 from vgpo.training.metrics import read_metrics
 from vgpo.training.resume import load_rollouts, save_rollouts
 from vgpo.training.rollouts import load_batches, save_batches, stack_rows, take_row
@@ -486,29 +491,138 @@ SAMPLING = {
 }
 
 
+def expected_rounds(groups):
+    """Informative groups and the others, as (call, group), and the rounds' sizes."""
+    good, spare, sizes = [], [], []
+    while len(good) < groups:
+        size = groups
+        if sizes:
+            share = len(good) / sum(sizes)
+            size = groups_to_sample(groups - len(good), share, groups)
+        sizes.append(size)
+        for g in range(size):
+            place = len(sizes), g
+            (good if informative(*place) else spare).append(place)
+    return good, spare, sizes
+
+
 def test_dynamic_sampling_keeps_the_first_informative_groups(tmp_path):
+    groups = 6
     trainer = train(
         tmp_path,
         Scripted,
         dynamic_sampling_lower_bound=0.4,
         dynamic_sampling_upper_bound=0.6,
         dynamic_sampling_max_attempts=20,
+        **SAMPLING | {"per_device_train_batch_size": groups * GROUP},
+    )
+    good, spare, sizes = expected_rounds(groups)
+    assert len(sizes) > 1
+    assert min(sizes) < groups
+    assert trainer.calls == len(sizes)
+    assert completions(trainer) == group_rows(good[:groups])
+    logged = trainer.state.log_history[0]
+    assert logged["dynamic_sampling/attempts"] == len(sizes)
+    assert logged["dynamic_sampling/unfilled_share"] == 0
+    assert logged["dynamic_sampling/dropped_share"] == pytest.approx(
+        len(spare) / sum(sizes)
+    )
+    assert logged["dynamic_sampling/discarded_share"] == pytest.approx(
+        (len(good) - groups) / sum(sizes)
+    )
+    # Of all that were sampled, whatever the sizes of the rounds.
+    rewards = [
+        reward_of(script(c, GROUP * g + i))
+        for c, g in good + spare
+        for i in range(GROUP)
+    ]
+    assert logged["reward"] == pytest.approx(np.mean(rewards), abs=1e-5)
+
+
+def test_a_round_samples_about_what_is_missing():
+    assert groups_to_sample(1, 15 / 16, 16) == 1
+    assert groups_to_sample(1, 0.5, 16) == 4
+    assert groups_to_sample(4, 0.75, 16) == 7
+    assert groups_to_sample(3, 1.0, 16) == 3
+    assert groups_to_sample(3, 0.0, 16) == 16
+    assert groups_to_sample(9, 0.5, 16) == 16
+    draw = np.random.default_rng(0)
+    for missing, share in ((1, 0.7), (4, 0.75), (10, 0.85)):
+        number = groups_to_sample(missing, share, 64)
+        found = draw.binomial([[number], [number - 1]], share, (2, 20_000)) >= missing
+        enough, too_few = found.mean(axis=1)
+        assert enough > 0.89
+        assert too_few < 0.91
+
+
+def test_seeds_of_any_size_draw_fresh_prompts(tmp_path):
+    # From about 2^24 on, seed * 10^12 no longer fits into 64 bits.
+    for seed in (18_446_634, 2**32 - 1):
+        trainer = train(
+            tmp_path,
+            Scripted,
+            seed=seed,
+            dynamic_sampling_lower_bound=0.9999,
+            dynamic_sampling_upper_bound=1.0,
+            dynamic_sampling_max_attempts=2,
+            **SAMPLING,
+        )
+        assert trainer.calls == 2
+
+
+def test_fresh_prompts_are_new_until_all_have_been_asked(tmp_path):
+    trainer = make_trainer(tmp_path, dynamic_sampling=True)
+    sampling = trainer._dynamic_sampling
+    drawn = list(itertools.islice(sampling._fresh_prompts(step=3), 40))
+    assert sorted(drawn[:16]) == sorted(drawn[16:32]) == list(range(16))
+    assert drawn[:16] != drawn[16:32]
+    again = list(itertools.islice(sampling._fresh_prompts(step=3), 40))
+    assert drawn == again
+    assert drawn != list(itertools.islice(sampling._fresh_prompts(step=4), 40))
+
+
+def test_advantages_scaled_over_the_batch_are_those_of_the_batch_trained_on(tmp_path):
+    trainer = train(
+        tmp_path,
+        Scripted,
+        method="dapo",
+        scale_rewards="batch",
+        dynamic_sampling_lower_bound=0.4,
+        dynamic_sampling_upper_bound=0.6,
+        dynamic_sampling_max_attempts=20,
         **SAMPLING,
     )
-    good, calls = [], 0
-    while len(good) < GROUPS:
-        calls += 1
-        good += [(calls, g) for g in range(GROUPS) if informative(calls, g)]
-    assert calls > 1
-    assert trainer.calls == calls
-    assert completions(trainer) == group_rows(good[:GROUPS])
-    logged = trainer.state.log_history[0]
-    assert logged["dynamic_sampling/attempts"] == calls
-    assert logged["dynamic_sampling/unfilled_share"] == 0
-    sampled = GROUPS * calls
-    assert logged["dynamic_sampling/dropped_share"] == pytest.approx(
-        1 - len(good) / sampled
-    )
+    assert trainer.calls > 1
+    rows = [row for seen in trainer.seen for row in split(seen)]
+    rewards = np.array([reward_of(row["completion"].tolist()) for row in rows])
+    groups = np.array(group_ids(rows))
+    for row, reward, group in zip(rows, rewards, groups, strict=True):
+        baseline = rewards[groups == group].mean()
+        expected = (reward - baseline) / (rewards.std(ddof=1) + 1e-4)
+        assert float(row["advantages"]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_normalising_over_the_whole_batch_first_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="multi_objective_aggregation must be"):
+        make_trainer(
+            tmp_path,
+            dynamic_sampling=True,
+            multi_objective_aggregation="normalize_then_sum",
+        )
+
+
+def test_log_weighs_rounds_by_their_groups():
+    metrics = {
+        "reward": [9.0, 1.0, 0.0],
+        "nan": [math.nan, 3.0],
+        "none": [math.nan, math.nan],
+        "once": [5.0],
+    }
+    merge_rounds(metrics, {"reward": 1, "once": 1}, [3, 1])
+    assert metrics["reward"] == [9.0, 0.75]
+    assert metrics["nan"] == [3.0]
+    assert math.isnan(metrics["none"][0]) and len(metrics["none"]) == 1
+    assert metrics["once"] == [5.0]
 
 
 def test_used_up_attempts_fill_the_batch_and_are_logged(tmp_path):
@@ -527,6 +641,7 @@ def test_used_up_attempts_fill_the_batch_and_are_logged(tmp_path):
     assert logged["dynamic_sampling/attempts"] == 3
     assert logged["dynamic_sampling/unfilled_share"] == 1
     assert logged["dynamic_sampling/dropped_share"] == 1
+    assert logged["dynamic_sampling/discarded_share"] == 0
 
 
 def test_dynamic_sampling_measures_the_reward_it_is_told(tmp_path):
@@ -565,6 +680,51 @@ def test_rounds_of_padded_image_stacks_are_joined():
     assert torch.equal(stacked["pixel_values"][0, 0], one["pixel_values"][1, 0])
     assert (stacked["pixel_values"][0, 1] == 0).all()
     assert torch.equal(stacked["pixel_values"][1], two["pixel_values"][0])
+
+
+def test_padding_is_what_trl_has_there():
+    # VESPO takes the logarithm of the ratio: 0 would be minus infinity.
+    def batch(length):
+        ones = torch.ones(1, length, dtype=torch.long)
+        return {
+            "prompt_ids": ones,
+            "prompt_mask": ones,
+            "completion_ids": 7 * ones,
+            "completion_mask": ones,
+            "tool_mask": ones,
+            "importance_sampling_ratio": torch.full((1, length), 0.5),
+            "rewards": torch.tensor([[1.0, 0.0]]),
+        }
+
+    stacked = stack_rows([take_row(batch(4), 0), take_row(batch(2), 0)], 3)
+    assert stacked["completion_ids"].tolist() == [[7] * 4, [7, 7, 3, 3]]
+    assert stacked["completion_mask"].tolist() == [[1] * 4, [1, 1, 0, 0]]
+    assert stacked["tool_mask"].tolist() == [[1] * 4] * 2
+    ratio = stacked["importance_sampling_ratio"]
+    assert ratio.tolist() == [[0.5] * 4, [0.5, 0.5, 1, 1]]
+    assert stacked["rewards"].tolist() == [[1, 0]] * 2
+
+
+def test_rounds_with_and_without_tiles_are_joined():
+    # TRL counts tiles only in a round in which an image has several (InternVL).
+    def batch(tiles):
+        ones = torch.ones(len(tiles), 2, dtype=torch.long)
+        out = {
+            "prompt_ids": ones,
+            "prompt_mask": ones,
+            "completion_ids": ones,
+            "completion_mask": ones,
+            "num_images": [1] * len(tiles),
+            "pixel_values": torch.arange(sum(tiles)).view(-1, 1, 1, 1).float(),
+        }
+        return out | ({"num_tiles": tiles} if max(tiles) > 1 else {})
+
+    many = split_pixel_values_by_grid(batch([3, 1]))
+    single = split_pixel_values_by_grid(batch([1, 1]))
+    joined = stack_rows([take_row(single, 1), take_row(many, 0)], 0)
+    assert joined["num_tiles"] == [1, 3]
+    again = split_pixel_values_by_grid(joined)["pixel_values"]
+    assert [pixels.flatten().tolist() for pixels in again] == [[1], [0, 1, 2]]
 
 
 # -- killed and resumed -----------------------------------------------------------
@@ -659,6 +819,70 @@ def test_killed_and_resumed_is_as_never_stopped(setting, tmp_path):
         assert ours[name].tolist() == pytest.approx(theirs[name].tolist(), nan_ok=True)
 
 
+@pytest.mark.parametrize("sampling", [False, True])
+def test_numbers_logged_after_resuming_are_those_of_the_whole_run(sampling, tmp_path):
+    options = {
+        "max_steps": 6,
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "logging_steps": 3,
+        "num_iterations": 2,
+        "per_device_train_batch_size": 4,
+        "steps_per_generation": 2,
+        "dynamic_sampling": sampling,
+        "dynamic_sampling_lower_bound": 0.4,
+        "dynamic_sampling_upper_bound": 0.6,
+    }
+    whole = train(tmp_path / "whole", **options)
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", callbacks=[KillAfter(5)], **options)
+    resumed = train(
+        tmp_path / "cut", resume=str(last_checkpoint(tmp_path / "cut")), **options
+    )
+    ours, theirs = (
+        [row for row in run.state.log_history if "loss" in row]
+        for run in (resumed, whole)
+    )
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs] == [3, 6]
+    for name in theirs[-1].keys() - {"step_time"}:
+        assert ours[-1][name] == pytest.approx(theirs[-1][name], abs=1e-7), name
+
+
+@pytest.mark.parametrize("sampling", [False, True])
+def test_table_of_completions_has_the_rows_trained_on(sampling, tmp_path):
+    trainer = train(
+        tmp_path,
+        Scripted,
+        log_completions=True,
+        num_completions_to_print=0,
+        **SAMPLING
+        | {
+            "dynamic_sampling": sampling,
+            "dynamic_sampling_lower_bound": 0.4,
+            "dynamic_sampling_upper_bound": 0.6,
+            "dynamic_sampling_max_attempts": 20,
+        },
+    )
+    assert (trainer.calls > 1) == sampling
+    (file,) = (tmp_path / "completions").glob("*.parquet")
+    table = pd.read_parquet(file)
+    decode = processor().tokenizer.decode
+    trained_on = []
+    for row in (row for seen in trainer.seen for row in split(seen)):
+        mask = row["mask"].bool()
+        text = decode(row["completion"][mask], skip_special_tokens=True)
+        reward = reward_of(row["completion"].tolist())
+        trained_on.append((text, reward, float(row["advantages"][mask].mean())))
+    logged = [
+        (row.completion[0]["content"], row.reward, row.advantage)
+        for row in table.itertuples()
+    ]
+    assert len(logged) == len(trained_on) == GROUPS * GROUP
+    for ours, theirs in zip(sorted(logged), sorted(trained_on), strict=True):
+        assert ours[0] == theirs[0]
+        assert ours[1:] == pytest.approx(theirs[1:], abs=1e-5)
+
+
 def test_checkpoint_of_another_number_of_processes_starts_a_fresh_generation(tmp_path):
     batches = [{"completion_ids": torch.ones(2, 3), "num_images": [1, 0]}]
     save_batches(
@@ -706,7 +930,7 @@ def test_every_metric_of_ours_is_explained_in_the_book(tmp_path, root):
     train(tmp_path, Scripted, **SAMPLING)
     logged = read_metrics(tmp_path).columns
     ours = {n for n in logged if n.startswith(("visual/", "dynamic_sampling/"))}
-    assert len(ours) == 9
+    assert len(ours) == 10
     page = (root / "book" / "recipes.md").read_text(encoding="utf-8")
     assert {name for name in ours if f"`{name}`" not in page} == set()
     # TRL's, one by one or by their first part.

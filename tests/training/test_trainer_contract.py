@@ -29,7 +29,7 @@ from trl import GRPOTrainer
 
 from vgpo.models.adapters import load_four_bit
 from vgpo.models.capture import observe_last_hidden_state
-from vgpo.training import resume, workarounds
+from vgpo.training import logs, resume, workarounds
 from vgpo.training.trainer import _FORWARD_KEYS
 
 LOSSES = {"grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"}
@@ -193,6 +193,13 @@ def test_fused_head_passes_through_the_backbone_whose_state_is_observed(trainer,
     assert torch.equal(input_ids, ids)
     assert torch.equal(attention_mask, mask)
     assert torch.equal(state, plain.hidden_states[-1])
+
+
+def test_table_of_completions_is_what_is_put_right(trainer):
+    ours = logs.empty_table()
+    assert trainer._logs.keys() == ours.keys()
+    for name, kept in trainer._logs.items():
+        assert isinstance(kept, dict) == isinstance(ours[name], dict)
 
 
 def test_rollouts_in_use_are_where_they_are_saved_from(trainer):

@@ -90,7 +90,8 @@ class VGPOConfig(GRPOConfig):
         dynamic_sampling_upper_bound: Groups at or above are dropped. The released
             recipe: 0.99.
         dynamic_sampling_max_attempts: Rounds of generation per step, the first
-            included; after the last, dropped groups fill what is left. The paper is
+            included; after the last, dropped groups fill what is left. A round after
+            the first samples about as many groups as are missing. The paper is
             silent.
         dynamic_sampling_reward: Name of the reward function that measures accuracy;
             by default the first one.

@@ -3,24 +3,55 @@
 Their advantages are 0, and so is what they teach. TRL has nothing of the kind. The
 rounds of generation themselves are not made here: :class:`DynamicSampling` gets them
 from a callable.
+
+A round after the first has about as many groups as are missing, not as many as a
+batch: with 1 of 16 groups to be replaced, one group is sampled more, not 16. What a
+round has too many of is thrown away and logged; kept for the next step it would be of
+an older policy, and would have to be in every checkpoint.
 """
 
+import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from scipy.stats import binom
 from torch import Tensor
-from trl.trainer.utils import split_pixel_values_by_grid
+from trl.trainer.utils import nanstd, split_pixel_values_by_grid
 
+from vgpo.seeds import mixed_seed
 from vgpo.training.rollouts import stack_rows, take_row, to_device
 
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 Rows = list[dict[str, Any]]
+
+# How likely a round should be the last: a further one costs the time of its longest
+# answer, however few answers it has.
+_CONFIDENCE = 0.9
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What :meth:`DynamicSampling.sample` returns.
+
+    Attributes:
+        batch: This process's rollouts.
+        logs: Numbers for the log of the run.
+        rounds: Groups that each round of generation had.
+        rows: Where the rollouts of the new batch come from, over all processes, in
+            order: their numbers among all that were sampled, round after round.
+    """
+
+    batch: Batch
+    logs: Mapping[str, float]
+    rounds: Sequence[int]
+    rows: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -52,11 +83,11 @@ class DynamicSampling:
         inputs: Rows,
         roll_out: Callable[[Rows], tuple[Batch, Tensor]],
         step: int,
-    ) -> tuple[Batch, dict[str, float]]:
+    ) -> Sampled:
         """A batch of groups that are neither all right nor all wrong.
 
         Rounds of generation go on until there are enough of them or the attempts
-        are used up; then the first round's others fill the batch. Groups keep the
+        are used up; then the first rounds' others fill the batch. Groups keep the
         order in which they were sampled, whatever the number of processes.
 
         Args:
@@ -64,52 +95,86 @@ class DynamicSampling:
             roll_out: One round: from rows to this process's batch, and the accuracy
                 of the rollouts of all processes.
             step: Names the fresh prompts, together with the seed.
-
-        Returns:
-            This process's batch, and numbers for the log.
         """
         local_rows = len(inputs)
         wanted = local_rows * self.accelerator.num_processes // self.group_size
+        fresh = self._fresh_prompts(step)
         rounds: list[Batch] = []
+        sizes: list[int] = []
+        # Groups as (round, place in it).
         chosen: list[tuple[int, int]] = []
         spare: list[tuple[int, int]] = []
         for attempt in range(self.max_attempts):
             if attempt:
-                inputs = self._fresh_prompts(step, attempt, local_rows)
+                missing, seen = wanted - len(chosen), len(chosen) + len(spare)
+                number = groups_to_sample(missing, len(chosen) / seen, wanted)
+                inputs = self._next_rows(fresh, self._divisible(number))
             batch, accuracy = roll_out(inputs)
-            rounds.append(batch)
             mean = accuracy.view(-1, self.group_size).nanmean(dim=1)
             informative = (mean > self.lower) & (mean < self.upper)
             for place, good in enumerate(informative.tolist()):
                 (chosen if good else spare).append((attempt, place))
+            rounds.append(batch)
+            sizes.append(len(mean))
             if len(chosen) >= wanted:
                 break
         missing = max(0, wanted - len(chosen))
         if missing:
             logger.info("%d of %d groups are all right or wrong", missing, wanted)
-        logs = {
-            "dynamic_sampling/dropped_share": len(spare) / (len(rounds) * wanted),
-            "dynamic_sampling/attempts": len(rounds),
-            "dynamic_sampling/unfilled_share": missing / wanted,
-        }
         groups = (chosen + spare)[:wanted]
-        if groups == [(0, place) for place in range(wanted)]:
-            return rounds[0], logs
-        return self._assemble(rounds, groups, local_rows), logs
-
-    def _fresh_prompts(self, step: int, attempt: int, local_rows: int) -> Rows:
-        """Prompts drawn for one more round, a pure function of seed, step, attempt."""
-        group = self.group_size
-        total = local_rows * self.accelerator.num_processes
-        generator = torch.Generator().manual_seed(
-            (self.seed * 1_000_003 + step) * 1_000_003 + attempt
+        as_sampled = groups == [(0, place) for place in range(wanted)]
+        return Sampled(
+            rounds[0] if as_sampled else self._assemble(rounds, groups, local_rows),
+            logs={
+                "dynamic_sampling/dropped_share": len(spare) / sum(sizes),
+                "dynamic_sampling/discarded_share": (
+                    max(0, len(chosen) - wanted) / sum(sizes)
+                ),
+                "dynamic_sampling/attempts": len(rounds),
+                "dynamic_sampling/unfilled_share": missing / wanted,
+            },
+            rounds=sizes,
+            rows=[
+                (sum(sizes[:attempt]) + place) * self.group_size + i
+                for attempt, place in groups
+                for i in range(self.group_size)
+            ],
         )
-        size = len(self.dataset)
-        order = torch.randperm(size, generator=generator).tolist()
-        prompts = [order[i % size] for i in range(total // group)]
-        rows = [prompt for prompt in prompts for _ in range(group)]
-        first = self.accelerator.process_index * local_rows
-        return [self.dataset[i] for i in rows[first : first + local_rows]]
+
+    # -- fresh prompts ------------------------------------------------------------
+
+    def _fresh_prompts(self, step: int) -> Iterator[int]:
+        """Rows of the data set in a random order, over and over.
+
+        A function of seed and step alone, so that a resumed run draws the same, and
+        every process knows what the others have.
+        """
+        for lap in itertools.count():
+            generator = torch.Generator()
+            generator.manual_seed(mixed_seed(self.seed, step, lap))
+            yield from torch.randperm(len(self.dataset), generator=generator).tolist()
+
+    def _next_rows(self, fresh: Iterator[int], groups: int) -> Rows:
+        """This process's share of the next prompts, each as often as G."""
+        rows = [
+            prompt
+            for prompt in itertools.islice(fresh, groups)
+            for _ in range(self.group_size)
+        ]
+        share = len(rows) // self.accelerator.num_processes
+        first = self.accelerator.process_index * share
+        return [self.dataset[i] for i in rows[first : first + share]]
+
+    def _divisible(self, groups: int) -> int:
+        """At least so many groups, and equally many rows for every process.
+
+        As in TRL's own batches, a group may be spread over two processes.
+        """
+        processes = self.accelerator.num_processes
+        unit = processes // math.gcd(processes, self.group_size)
+        return -(-groups // unit) * unit
+
+    # -- one batch out of several rounds ------------------------------------------
 
     def _assemble(
         self,
@@ -123,20 +188,22 @@ class DynamicSampling:
         share of the new batch it falls into. All processes compute the same list of
         sources, so each knows without asking which of its rows go and which come.
         """
-        size, rank = self.group_size, self.accelerator.process_index
+        rank = self.accelerator.process_index
+        # Rounds differ in size, so a process's share of one is not that of another.
+        shares = [len(batch["completion_ids"]) for batch in rounds]
         # Place i of the new batch, over all processes, is row `sources[i]`: its
         # round, and its number among the rows of all processes in that round.
         sources = [
-            (attempt, place * size + i)
+            (attempt, place * self.group_size + i)
             for attempt, place in groups
-            for i in range(size)
+            for i in range(self.group_size)
         ]
         # Pixels lie in one tensor for all rows; cut, a row can be taken out.
-        rounds = [split_pixel_values_by_grid(r) for r in rounds]
+        rounds = [split_pixel_values_by_grid(batch) for batch in rounds]
         held = {
-            target: take_row(rounds[attempt], row - rank * local_rows)
+            target: take_row(rounds[attempt], row - rank * shares[attempt])
             for target, (attempt, row) in enumerate(sources)
-            if row // local_rows == rank
+            if row // shares[attempt] == rank
         }
         mine = range(rank * local_rows, (rank + 1) * local_rows)
         if self.accelerator.num_processes > 1:
@@ -164,6 +231,49 @@ class DynamicSampling:
         if "tool_mask" in batch:
             counted = counted * batch["tool_mask"]
         return self.accelerator.gather(counted.sum()).sum()
+
+
+def groups_to_sample(missing: int, share: float, most: int) -> int:
+    """How many groups to sample so that enough of them will likely be informative.
+
+    The least number of which, with a probability of 9 in 10, ``missing`` or more are
+    informative, if each is with probability ``share``.
+
+    Args:
+        missing: Informative groups still needed, at least 1.
+        share: Share of informative groups so far.
+        most: The most to sample at a time, at least ``missing``.
+
+    Example:
+        >>> groups_to_sample(1, 15 / 16, 16), groups_to_sample(4, 12 / 16, 16)
+        (1, 7)
+    """
+    numbers = range(missing, most)
+    enough = binom.sf(missing - 1, numbers, share) >= _CONFIDENCE
+    return next(itertools.compress(numbers, enough), most)
+
+
+def advantages_over_batch(
+    rewards: Tensor, reward_weights: Tensor, group_size: int
+) -> Tensor:
+    """TRL's advantages with ``scale_rewards="batch"``, for an assembled batch.
+
+    They are divided by the standard deviation over the batch, which is another one
+    when groups were replaced.
+
+    Args:
+        rewards: Of all processes, per reward function, (B, F); NaN where a function
+            gave none.
+        reward_weights: (F,).
+        group_size: G.
+
+    Returns:
+        (B,)
+    """
+    total = (rewards * reward_weights.to(rewards.device)).nansum(dim=1)
+    total[rewards.isnan().all(dim=1)] = torch.nan
+    baseline = total.view(-1, group_size).nanmean(dim=1).repeat_interleave(group_size)
+    return ((total - baseline) / (nanstd(total) + 1e-4)).nan_to_num(nan=0.0)
 
 
 def _all_gather_object(value: Any) -> list[Any]:

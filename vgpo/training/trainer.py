@@ -44,9 +44,12 @@ from vgpo.models.capture import AdapterState
 from vgpo.models.handle import image_token_id
 from vgpo.models.probes import Scored
 from vgpo.seeds import mixed_seed
-from vgpo.training import resume, workarounds
+from vgpo.training import logs, resume, workarounds
 from vgpo.training.config import VGPOConfig
-from vgpo.training.dynamic_sampling import DynamicSampling
+from vgpo.training.dynamic_sampling import (
+    DynamicSampling,
+    advantages_over_batch,
+)
 from vgpo.training.metrics import MetricsFile
 from vgpo.training.signals import (
     Signals,
@@ -92,7 +95,9 @@ class VGPOTrainer(GRPOTrainer):
     - ``visual/phi_length_corr``: correlation of phi with the completion's length
       within a group, averaged over the groups;
     - ``dynamic_sampling/dropped_share``: share of the sampled groups that were all
-      right or all wrong; ``dynamic_sampling/attempts``: rounds of generation;
+      right or all wrong; ``dynamic_sampling/discarded_share``: share of them that
+      were informative, but too many; ``dynamic_sampling/attempts``: rounds of
+      generation;
       ``dynamic_sampling/unfilled_share``: share of the batch that had to be filled
       with such groups.
 
@@ -143,6 +148,8 @@ class VGPOTrainer(GRPOTrainer):
         self._reading: dict[str, Tensor] | None = None
         self._loss_pass: tuple[Tensor, Tensor] | None = None
         self._rewards: Tensor | None = None
+        self._resumed_notes: dict[str, Any] | None = None
+        self.add_callback(logs.OnTrainBegin(self._go_on_logging))
         self.add_callback(MetricsFile())
 
     def _check_tokenizer(self) -> None:
@@ -164,6 +171,12 @@ class VGPOTrainer(GRPOTrainer):
             raise ValueError(
                 "dynamic_sampling needs a train_dataset that can be indexed, to draw "
                 "fresh prompts; load it without streaming"
+            )
+        if args.multi_objective_aggregation != "sum_then_normalize":
+            raise ValueError(
+                "multi_objective_aggregation must be 'sum_then_normalize' with "
+                "dynamic_sampling: TRL normalises the others over a whole batch, of "
+                "which groups are replaced later"
             )
         return DynamicSampling(
             accelerator=self.accelerator,
@@ -195,11 +208,31 @@ class VGPOTrainer(GRPOTrainer):
         if self._dynamic_sampling is None:
             batch = self._roll_out(inputs)
         else:
-            batch, logs = self._dynamic_sampling.sample(
+            batch = self._sample(self._dynamic_sampling, inputs)
+        self._shape(batch)
+        return batch
+
+    def _sample(self, dynamic_sampling: DynamicSampling, inputs) -> dict[str, Any]:
+        """Rounds of generation, until the batch is full of informative groups."""
+        metrics = self._metrics["train"]
+        before = {name: len(values) for name, values in metrics.items()}
+        table, self._logs = self._logs, logs.empty_table()
+        try:
+            sampled = dynamic_sampling.sample(
                 inputs, self._roll_out_and_judge, self._step
             )
-            self._note(logs)
-        self._shape(batch)
+            logs.keep_rows(table, self._logs, sampled.rows)
+        finally:
+            self._logs = table
+        logs.merge_rounds(metrics, before, sampled.rounds)
+        self._note(sampled.logs)
+        batch = sampled.batch
+        if self.scale_rewards == "batch" and len(sampled.rounds) > 1:
+            batch["advantages"] = advantages_over_batch(
+                self.accelerator.gather(batch["rewards"]),
+                self.reward_weights,
+                self.num_generations,
+            )[self._mine(len(inputs))]
         return batch
 
     def _roll_out(self, inputs) -> dict[str, Any]:
@@ -260,6 +293,10 @@ class VGPOTrainer(GRPOTrainer):
         for name, values in shaped.extras.items():
             batch[_EXTRA + name] = local(values)
         self._note(shaped.logs)
+        # TRL has logged the advantages that it gave the method.
+        self._logs["advantages"].extend(
+            logs.mean_advantages(shaped.advantages, rollouts.mask)
+        )
 
     def _compute_loss(self, model, inputs):
         loss = super()._compute_loss(model, inputs)
@@ -405,7 +442,14 @@ class VGPOTrainer(GRPOTrainer):
             self.accelerator.process_index,
             # Between two generations, rollouts of an older policy are still in use.
             self._buffered_inputs if self._step % every else [],
-            {"step": self._step, "processes": self.accelerator.num_processes},
+            {
+                "step": self._step,
+                "processes": self.accelerator.num_processes,
+                # What has been noted since the last log.
+                "metrics": dict(self._metrics["train"]),
+                "loss": float(self._tr_loss),
+                "last_log": self._globalstep_last_logged,
+            },
         )
 
     def _load_optimizer_and_scheduler(self, checkpoint):
@@ -423,3 +467,12 @@ class VGPOTrainer(GRPOTrainer):
             batches, notes = loaded
             self._step = notes["step"]
             self._buffered_inputs = batches or None
+            self._resumed_notes = notes
+
+    def _go_on_logging(self) -> None:
+        """In a resumed run, what had been noted since the last log."""
+        notes, self._resumed_notes = self._resumed_notes, None
+        if notes is not None:
+            self._metrics["train"].update(notes["metrics"])
+            self._tr_loss = torch.tensor(notes["loss"], device=self.args.device)
+            self._globalstep_last_logged = notes["last_log"]
