@@ -40,6 +40,7 @@ from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 
 from vgpo.method.shaping import LossStep, check_shaped
+from vgpo.method.statistics import masked_mean
 from vgpo.models.capture import AdapterState
 from vgpo.models.handle import image_token_id
 from vgpo.models.probes import Scored
@@ -88,6 +89,8 @@ class VGPOTrainer(GRPOTrainer):
 
     Logged beside TRL's metrics, by VGPO and by dynamic sampling:
 
+    - ``advantages/mean_abs``: mean absolute advantage of the tokens in the loss, as
+      the method shaped it: methods of which it differs take steps of different size;
     - ``visual/focus_early``, ``visual/focus_late``: mean focus score over the first
       and the second half of the completions that have an image;
     - ``visual/gate_rate``: share of their tokens that pass the gate;
@@ -292,7 +295,15 @@ class VGPOTrainer(GRPOTrainer):
         batch["advantages"] = local(shaped.advantages).to(advantages.dtype)
         for name, values in shaped.extras.items():
             batch[_EXTRA + name] = local(values)
-        self._note(shaped.logs)
+        everywhere = shaped.advantages.reshape(len(rollouts.mask), -1).abs()
+        self._note(
+            {
+                "advantages/mean_abs": masked_mean(
+                    everywhere.expand_as(rollouts.mask), rollouts.mask
+                ),
+                **shaped.logs,
+            }
+        )
         # TRL has logged the advantages that it gave the method.
         self._logs["advantages"].extend(
             logs.mean_advantages(shaped.advantages, rollouts.mask)
