@@ -9,10 +9,10 @@ from vgpo.studies.experiments import (
     TRAINED_FAMILIES,
     TestbedRun,
     load_runs,
-    main,
     run_once,
     testbed_trainer,
 )
+from vgpo.studies.experiments.runs import main
 from vgpo.testbed import FAMILIES
 
 SMALL = {"steps": 1, "prompts_per_step": 1, "rollouts": 2, "max_completion_length": 8}

@@ -1,6 +1,6 @@
 r"""Training runs on the small world, by method and seed, with their record.
 
-    python -m vgpo.studies.experiments --methods dapo vgpo --seeds 0 1 2 \
+    python -m vgpo.studies.experiments.runs --methods dapo vgpo --seeds 0 1 2 \
         --output results/rl
 
 trains each pair from the shipped cold start and writes, per run, the metrics of
@@ -249,7 +249,7 @@ def load_runs(folder: str | Path) -> pd.DataFrame:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; runs are done one after another, seeds before methods."""
-    parser = argparse.ArgumentParser(prog="python -m vgpo.studies.experiments")
+    parser = argparse.ArgumentParser(prog="python -m vgpo.studies.experiments.runs")
     parser.add_argument("--methods", nargs="+", default=["dapo", "vgpo"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--adapters", choices=ADAPTERS, default="none")

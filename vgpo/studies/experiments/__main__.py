@@ -1,0 +1,84 @@
+"""Run a grid of trainings, see how far it is, and report what it says.
+
+python -m vgpo.studies.experiments run headline --workers 2
+python -m vgpo.studies.experiments status headline
+python -m vgpo.studies.experiments report headline
+"""
+
+import argparse
+import multiprocessing
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from vgpo.studies.experiments.grid import Grid, read_grid
+from vgpo.studies.experiments.work import Places, status, work
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vgpo.studies.experiments",
+        description="Run a grid of trainings, see how far it is, report what it says.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, about in (
+        ("run", "do all cells that are not done; a kill loses only the one at work"),
+        ("status", "what is done, and at what rate"),
+        ("report", "compare the arms by what is done"),
+    ):
+        command = commands.add_parser(name, help=about)
+        command.add_argument("name", help="a file in recipes/experiments, or a path")
+        command.add_argument("--output", type=Path, help="default results/experiments")
+        command.add_argument("--starts", type=Path, default=Path("runs/starts"))
+        if name == "run":
+            command.add_argument("--workers", type=int, default=1)
+            command.add_argument("--limit-minutes", type=float)
+    options = parser.parse_args(arguments)
+    try:
+        grid = read_grid(options.name)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    output = options.output or Path("results/experiments")
+    places = Places(output / grid.name, options.starts)
+    if options.command == "status":
+        print(status(grid, places))
+        return 0
+    if options.command == "report":
+        # Statistics are not needed to train.
+        from vgpo.studies.experiments.report import write_report
+
+        print(write_report(grid, places))
+        return 0
+    if options.workers < 1:
+        parser.error("--workers must be at least 1")
+    return _run(grid, places, options.workers, options.limit_minutes)
+
+
+def _run(grid: Grid, places: Places, workers: int, limit: float | None) -> int:
+    # Before torch makes its threads: a cell's numbers depend on how many there are.
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    if workers == 1:
+        return _work(grid, places, limit)
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=_work, args=(grid, places, limit))
+        for _ in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return max(abs(process.exitcode or 0) for process in processes)
+
+
+def _work(grid: Grid, places: Places, limit: float | None) -> int:
+    torch.set_num_threads(1)
+    work(grid, places, limit, say=lambda text: print(text, flush=True))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
