@@ -6,15 +6,11 @@ python -m vgpo.studies.experiments report headline
 """
 
 import argparse
-import multiprocessing
-import os
 import sys
 from pathlib import Path
 
-import torch
-
-from vgpo.studies.experiments.grid import Grid, read_grid
-from vgpo.studies.experiments.work import Places, status, work
+from vgpo.studies.experiments.grid import read_grid
+from vgpo.studies.experiments.work import Places, run, status
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,30 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.workers < 1:
         parser.error("--workers must be at least 1")
-    return _run(grid, places, options.workers, options.limit_minutes)
-
-
-def _run(grid: Grid, places: Places, workers: int, limit: float | None) -> int:
-    # Before torch makes its threads: a cell's numbers depend on how many there are.
-    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
-    if workers == 1:
-        return _work(grid, places, limit)
-    context = multiprocessing.get_context("spawn")
-    processes = [
-        context.Process(target=_work, args=(grid, places, limit))
-        for _ in range(workers)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    return max(abs(process.exitcode or 0) for process in processes)
-
-
-def _work(grid: Grid, places: Places, limit: float | None) -> int:
-    torch.set_num_threads(1)
-    work(grid, places, limit, say=lambda text: print(text, flush=True))
-    return 0
+    return run(grid, places, options.workers, options.limit_minutes)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ lock is stale, and its cell is done by whoever comes next.
 
 import fcntl
 import json
+import multiprocessing
 import os
 import platform
 import shutil
@@ -16,8 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from vgpo.studies.experiments.cells import RECORD, UNTRAINED, Cell, run_cell
 from vgpo.studies.experiments.grid import Grid
@@ -209,6 +213,43 @@ def work(
             took.append(time.monotonic() - before)
             say(f"{cell.name}: {took[-1]:.0f} s; {progress(grid, places)}")
     return done
+
+
+def run(
+    grid: Grid, places: Places, workers: int = 1, limit_minutes: float | None = None
+) -> int:
+    """Does the cells of a grid in several processes of one thread each.
+
+    Args:
+        grid: The plan.
+        places: Its folders.
+        workers: Processes; one is this one.
+        limit_minutes: As in :func:`work`.
+
+    Returns:
+        0, or the exit status of a process that failed.
+    """
+    # Numbers depend on how many threads there are. Processes that are started here
+    # read this before they have any.
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    if workers == 1:
+        _work_alone(grid, places, limit_minutes)
+        return 0
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=_work_alone, args=(grid, places, limit_minutes))
+        for _ in range(workers)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return max(abs(process.exitcode or 0) for process in processes)
+
+
+def _work_alone(grid: Grid, places: Places, limit_minutes: float | None) -> None:
+    torch.set_num_threads(1)
+    work(grid, places, limit_minutes, say=partial(print, flush=True))
 
 
 def progress(grid: Grid, places: Places) -> str:

@@ -1,0 +1,386 @@
+"""Grids of trainings: the plan, the cells, and who does them when."""
+
+import gzip
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from vgpo.studies.experiments.arms import ARMS, find_arm
+from vgpo.studies.experiments.cells import (
+    LOOKING,
+    METRICS,
+    RECORD,
+    UNTRAINED,
+    VERDICTS,
+    Cell,
+    read_table,
+    run_cell,
+)
+from vgpo.studies.experiments.evaluation import QUICK, questions_of
+from vgpo.studies.experiments.grid import Grid, read_grid
+from vgpo.studies.experiments.runs import TestbedRun
+from vgpo.studies.experiments.starts import start_folder
+from vgpo.studies.experiments.work import (
+    Places,
+    check_starts,
+    do_cell,
+    finished,
+    holder,
+    locked,
+    progress,
+    status,
+    work,
+)
+
+SMALL = {
+    "steps": 2,
+    "prompts_per_step": 2,
+    "rollouts": 2,
+    "max_completion_length": 12,
+}
+PLAN = {
+    "arms": ["dapo", "vgpo_token"],
+    "worlds": ["misread"],
+    "settings": {"small": SMALL},
+    "seeds": 2,
+    "evaluation": "quick",
+}
+
+
+def written(folder, **changes):
+    file = folder / "plan.yaml"
+    file.write_text(yaml.safe_dump(PLAN | changes))
+    return file
+
+
+@pytest.fixture
+def places(tmp_path):
+    return Places(tmp_path / "records" / "plan", tmp_path / "starts")
+
+
+def cell_of(arm="dapo", world="misread", seed=0, **settings):
+    run = TestbedRun(
+        method=find_arm(arm).method, seed=seed, world=world, **(SMALL | settings)
+    )
+    return Cell(arm, "small", "shipped", run, QUICK)
+
+
+def done(cell, places):
+    """Does a cell here; returns its record."""
+    assert do_cell(cell, places)
+    return finished(cell, places)
+
+
+# The plan ----------------------------------------------------------------
+
+
+def test_recipes_are_grids_of_known_arms(root):
+    for file in (root / "recipes" / "experiments").glob("*.yaml"):
+        if file.stem == "neighbours":
+            continue  # its arms are methods that are registered elsewhere
+        grid = read_grid(file)
+        assert len(grid.seeds) >= 6
+        assert len({cell.name for cell in grid.cells()}) == len(list(grid.cells()))
+
+
+def test_headline_asks_what_was_fixed_beforehand(root):
+    grid = read_grid(root / "recipes" / "experiments" / "headline.yaml")
+    assert len(grid.seeds) == 10
+    wanted = {"grpo", "dapo", "vgpo_token", "vgpo_prediction", "vgpo_released",
+              "vgpo_mean", "oracle_reads", "oracle_decides", "shuffled",
+              "inverted"}  # fmt: skip
+    assert set(grid.arms) == wanted
+    assert set(grid.worlds) == {"misread", "look_away"}
+    wordings = {values["wording"] for values in grid.settings.values()}
+    assert wordings == {"terse", "wordy"}
+    # Only the look-away world has tokens that decide.
+    deciding = [c for c in grid.cells() if c.arm == "oracle_decides"]
+    assert {c.run.world for c in deciding} == {"look_away"}
+    assert len(list(grid.cells())) == 4 + 10 * (2 * 10 + 2 * 9)
+
+
+def test_seeds_are_done_one_after_the_other_and_arms_stay_even(tmp_path):
+    grid = read_grid(written(tmp_path, seeds=3, worlds=["misread", "look_away"]))
+    cells = list(grid.cells())
+    assert [c.arm for c in cells[:2]] == [UNTRAINED, UNTRAINED]
+    trained = cells[2:]
+    assert [c.run.seed for c in trained] == sorted(c.run.seed for c in trained)
+    for stop in range(len(trained)):
+        counts = pd.Series([c.arm for c in trained[:stop]]).value_counts()
+        if len(counts) == 2:
+            assert counts.max() - counts.min() <= 2
+
+
+def test_settings_of_one_wording_share_their_cold_start(tmp_path):
+    settings = {"a": SMALL, "b": SMALL | {"steps": 3}, "c": {"wording": "wordy"}}
+    cells = list(read_grid(written(tmp_path, settings=settings)).cells())
+    assert [c.wording for c in cells if c.arm == UNTRAINED] == ["shipped", "wordy"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arms": ["dapo", "vgpoo"]}, "there is no arm 'vgpoo'; there are grpo, dapo"),
+        ({"arms": ["vgpo_token"]}, "baseline must be one of the arms"),
+        ({"worlds": ["moon"]}, "worlds: 'moon' is none of"),
+        ({"evaluation": "long"}, "evaluation: 'long' is none of"),
+        ({"seeds": [1, 1]}, "seeds: none, or one of them twice"),
+        ({"settings": {"a": {"lr": 1}}}, r"settings: 'a' has \['lr'\]"),
+        ({"settings": {"a": {"seed": 1}}}, r"settings: 'a' has \['seed'\]"),
+        ({"settings": {"a": {"wording": "long"}}}, "wording of 'a' must be one of"),
+        ({"settings": {"a": {"steps": 0}}}, "steps must be at least 1"),
+        ({"colour": "red"}, r"unknown: \['colour'\]"),
+    ],
+)
+def test_what_a_file_gets_wrong_is_named(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message) as error:
+        read_grid(written(tmp_path, **change))
+    assert "plan.yaml" in str(error.value)
+
+
+def test_a_grid_that_is_not_there_is_named(tmp_path):
+    written(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no grid .*; there are: plan"):
+        read_grid(tmp_path / "plam.yaml")
+
+
+def test_an_arm_has_to_fit_its_cell():
+    run = TestbedRun(method="vgpo_scored", world="misread")
+    with pytest.raises(ValueError, match="has no meaning in 'misread'"):
+        Cell("oracle_decides", "s", "shipped", run, QUICK)
+    with pytest.raises(ValueError, match="is of method 'dapo', got 'vgpo_scored'"):
+        Cell("dapo", "s", "shipped", run, QUICK)
+    assert all(ARMS[name].name == name for name in ARMS)
+
+
+# One cell ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Two cells done in one process, the first of them again at the end."""
+    folder = tmp_path_factory.mktemp("cells")
+    first, other = cell_of("vgpo_prediction", "look_away", 3), cell_of("dapo")
+    for name, cell in (("first", first), ("other", other), ("again", first)):
+        (folder / name).mkdir()
+        start = start_folder(cell.run.world, "shipped", folder)
+        run_cell(cell, start, folder / name)
+    return folder
+
+
+def test_a_cell_is_the_same_to_the_last_bit_whatever_came_before(recorded):
+    first, again = recorded / "first", recorded / "again"
+    for name in (VERDICTS, LOOKING):
+        assert (first / name).read_bytes() == (again / name).read_bytes()
+    metrics = [read_table(f / METRICS).drop(columns="step_time") for f in
+               (first, again)]  # fmt: skip
+    pd.testing.assert_frame_equal(*metrics, check_exact=True)
+    records = [json.loads((f / RECORD).read_text()) for f in (first, again)]
+    assert records[0]["outcomes"] == records[1]["outcomes"]
+    other = read_table(recorded / "other" / METRICS)
+    assert not other["reward"].equals(metrics[0]["reward"])
+
+
+def test_a_record_says_all_there_is_to_know(recorded):
+    folder = recorded / "first"
+    record = json.loads((folder / RECORD).read_text())
+    assert record["arm"] == "vgpo_prediction" and record["world"] == "look_away"
+    assert record["seed"] == 3 and record["run"]["steps"] == SMALL["steps"]
+    assert record["fields"] == {"alignment": "prediction"}
+    assert record["evaluation"]["parts"][0]["name"] == "sampled"
+    assert len(record["start"]) == 64
+    assert {"torch", "transformers", "trl", "python"} <= set(record["versions"])
+    assert {"load", "train", "evaluate", "look"} == set(record["seconds"])
+    assert record["threads"] == torch.get_num_threads() and record["cpu"]
+    assert record["commit"] is None or len(record["commit"]) == 40
+    # No names of machines, no paths.
+    text = (folder / RECORD).read_text()
+    assert os.uname().nodename not in text and str(folder) not in text
+    for outcome in ("reward/area", "accuracy/sampled", "abs_advantage/area",
+                    "grad_norm/area", "entropy/area", "looking/late_early",
+                    "looks/area", "accuracy/grey"):  # fmt: skip
+        assert outcome in record["outcomes"]
+    metrics = read_table(folder / METRICS)
+    assert len(metrics) == SMALL["steps"]
+    assert record["outcomes"]["reward/area"] == pytest.approx(
+        metrics["reward"].mean(), abs=1e-6
+    )
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    assert size < 60_000
+
+
+def test_every_answer_has_its_verdict(recorded):
+    verdicts = read_table(recorded / "first" / VERDICTS)
+    wanted = sum(
+        part.samples * len(questions_of(part, "look_away", QUICK.seed))
+        for part in QUICK.parts
+    )
+    assert len(verdicts) == wanted
+    assert not verdicts.duplicated(["part", "family", "question", "sample"]).any()
+    assert set(verdicts["right"]) <= {0, 1}
+    assert (verdicts["length"] <= QUICK.max_new_tokens).all()
+    outcomes = json.loads((recorded / "first" / RECORD).read_text())["outcomes"]
+    mine = verdicts.loc[verdicts["part"] == "sampled", "right"].mean()
+    assert outcomes["accuracy/sampled"] == pytest.approx(mine, abs=1e-6)
+
+
+# Who does what -----------------------------------------------------------
+
+
+def test_a_finished_cell_is_not_done_again(places):
+    cell = cell_of()
+    record = done(cell, places)
+    stamp = (places.folder(cell) / RECORD).stat().st_mtime_ns
+    assert not do_cell(cell, places)
+    assert finished(cell, places) == record
+    assert (places.folder(cell) / RECORD).stat().st_mtime_ns == stamp
+    other = replace(cell, run=replace(cell.run, steps=3))
+    with pytest.raises(ValueError, match=r"other settings \(run\)"):
+        do_cell(other, places)
+
+
+def test_a_cell_somebody_is_at_is_left_alone(places):
+    cell = cell_of()
+    with locked(places.lock(cell)) as ours:
+        assert ours
+        assert holder(places.lock(cell))["pid"] == os.getpid()
+        assert not do_cell(cell, places)
+    assert not places.folder(cell).exists()
+    assert holder(places.lock(cell)) is None
+
+
+def _hold_and_say(path, ready):
+    with locked(path) as ours:
+        assert ours
+        ready.set()
+        time.sleep(300)
+
+
+def test_the_lock_of_a_killed_process_is_stale(places):
+    path = places.lock(cell_of())
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=_hold_and_say, args=(path, ready))
+    process.start()
+    assert ready.wait(120)
+    assert holder(path)["pid"] == process.pid
+    with locked(path) as ours:
+        assert not ours
+    process.kill()
+    process.join()
+    assert json.loads(path.read_text())["pid"] == process.pid  # it still says so
+    assert holder(path) is None
+    with locked(path) as ours:
+        assert ours
+
+
+def test_what_a_kill_has_left_behind_is_cleared(places):
+    cell = cell_of()
+    left = places.records / ".work" / cell.name / "work"
+    left.mkdir(parents=True)
+    (left / "metrics.jsonl").write_text('{"step": 7, "reward": 1.0}\n')
+    places.lock(cell).parent.mkdir(parents=True)
+    places.lock(cell).write_text('{"pid": 1, "ho')
+    done(cell, places)
+    names = sorted(p.name for p in places.folder(cell).iterdir())
+    assert names == sorted([RECORD, METRICS, VERDICTS, LOOKING])
+    assert len(read_table(places.folder(cell) / METRICS)) == SMALL["steps"]
+
+
+def test_a_run_says_how_far_it_is_and_stops_in_time(tmp_path, places):
+    grid = read_grid(written(tmp_path))
+    said = []
+    assert work(grid, places, limit_minutes=0, say=said.append) == 0
+    assert said == ["stopping: 0 of 0 minutes are over"]
+    assert progress(grid, places) == "0 of 5 cells"
+    assert work(replace(grid, seeds=(0,)), places, say=said.append) == 3
+    assert "3 of 5 cells" in progress(grid, places)
+    assert "an hour" in progress(grid, places)
+    lines = status(grid, places).splitlines()
+    assert lines[1].split() == [UNTRAINED, "1", "of", "1"]
+    assert lines[2].split() == ["dapo", "1", "of", "2"]
+    # And goes on with the rest alone.
+    assert work(grid, places, say=said.append) == 2
+
+
+def test_cells_from_other_weights_are_not_mixed(tmp_path, places):
+    grid = Grid(
+        "plan", ("dapo",), ("misread",), {"small": SMALL}, (0,), evaluation="quick"
+    )
+    cell = list(grid.cells())[-1]
+    done(cell, places)
+    file = places.folder(cell) / RECORD
+    check_starts(grid, places)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"start": "0" * 64}))
+    with pytest.raises(ValueError, match="began with other weights"):
+        check_starts(grid, places)
+
+
+def command(root, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "vgpo.studies.experiments", *map(str, words)],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+def test_kill_at_any_moment_then_two_commands_at_once(root, tmp_path, places):
+    """No cell is lost, none is done twice."""
+    file = written(tmp_path, seeds=3)
+    words = ("run", file, "--output", places.records.parent, "--starts",
+             places.starts)  # fmt: skip
+    first = command(root, *words)
+    grid = read_grid(file)
+    deadline = time.monotonic() + 240
+    while not places.records.exists() or not list(places.records.glob("[!.]*")):
+        assert time.monotonic() < deadline and first.poll() is None
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    before = {p: p.stat().st_mtime_ns for p in places.records.glob(f"[!.]*/{RECORD}")}
+    assert 1 <= len(before) < 6
+    both = [command(root, *words), command(root, *words, "--workers", "2")]
+    said = [process.communicate(timeout=280)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    cells = list(grid.cells())
+    assert all(finished(cell, places) for cell in cells)
+    for path, stamp in before.items():
+        assert path.stat().st_mtime_ns == stamp
+    announced = [line.split(":")[0] for text in said for line in text.splitlines()
+                 if " cells" in line]  # fmt: skip
+    assert len(announced) == len(set(announced))
+    assert len(announced) == 6 - len(before)
+
+
+def test_the_command_names_what_is_wrong(root, tmp_path, capsys):
+    from vgpo.studies.experiments.__main__ import main
+
+    with pytest.raises(SystemExit):
+        main(["run", str(written(tmp_path, arms=["dapo", "ppo"]))])
+    assert "there is no arm 'ppo'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["status", str(tmp_path / "none.yaml")])
+    assert "no grid" in capsys.readouterr().err
+
+
+def test_tables_are_packed_to_the_same_bytes(recorded):
+    text = gzip.decompress((recorded / "first" / VERDICTS).read_bytes())
+    assert text.startswith(b"part,family,temperature,question,sample,right")
+    shutil.copy(recorded / "first" / VERDICTS, recorded / "copy.csv.gz")
+    assert len(read_table(recorded / "copy.csv.gz")) == text.count(b"\n") - 1
