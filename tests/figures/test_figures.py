@@ -1,7 +1,5 @@
 """Figures: drawn in the book's style, closed, and where the numbers say."""
 
-from types import SimpleNamespace
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -40,11 +38,11 @@ def test_every_public_figure_is_in_style():
 
 @pytest.mark.parametrize("side", [28, 14])
 def test_tiles_are_numbered_where_they_are_whatever_their_size(side):
-    picture = SimpleNamespace(
-        image=Image.new("RGB", (3 * side, 2 * side)), rows=2, columns=3
-    )
     _, axes = plt.subplots()
+    picture = Image.new("RGB", (3 * side, 2 * side))
     figures.draw_picture(axes, picture)
+    assert not axes.texts
+    figures.draw_picture(axes, picture, tiles=(2, 3))
     plt.close()
     places = {t.get_text(): t.get_position() for t in axes.texts}
     assert len(places) == 6

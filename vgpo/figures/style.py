@@ -8,7 +8,7 @@ green. Alt text stands beside each figure in the notebooks' cell metadata.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import ParamSpec, Protocol
+from typing import Any, ParamSpec, Protocol
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -59,17 +59,12 @@ class Token(Protocol):
     faithful: bool
 
 
-class Picture(Protocol):
-    """A picture of ``rows`` by ``columns`` square tiles, or None."""
+class Question(Protocol):
+    """A question over a picture or none, its answer, and the chain that leads there."""
 
     image: Image.Image | None
     rows: int
     columns: int
-
-
-class Question(Picture, Protocol):
-    """A question over a picture, its answer, and the chain that leads there."""
-
     question: str
     answer: str
     chain: Sequence[Token]
@@ -109,7 +104,7 @@ def in_style(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]
 
 @contextmanager
 def _style() -> Iterator[None]:
-    quiet = {
+    quiet: dict[str, Any] = {
         "axes.edgecolor": INK,
         "axes.labelcolor": INK,
         "axes.titlecolor": INK,
@@ -152,7 +147,7 @@ def spread_labels(values: dict[str, float], gap: float) -> dict[str, float]:
         >>> spread_labels({"high": 0.5, "low": 0.25}, gap=0.5)
         {'low': 0.25, 'high': 0.75}
     """
-    names = sorted(values, key=values.get)
+    names = sorted(values, key=values.__getitem__)
     heights = [values[n] for n in names]
     for i in range(1, len(heights)):
         heights[i] = max(heights[i], heights[i - 1] + gap)
@@ -161,8 +156,8 @@ def spread_labels(values: dict[str, float], gap: float) -> dict[str, float]:
 
 def interval_bars(
     axes: Axes,
-    x: Sequence[float],
-    y: Sequence[float],
+    x: Sequence[float] | np.ndarray,
+    y: Sequence[float] | np.ndarray,
     table: pd.DataFrame,
     colour: str,
     line: bool = False,
@@ -179,15 +174,20 @@ def interval_bars(
         line: Whether to join the points.
         horizontal: Whether values run along the horizontal axis.
     """
-    y = np.asarray(y, dtype=float)
+    values = np.asarray(y, dtype=float)
     # Lengths of a bar's two halves. An end on the wrong side of the value, by rounding
     # or because a bootstrap may put it there, would be an error to matplotlib.
-    reach = np.vstack([y - table["low"], table["high"] - y]).clip(min=0)
-    how = {"fmt": "o-" if line else "o", "ms": 5, "lw": 1.4, "color": colour}
+    reach = np.vstack([values - table["low"], table["high"] - values]).clip(min=0)
+    how: dict[str, Any] = {
+        "fmt": "o-" if line else "o",
+        "ms": 5,
+        "lw": 1.4,
+        "color": colour,
+    }
     if horizontal:
-        axes.errorbar(y, x, xerr=reach, **how)
+        axes.errorbar(values, x, xerr=reach, **how)
     else:
-        axes.errorbar(x, y, yerr=reach, **how)
+        axes.errorbar(x, values, yerr=reach, **how)
 
 
 def word_label(token: str) -> str:

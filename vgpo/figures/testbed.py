@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from vgpo.figures.style import (
     INK,
     PALETTE,
     SOURCE_COLOURS,
-    Picture,
     Question,
     Token,
     direct_label,
@@ -22,21 +22,24 @@ from vgpo.figures.style import (
 )
 
 
-def draw_picture(axes: Axes, example: Picture, numbers: bool = True) -> None:
-    """Draws an example's picture, its tiles numbered in raster order from 0.
+def draw_picture(
+    axes: Axes, image: Image.Image, tiles: tuple[int, int] | None = None
+) -> None:
+    """Draws a picture, and numbers its tiles in raster order from 0.
 
     Args:
         axes: Where to draw; its own axes are hidden.
-        example: A question with a picture.
-        numbers: Whether to number the tiles.
+        image: The picture.
+        tiles: Its rows and columns of square tiles; by default they have no numbers.
     """
-    axes.imshow(example.image, interpolation="nearest")
+    axes.imshow(np.asarray(image), interpolation="nearest")
     axes.set_axis_off()
-    if not numbers:
+    if tiles is None:
         return
-    side = example.image.width // example.columns
-    for tile in range(example.rows * example.columns):
-        y, x = divmod(tile, example.columns)
+    rows, columns = tiles
+    side = image.width // columns
+    for tile in range(rows * columns):
+        y, x = divmod(tile, columns)
         axes.text(
             x * side + 1, y * side + 1, str(tile), fontsize=7, va="top", ha="left",
             color="black",
@@ -110,7 +113,7 @@ def source_figure(example: Question) -> Figure:
         left.set_axis_off()
         left.text(0.5, 0.5, "(no image)", ha="center", transform=left.transAxes)
     else:
-        draw_picture(left, example)
+        draw_picture(left, example.image, (example.rows, example.columns))
     draw_tokens(right, example.chain)
     question = example.question
     if len(question) > 60:
@@ -134,7 +137,9 @@ def gallery_figure(examples: Sequence[Question]) -> Figure:
         1, len(examples), figsize=(7.6, 2.5), layout="constrained", squeeze=False
     )
     for place, example in zip(axes[0], examples, strict=True):
-        draw_picture(place, example, numbers=False)
+        place.set_axis_off()
+        if example.image is not None:
+            draw_picture(place, example.image)
         words = example.question.split(" ")
         half = (len(words) + 1) // 2
         lines = [" ".join(words)] if len(words) < 4 else [

@@ -44,6 +44,7 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 def token_numbers(mask: Tensor) -> tuple[Tensor, Tensor]:
     """t = 1..T_i at the real tokens of each row (B, T), and T_i as (B, 1)."""
+    # A running count, so padding may stand on either side, or in between.
     return mask.cumsum(dim=1), mask.sum(dim=1, keepdim=True)
 
 
@@ -58,6 +59,8 @@ def row_sum(values: Tensor, mask: Tensor) -> Tensor:
 
 def row_min_max(values: Tensor, mask: Tensor, eps: float = 0.0) -> Tensor:
     """Min-max of each row over its real tokens; 0 elsewhere and if constant."""
+    # Padding is set to the other end of the range, so that it never wins; a row without
+    # real tokens then has its ends the wrong way round, and is caught by the last line.
     lowest = torch.where(mask, values, torch.inf).amin(dim=1, keepdim=True)
     highest = torch.where(mask, values, -torch.inf).amax(dim=1, keepdim=True)
     scaled = (values - lowest) / (highest - lowest + eps)

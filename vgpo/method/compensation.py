@@ -124,6 +124,7 @@ def visual_gate(
     tail = exact_ratio(tail_ratio, "tail_ratio")
     top = exact_ratio(top_ratio, "top_ratio", positive=True)
 
+    # t > (1 - gamma) T in whole numbers, so that no rounding moves the border.
     number, count = token_numbers(mask)
     head = 1 - tail
     in_tail = mask & (number * head.denominator > count * head.numerator)

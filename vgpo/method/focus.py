@@ -218,7 +218,9 @@ def _cosine(
         )
 
     vector = prototype.detach().to(torch.promote_types(states.dtype, torch.float32))
-    # Scaled by its largest component first, so that no square leaves the range.
+    # Scaled by its largest component first, so that no square leaves the range. Only
+    # its direction counts, so it becomes a unit vector here and h . v / |h| is the
+    # cosine: one division a token less.
     largest = vector.abs().amax(dim=1, keepdim=True)
     has_image = largest > 0
     vector = vector / torch.where(has_image, largest, 1)
@@ -236,6 +238,7 @@ def _cosine(
         if fault.any():
             _report_nonfinite(fault, "hidden_states or prototype", nonfinite)
             counted = counted & ~fault[:, None]
+    # A zero state has product 0 and stays 0. Rounding may leave [-1, 1] by a bit.
     cosine = product / norm.clamp(min=torch.finfo(norm.dtype).tiny)
     return cosine.clamp(-1, 1), counted
 
@@ -324,6 +327,8 @@ def _cuda_bmm(left: Tensor, right: Tensor) -> Tensor:
     if left.dtype == torch.float32:
         return _cuda_bmm(right.mT, left.mT).mT
     pieces = []
+    # bfloat16 holds 8 of float32's 24 bits, so three pieces hold them all: each takes
+    # what the ones before it have left over.
     for _ in range(3):
         pieces.append(right.to(left.dtype))
         right = right - pieces[-1].float()

@@ -227,6 +227,7 @@ def factors_from_cosines(
     if num_generations < 1:
         raise ValueError(f"num_generations: must be at least 1, got {num_generations}.")
 
+    # Departure 2: one range for the whole batch, in which padding counts as cosine 0.
     cosine = torch.where(mask & has_image[:, None], values, 0)
     lowest, highest = cosine.amin(), cosine.amax()
     focus = (cosine - lowest) / (highest - lowest + _EPS)
@@ -238,6 +239,7 @@ def factors_from_cosines(
         gate = torch.ones_like(focus)
 
     weights = focus * (1 + compensation * gate)
+    # Departure 3: these min-maxed weights are also what trajectories are compared by.
     normalized = row_min_max(weights, mask & has_image[:, None], _EPS)
     count = mask.sum(dim=1, keepdim=True).clamp(min=1)
     total = row_sum(normalized, mask)
@@ -259,6 +261,7 @@ def _schedule(
     """The schedule over t/(T - 1) with t from 0, (B, T), 0 outside the mask."""
     if schedule not in _SCHEDULES:
         raise ValueError(f"schedule: must be one of {_SCHEDULES}, got {schedule!r}.")
+    # Departure 7: from 0 at the first token to 1 at the last; Eq. 5 starts at 1/T.
     number, count = token_numbers(mask)
     progress = (number - 1).double() / (count - 1).clamp(min=1)
     if schedule == "exponential":
@@ -273,18 +276,23 @@ def _gate(focus: Tensor, mask: Tensor, start_ratio: float, top_ratio: float) -> 
     for name, ratio in (("start_ratio", start_ratio), ("top_ratio", top_ratio)):
         if not 0 <= ratio <= 1:
             raise ValueError(f"{name}: must be in [0, 1], got {ratio}.")
+    # Floors of float64 products, on purpose: 0.29 of 100 tokens are 28 here, and 29 in
+    # vgpo.method.compensation, which counts in fractions.
     number, count = token_numbers(mask)
     start = (count.double() * start_ratio).floor()
     in_tail = mask & (number > start)
     tail_length = in_tail.sum(dim=1, keepdim=True)
     kept = (tail_length.double() * top_ratio).floor().long().clamp(min=1)
     tail = torch.where(in_tail, focus, -torch.inf)
+    # A threshold, not a ranking: all that tie with the last winner pass as well.
     ranked = tail.sort(dim=1, descending=True).values
     return in_tail & (tail >= ranked.gather(1, kept - 1))
 
 
 def _inter_factor(totals: Tensor, num_generations: int) -> Tensor:
     """1 + phi over runs of adjacent rows; 1 for the rows left over."""
+    # Departure 1: whoever stands next to each other is a group. Shuffled or cut batches
+    # compare answers to different prompts.
     rows = len(totals)
     size = max(1, min(num_generations, rows))
     full = rows // size * size

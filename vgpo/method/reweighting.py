@@ -121,6 +121,8 @@ def inter_trajectory_weights(
         accumulated = accumulated / mask.sum(dim=1).clamp(min=1)
     # Rounded once: float64 noise between equal rows must not become a ranking.
     accumulated = accumulated.to(values.dtype).double()
+    # All weights are 0 only without an image: otherwise a focus score of exactly 0
+    # takes a state that points straight away from the prototype, at every token.
     counted = (mask & (values != 0)).any(dim=1)
     return _group_centred(accumulated, counted, group_ids).to(values.dtype)
 
@@ -163,12 +165,17 @@ def reweight_advantages(advantages: Tensor, psi: Tensor, phi: Tensor) -> Tensor:
 
 def _group_centred(values: Tensor, counted: Tensor, group_ids: Tensor) -> Tensor:
     """Min-max, then minus the mean, over the counted rows of each group."""
+    # Ids may be any integers, on any device: sorted, a new group starts wherever one
+    # differs from the id before it, and the running count of starts numbers the groups
+    # from 0. (unique() would do the same, and wait for a GPU to say how many.)
     order = group_ids.argsort(stable=True)
     ids = group_ids[order]
     starts = torch.zeros_like(ids, dtype=torch.long)
     starts[1:] = ids[1:] != ids[:-1]
     group = torch.empty_like(starts).scatter(0, order, starts.cumsum(0))
 
+    # Every row gets its group's result: one place per row is room for any number of
+    # groups, so nothing has to be counted first.
     def reduce(source: Tensor, initial: float, how: str) -> Tensor:
         start = torch.full_like(values, initial)
         return start.scatter_reduce(0, group, source, how)[group]

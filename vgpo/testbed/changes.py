@@ -63,8 +63,7 @@ def occlude(example: Example, tiles: Sequence[int]) -> Example:
         >>> hidden.image.getpixel((3, 3))
         (128, 128, 128)
     """
-    _require_image(example)
-    image = example.image.copy()
+    image = _image_of(example).copy()
     for tile in tiles:
         if not 0 <= tile < example.rows * example.columns:
             raise ValueError(
@@ -98,8 +97,7 @@ def perturb(example: Example, kind: str, amount: float, seed: int = 0) -> Exampl
         >>> perturb(example, "shift", 2).image.size == example.image.size
         True
     """
-    _require_image(example)
-    image = example.image
+    image = _image_of(example)
     if kind == "noise":
         pixels = np.asarray(image, dtype=float)
         noisy = pixels + np.random.default_rng(seed).normal(0, amount, pixels.shape)
@@ -122,6 +120,7 @@ def perturb(example: Example, kind: str, amount: float, seed: int = 0) -> Exampl
     return replace(example, image=image)
 
 
-def _require_image(example: Example) -> None:
+def _image_of(example: Example) -> Image.Image:
     if example.image is None:
         raise ValueError("example: this question has no image to change")
+    return example.image
