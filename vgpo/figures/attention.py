@@ -84,10 +84,10 @@ def attention_maps_figure(
     Raises:
         ValueError: A step has not one map per picture.
     """
-    for step in maps:
-        if len(step) != len(images):
+    for grids in maps:
+        if len(grids) != len(images):
             raise ValueError(
-                f"maps: need one per picture, got {len(step)} for {len(images)}."
+                f"maps: need one per picture, got {len(grids)} for {len(images)}."
             )
     columns = min(6, len(maps)) if len(images) == 1 else len(images)
     cells = [(step, k) for step in range(len(maps)) for k in range(len(images))]

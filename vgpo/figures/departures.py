@@ -33,7 +33,7 @@ def runs_figure(phi, phi_runs, correlation: float) -> Figure:
 def clamp_figure(factor, floor: float = 0.9) -> Figure:
     """Histogram of a factor; what a floor lifts is drawn in orange."""
     values = np.asarray(factor)
-    edges = np.arange(0.0, 2.0001, 0.05)
+    edges = np.arange(0.0, 2.0001, 0.05).tolist()
     figure, axes = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
     axes.hist(values[values < floor], edges, color=PALETTE[1], lw=0, rwidth=0.9)
     axes.hist(values[values >= floor], edges, color=PALETTE[0], lw=0, rwidth=0.9)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -99,7 +98,7 @@ def occlusion_figure(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(
         figsize=(7.2, 0.9 + 0.36 * len(table)), layout="constrained"
     )
-    y = np.arange(len(table))
+    y = range(len(table))
     axes.barh(y, table["value"], height=0.62, color=PALETTE[0], lw=0)
     axes.hlines(y, table["low"], table["high"], color=INK, lw=2)
     for place, value, high in zip(y, table["value"], table["high"], strict=True):

@@ -104,7 +104,7 @@ def in_style(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]
 
 @contextmanager
 def _style() -> Iterator[None]:
-    quiet: dict[str, Any] = {
+    quiet: Any = {
         "axes.edgecolor": INK,
         "axes.labelcolor": INK,
         "axes.titlecolor": INK,
