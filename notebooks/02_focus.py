@@ -60,18 +60,30 @@ torch.set_printoptions(precision=2, sci_mode=False, linewidth=78)
 
 # %%
 states = torch.tensor(
-    [[[2.0, 0.0], [1.0, 1.0], [3.0, 1.0], [-1.0, 3.0], [-0.3, -0.1]]]
+    [[2.0, 0.0], [1.0, 1.0], [3.0, 1.0], [-1.0, 3.0], [-0.3, -0.1]]
 )
-in_image = torch.tensor([[1, 1, 0, 0, 0]])
-prototype = vgpo.visual_prototype(states, in_image)
-print("prototype:", prototype)
-print("focus:    ", vgpo.visual_focus_score(states[:, 2:], prototype))
+in_image = torch.tensor([True, True, False, False, False])
+
+mu = states[in_image].mean(dim=0)  # Eq. 3
+answer = states[~in_image]
+cosine = answer @ mu / (answer.norm(dim=1) * mu.norm())
+rho = (cosine + 1) / 2  # Eq. 4
+print("prototype:", mu)
+print("focus:    ", rho)
 
 # %% [markdown]
 # The first answer token points along the prototype, the second stands at a
 # right angle to it (0.5, not 0), and the third is small but points away: length
-# does not count.
-#
+# does not count. The package does the same for a batch of sequences, with
+# padding, rows without an image and 16-bit states thought of:
+
+# %%
+prototype = vgpo.visual_prototype(states[None], in_image[None])
+focus = vgpo.visual_focus_score(answer[None], prototype)
+torch.testing.assert_close(prototype[0], mu)
+torch.testing.assert_close(focus[0], rho)
+
+# %% [markdown]
 # ## In three lines
 
 # %%

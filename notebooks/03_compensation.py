@@ -20,6 +20,7 @@ resamples = 2000  # of whole chains, for the intervals
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 import vgpo
 from vgpo import figures, testbed
@@ -27,6 +28,8 @@ from vgpo.studies import gates
 from vgpo.studies.tables import padded, token_table
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import answer
+
+torch.set_printoptions(precision=2, sci_mode=False, linewidth=78)
 
 # %%
 folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT
@@ -52,6 +55,36 @@ print(f"{len(examples)} sampled completions, {len(table)} tokens")
 # 0.3$, $\gamma = 0.5$ and $\kappa = 0.2$. Its ablation has two other schedules
 # in place of $t / T_i$: $(t / T_i)^2$, and a step at one half.
 #
+# Eight scores are enough to see it, with $\kappa = 0.5$ so that two of the four
+# tokens of the tail pass:
+
+# %%
+rho = torch.tensor([0.9, 0.2, 0.6, 0.3, 0.4, 0.8, 0.5, 0.7])
+beta, gamma, kappa = 0.3, 0.5, 0.5
+T = len(rho)
+t = torch.arange(1, T + 1)
+
+tail = t > (1 - gamma) * T
+passing = rho[tail].topk(max(1, int(kappa * tail.sum()))).values.min()
+gate = tail & (rho >= passing)  # Eq. 6
+w = rho * (1 + gate * beta * t / T)  # Eq. 5
+print("gate:   ", gate.int().tolist())
+print("weights:", w)
+
+# %% [markdown]
+# The highest score of all stands first and is not lifted: it is not in the tail.
+# Of the tail's four, 0.8 and 0.7 pass; the later one gains more. The package's
+# functions take batches of completions of unequal length, and settle ties (the
+# later of equal scores passes):
+
+# %%
+one = torch.ones(1, T)
+knobs = {"tail_ratio": gamma, "top_ratio": kappa}
+assert torch.equal(vgpo.visual_gate(rho[None], one, **knobs)[0], gate)
+lifted = vgpo.compensate(rho[None], one, strength=beta, **knobs)
+torch.testing.assert_close(lifted[0], w)
+
+# %% [markdown]
 # Here is a sampled chain of some length, a sum:
 
 # %%

@@ -60,7 +60,11 @@ advantages = torch.tensor([1.0, -1.0, 1.0, -1.0])
 # $$
 
 # %%
-psi = vgpo.intra_trajectory_weights(weights, mask)
+psi = torch.zeros_like(weights)
+for i, length in enumerate(mask.sum(dim=1)):
+    w = weights[i, :length]  # the completion's own tokens
+    w_hat = (w - w.min()) / (w.max() - w.min())  # Eq. 7
+    psi[i, :length] = w_hat - w_hat.mean()  # Eq. 8
 print(psi)
 print("sum over each row:", psi.sum(dim=1))
 
@@ -80,17 +84,32 @@ print("sum over each row:", psi.sum(dim=1))
 # $$
 
 # %%
-group_ids = torch.zeros(4, dtype=torch.long)
-phi = vgpo.inter_trajectory_weights(weights, mask, group_ids)
-print("accumulated:", (weights * mask).sum(dim=1))
+s = (weights * mask).sum(dim=1)  # Eq. 9
+s_hat = (s - s.min()) / (s.max() - s.min())  # Eq. 10
+phi = s_hat - s_hat.mean()  # Eq. 11
+print("accumulated:", s)
 print("phi:        ", phi)
 
 # %% [markdown]
 # **Both** (Eq. 12): $\hat A^V_{i,t} = \hat A_i (1 + \psi_{i,t}) (1 + \phi_i)$.
 
 # %%
-shaped = vgpo.reweight_advantages(advantages, psi, phi)
+shaped = advantages[:, None] * (1 + psi) * (1 + phi)[:, None]  # Eq. 12
 print(shaped)
+
+# %% [markdown]
+# That is all of it. The package's functions do the same without the loop, for
+# many groups at once, and say what happens where nothing varies: a completion of
+# one token, a group of one, scores that are all equal have $\psi = \phi = 0$.
+
+# %%
+group_ids = torch.zeros(4, dtype=torch.long)
+ours = (
+    vgpo.intra_trajectory_weights(weights, mask),
+    vgpo.inter_trajectory_weights(weights, mask, group_ids),
+)
+torch.testing.assert_close(ours, (psi, phi))
+torch.testing.assert_close(vgpo.reweight_advantages(advantages, *ours), shaped)
 
 # %% mystnb={"figure": {"name": "fig-toy", "caption": "The same four rollouts, step by step, from weights to advantages."}, "image": {"alt": "Four small heat maps of four rollouts by five tokens: the weights, psi, psi with phi, and the final advantages; rows with a positive advantage stay positive and rows with a negative one stay negative."}}
 figures.reweighting_figure(weights, mask, psi, phi, shaped, advantages)
