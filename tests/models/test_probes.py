@@ -74,6 +74,14 @@ def test_squares_are_black_or_as_they_were():
     assert squares.float().mean() == pytest.approx(0.3, abs=0.08)
 
 
+def test_pictures_that_pad_a_row_stay_zeros():
+    pixels = torch.randn(2, 3, 3, 28, 28)
+    pixels[1, 1:] = 0
+    out = black_patches(pixels, 1.0, BLACK, draw())
+    assert (out[1, 1:] == 0).all()
+    assert (out[1, 0] == BLACK[:, None, None]).all()
+
+
 def test_flat_patches_are_black_channel_by_channel():
     pixels = torch.randn(500, 3 * 2 * 4)
     out = black_patches(pixels, 0.6, BLACK, draw(), flat=True)

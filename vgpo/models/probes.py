@@ -338,7 +338,8 @@ def black_patches(
     """Processed pixels with some patches blacked out, each independently.
 
     Args:
-        pixels: (..., C, H, W), or with ``flat`` (N, C x ...): one line per patch,
+        pixels: (..., C, H, W), where a picture of zeros is padding and stays; or with
+            ``flat`` (N, C x ...): one line per patch,
             channels first.
         probability: That a patch is blacked out.
         black: What a black pixel is after normalisation, (C,).
@@ -377,6 +378,9 @@ def black_patches(
         drawn = torch.rand(*pictures, *across, generator=generator) < probability
         drawn = drawn.repeat_interleave(patch, -2).repeat_interleave(patch, -1)
         drawn = drawn[..., :height, :width].unsqueeze(-3).to(pixels.device)
+        # Nothing but zeros pads a row with fewer pictures (Idefics 3), and is told
+        # from a picture by that.
+        drawn = drawn & (pixels != 0).any(dim=(-3, -2, -1), keepdim=True)
         return torch.where(drawn, black[:, None, None], pixels)
     raise ValueError(
         f"pixels: no patches can be told in pixel_values of shape "
