@@ -1,0 +1,86 @@
+"""Controls of an analysis: what the same numbers are where nothing is known.
+
+Attention that spreads evenly over a growing context falls on the image less and less,
+faster in long answers; and wrong answers tend to be long. So a network that was never
+trained shows a falling share of the image, and a difference of right and wrong
+answers, too. What a trained one does is to be read beside it.
+"""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, ProcessorMixin
+
+from vgpo.analysis.forgetting import ForgettingAnalysis, analyze
+from vgpo.models.handle import resolve
+
+
+def untrained_copy(model: nn.Module, seed: int = 0) -> PreTrainedModel:
+    """A network of the same shape whose weights were never trained.
+
+    Args:
+        model: A vision-language model, wrapped or not. Adapters and quantisation are
+            left out: the copy is the plain model of its configuration.
+        seed: Of the weights; the global generator is left as it was.
+
+    Returns:
+        In evaluation mode, on the model's device, in the type of its floating-point
+        weights. As large as the model itself.
+
+    Example:
+        >>> from vgpo.testbed import load_tiny
+        >>> model, _ = load_tiny()
+        >>> copy = untrained_copy(model)
+        >>> type(copy) is type(model), copy.num_parameters() == model.num_parameters()
+        (True, True)
+    """
+    outer = resolve(model).model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        copy = type(outer)(outer.config)
+    kept = next(p for p in outer.parameters() if p.is_floating_point())
+    return copy.to(device=kept.device, dtype=kept.dtype).eval()
+
+
+def analyze_untrained(
+    model: nn.Module,
+    processor: ProcessorMixin,
+    messages_or_dataset,
+    analysis: ForgettingAnalysis,
+    *,
+    seed: int = 0,
+    **options,
+) -> ForgettingAnalysis:
+    """The answers of an analysis once more, through a network that knows nothing.
+
+    Args:
+        model: The model that was analysed.
+        processor: Its processor.
+        messages_or_dataset: What it was asked.
+        analysis: What :func:`vgpo.analyze` found. Its answers are taken, and its
+            ``split``; which of them are right stays.
+        seed: Of the untrained weights.
+        **options: Other arguments of :func:`vgpo.analyze`, as it was called with.
+
+    Returns:
+        The same tables. Where ``analysis`` let the model write, the token that ends an
+        answer is missing here, as in any answer that is given.
+
+    Example:
+        >>> from vgpo.analysis import analyze
+        >>> from vgpo.testbed import load_tiny, make_dataset
+        >>> model, processor = load_tiny()
+        >>> rows = make_dataset(2, family="sum", split="heldout")
+        >>> found = analyze(model, processor, rows, keep_maps=0)
+        >>> null = analyze_untrained(model, processor, rows, found, keep_maps=0)
+        >>> null.per_answer["correct"].tolist() == found.per_answer["correct"].tolist()
+        True
+    """
+    answers = analysis.per_answer.sort_index()
+    return analyze(
+        untrained_copy(model, seed),
+        processor,
+        messages_or_dataset,
+        completions=answers["completion"].tolist(),
+        split=analysis.split,
+        **options,
+    )

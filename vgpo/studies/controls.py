@@ -1,0 +1,228 @@
+"""Controls of the book's measurements on the small worlds, each beside its figure.
+
+- :func:`beside_nulls`: forgetting as measured, in a network that knows nothing, and in
+  an attention spread evenly;
+- :func:`rule_and_grey`: how well a score finds the values read from the picture,
+  beside a rule on the text and the same score over a grey picture.
+
+Temperature is a control of its own
+(:func:`vgpo.studies.worlds.accuracy_by_temperature`), and part of the evaluation of
+every training (:mod:`vgpo.studies.experiments.evaluation`).
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+
+from vgpo.analysis.controls import untrained_copy
+from vgpo.models.attention import attention_split
+from vgpo.stats.forgetting import (
+    accumulation_ratio,
+    compare_right_wrong,
+    compare_within_questions,
+    length_correlation,
+    progress_profile,
+    uniform_shares,
+)
+from vgpo.stats.intervals import RESAMPLES, auroc_interval, mean_interval
+from vgpo.studies.tables import token_table
+from vgpo.testbed.answers import correct
+from vgpo.testbed.changes import blank
+from vgpo.testbed.data import encode_prompts
+from vgpo.testbed.questions import Example
+
+NULLS = ("trained", "untrained", "uniform")
+"""The model; a network of its shape with random weights; attention spread evenly."""
+
+
+def attention_shares(
+    model, processor, examples: Sequence[Example], completions: Sequence[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention of every token of answers, split over image, query and earlier text.
+
+    Args:
+        model: Of a small world, trained or not.
+        processor: Its processor.
+        examples: What was asked, all with an image.
+        completions: What was answered.
+
+    Returns:
+        ``(masses, mask)``: (B, T, 3) float64 of the final layer, special tokens left
+        out, padded on the right with 0; and (B, T) bool.
+    """
+    lengths = [len(processor.tokenizer(text).input_ids) for text in completions]
+    masses = torch.zeros(len(examples), max(lengths), 3, dtype=torch.float64)
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    by_length: dict[int, list[int]] = {}
+    for row, length in enumerate(lengths):
+        by_length.setdefault(length, []).append(row)
+    for length, rows in by_length.items():
+        # Completions of one length: they are the last positions of every row.
+        for start in range(0, len(rows), 64):
+            some = rows[start : start + 64]
+            split = attention_split(
+                model,
+                encode_prompts(
+                    processor,
+                    [examples[row] for row in some],
+                    [completions[row] for row in some],
+                ),
+                length,
+                special_token_ids=processor.tokenizer.all_special_ids,
+            )
+            masses[some, :length] = split.masses.double().cpu()
+    return masses, mask
+
+
+def uniform_attention(
+    processor, examples: Sequence[Example], mask: torch.Tensor
+) -> torch.Tensor:
+    """What :func:`attention_shares` would be if attention were spread evenly.
+
+    Args:
+        processor: Of the small world.
+        examples: What was asked.
+        mask: bool, (B, T), of the answers' tokens.
+
+    Returns:
+        (B, T, 3) float64.
+    """
+    special = torch.tensor(processor.tokenizer.all_special_ids)
+    images, queries = [], []
+    for example in examples:
+        ids = encode_prompts(processor, [example])["input_ids"]
+        image = ids == processor.image_token_id
+        images.append(int(image.sum()))
+        queries.append(int((~image & ~torch.isin(ids, special)).sum()))
+    return uniform_shares(images, queries, mask)
+
+
+def beside_nulls(
+    model,
+    processor,
+    examples: Sequence[Example],
+    completions: Sequence[str],
+    question: Sequence[int] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> pd.DataFrame:
+    """The paper's observations on forgetting, as measured and where nothing is known.
+
+    The same answers go through the model, through a network of the same shape that
+    was never trained, and through an attention that is spread evenly over image,
+    query and earlier text. What the second and the third show as well is not
+    forgetting, but what a growing context does to any attention.
+
+    Args:
+        model: Of a small world.
+        processor: Its processor.
+        examples: What was asked, all with an image.
+        completions: What was answered, one per example.
+        question: Which question each answer belongs to, where several do; by default
+            each has its own.
+        seed: Of the untrained weights and of resampling.
+        resamples: Bootstrap resamples.
+
+    Returns:
+        One row per quantity and null: ``null`` (of :data:`NULLS`), ``quantity``,
+        ``value``, ``low``, ``high``, ``count``. Quantities: share of the image in the
+        first and the last fifth, of generated text in the last; the late/early ratio,
+        and its correlation with length; right less wrong, over all answers and over
+        answers to the same question (NaN where no question has both).
+    """
+    right = [correct(c, e) for c, e in zip(completions, examples, strict=True)]
+    trained, mask = attention_shares(model, processor, examples, completions)
+    untrained, _ = attention_shares(
+        untrained_copy(model, seed), processor, examples, completions
+    )
+    uniform = uniform_attention(processor, examples, mask)
+    question = list(range(len(examples)) if question is None else question)
+    options = {"resamples": resamples, "seed": seed}
+    by_question = {"clusters": question, **options}
+    found = []
+    for null, masses in zip(NULLS, (trained, untrained, uniform), strict=True):
+        fifths = progress_profile(masses, mask, bins=5)
+        ratio = accumulation_ratio(masses[..., 0], mask).numpy()
+        quantities = {
+            "image, first fifth": mean_interval(fifths[:, 0, 0].numpy(), **by_question),
+            "image, last fifth": mean_interval(fifths[:, -1, 0].numpy(), **by_question),
+            "generated text, last fifth": mean_interval(
+                fifths[:, -1, 2].numpy(), **by_question
+            ),
+            "late/early ratio": mean_interval(ratio, **by_question),
+            "ratio against length": length_correlation(
+                ratio, mask.sum(dim=1).numpy(), **by_question
+            ),
+            "right less wrong": compare_right_wrong(ratio, right, **options).difference,
+            "right less wrong, same question": compare_within_questions(
+                ratio, right, question, **options
+            ).difference,
+        }
+        found += [
+            {"null": null, "quantity": name} | interval._asdict()
+            for name, interval in quantities.items()
+        ]
+    return pd.DataFrame(found)
+
+
+def rule_and_grey(
+    model,
+    processor,
+    examples: Sequence[Example],
+    completions: Sequence[str] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How well values read from the picture are found: by focus, and without looking.
+
+    Args:
+        model: Of a small world.
+        processor: Its processor.
+        examples: Questions with an image.
+        completions: Their answers; by default the reference chains.
+        resamples: Bootstrap resamples of answers.
+        seed: Of resampling.
+
+    Returns:
+        One row per score and comparison: ``score``: the rule ``"= before"`` ("the
+        token before is ="), and focus by either alignment over the true picture and
+        over a uniformly grey one; ``against``: ``"all others"``, or ``"results"``, the
+        numbers after an equals sign that come from the text, where the rule says
+        nothing; ``auroc``, ``low``, ``high``, ``reads``, ``others``.
+    """
+    table = token_table(model, processor, examples, completions)
+    texts = [e.completion for e in examples] if completions is None else completions
+    grey = token_table(model, processor, [blank(e) for e in examples], texts)
+    before = table["token"].groupby(table["row"]).shift(1)
+    read = table["truth"].notna() & (table["source"] == "image")
+    scores = {
+        "= before": (before == " =").astype(float),
+        "focus, prediction": table["focus_prediction"],
+        "focus, prediction, grey picture": grey["focus_prediction"],
+        "focus, token": table["focus"],
+        "focus, token, grey picture": grey["focus"],
+    }
+    result = (
+        (before == " =")
+        & table["token"].str.fullmatch(r" \d+")
+        & (table["source"] == "text")
+    )
+    found = []
+    for against, others in (("all others", ~read), ("results", result & ~read)):
+        among = read | others
+        for name, score in scores.items():
+            auroc, low, high, _ = auroc_interval(
+                score[among],
+                read[among],
+                table.loc[among, "row"],
+                resamples=resamples,
+                seed=seed,
+            )
+            found.append((name, against, auroc, low, high, read.sum(), others.sum()))
+    return pd.DataFrame(
+        found,
+        columns=["score", "against", "auroc", "low", "high", "reads", "others"],
+    )
