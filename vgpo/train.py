@@ -18,35 +18,38 @@ with it) and of ``trl.ModelConfig``. The order is preset, recipe, command line; 
 comes later wins.
 """
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
+from vgpo.training import checkpoints
 from vgpo.training.build import build_trainer
 from vgpo.training.settings import TrainArguments, parse
+from vgpo.training.trainer import VGPOTrainer
 
-__all__ = ["TrainArguments", "build_trainer", "last_checkpoint", "main", "parse"]
+__all__ = ["TrainArguments", "build_trainer", "main", "parse"]
 
 
-def last_checkpoint(output_dir: str | Path) -> str | None:
-    """The newest checkpoint in a folder that was written to its end, or None.
-
-    Example:
-        >>> last_checkpoint("runs/nothing-here") is None
-        True
-    """
-    found = [
-        # The trainer's state is the last file of a checkpoint.
-        (int(state.parent.name.removeprefix("checkpoint-")), str(state.parent))
-        for state in Path(output_dir).glob("checkpoint-*/trainer_state.json")
-        if state.parent.name.removeprefix("checkpoint-").isdigit()
-    ]
-    return max(found)[1] if found else None
+def _check_resume(resume: str | None) -> None:
+    """Refuses what is no folder, before a model is loaded."""
+    if resume not in (None, "auto") and not Path(resume).is_dir():
+        raise ValueError(
+            f"resume_from_checkpoint: there is no folder {resume!r}; give auto (the "
+            "newest whole checkpoint in output_dir), or a folder such as "
+            "runs/tiny_cpu/checkpoint-8"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Trains, and saves the model in ``output_dir``."""
+    """Trains, and saves the model in ``output_dir``.
+
+    With ``--resume_from_checkpoint auto`` the same command may be given again at any
+    time: it goes on from the newest whole checkpoint, and does nothing where the run
+    is finished.
+    """
     try:
         script, args, model = parse(arguments)
+        _check_resume(args.resume_from_checkpoint)
         trainer = build_trainer(script, args, model)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"vgpo.train: {error}") from error
@@ -56,16 +59,56 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{args.generation_batch_size // args.num_generations} prompts x "
         f"{args.num_generations} rollouts at a time."
     )
-    resume = args.resume_from_checkpoint
-    if resume == "auto":
-        resume = last_checkpoint(args.output_dir)
-        trainer.accelerator.print(
-            f"Resuming from {resume}." if resume else "No checkpoint yet: a new run."
-        )
-    trainer.train(resume_from_checkpoint=resume)
-    trainer.save_model(args.output_dir)
-    trainer.accelerator.print(f"Model and metrics.jsonl are in {args.output_dir}.")
+    try:
+        _train(trainer)
+    except checkpoints.CheckpointError as error:
+        raise SystemExit(f"vgpo.train: {error}") from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise SystemExit(
+            f"vgpo.train: the disk is full ({error}); make room, then give the same "
+            "command again with --resume_from_checkpoint auto"
+        ) from error
     trainer.accelerator.end_training()
+
+
+def _train(trainer: VGPOTrainer) -> None:
+    args, say = trainer.args, trainer.accelerator.print
+    if args.resume_from_checkpoint == "auto" and trainer.is_finished():
+        say(
+            f"This run is finished: its model is in {args.output_dir}, and nothing is "
+            "changed. Set max_steps (or num_train_epochs) higher to go on."
+        )
+        return
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    with checkpoints.writing(args.output_dir):
+        trainer.save_model(args.output_dir)
+        trainer.accelerator.wait_for_everyone()
+        if args.should_save:
+            checkpoints.write_final_manifest(args.output_dir, trainer.state.global_step)
+    say(_closing_words(trainer))
+
+
+def _closing_words(trainer: VGPOTrainer) -> str:
+    """Where the model is, and which one it is."""
+    folder = trainer.args.output_dir
+    if not checkpoints.holds_model(folder):
+        # ZeRO-3 without 16-bit gathering, FSDP with sharded states.
+        return (
+            f"metrics.jsonl is in {folder}, and no model: the engine keeps its weights "
+            "in shards, in the checkpoints (set "
+            "stage3_gather_16bit_weights_on_model_save, or FSDP's FULL_STATE_DICT)."
+        )
+    words = f"Model and metrics.jsonl are in {folder}."
+    if trainer.args.load_best_model_at_end:
+        best = trainer.state.best_model_checkpoint
+        words += (
+            f" It is the best, that of {best}."
+            if best
+            else " It is the last: no checkpoint of the best is there."
+        )
+    return words
 
 
 if __name__ == "__main__":

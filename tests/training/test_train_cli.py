@@ -16,7 +16,7 @@ from PIL import Image
 from trl import ModelConfig
 
 from vgpo import VGPOConfig
-from vgpo.train import last_checkpoint, main
+from vgpo.train import main
 from vgpo.training.build import build_trainer, reward_functions
 from vgpo.training.metrics import read_metrics
 from vgpo.training.settings import TrainArguments, parse
@@ -56,7 +56,8 @@ def test_every_recipe_is_understood(name, recipe):
 def test_every_recipe_states_memory_and_what_was_run(name, recipe):
     with open(recipe(name), encoding="utf-8") as file:
         header = re.split(r"\n(?!#)", file.read())[0]
-    assert "accelerate launch" in header
+    # Several processes on a CPU are not what `accelerate launch` starts.
+    assert ("torchrun" if name == "tiny_cpu" else "accelerate launch") in header
     assert "# Memory" in header
     assert "# Run here: " in header
     assert ("Run here: yes" in header) == (name == "tiny_cpu")
@@ -285,15 +286,6 @@ def test_without_a_longest_completion_only_overlong_is_refused(tmp_path):
 
 
 # -- running ----------------------------------------------------------------------
-
-
-def test_last_checkpoint_is_the_last_that_is_whole(tmp_path):
-    for step, whole in ((2, True), (10, True), (12, False)):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        if whole:
-            (folder / "trainer_state.json").write_text("{}")
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
 
 
 SMALL = [

@@ -46,7 +46,7 @@ from vgpo import VGPOTrainer
 from vgpo.method.released import advantage_factors
 from vgpo.method.visual import VisualFactors
 from vgpo.models.adapters import load_four_bit
-from vgpo.train import last_checkpoint
+from vgpo.training.checkpoints import newest_whole
 from vgpo.training.dynamic_sampling import groups_to_sample
 from vgpo.training.logs import merge_rounds
 from vgpo.training.metrics import read_metrics
@@ -772,7 +772,7 @@ def test_killed_at_any_step_and_resumed(step, tmp_path):
     whole = train(tmp_path / "whole", **options)
     with pytest.raises(Killed):
         train(tmp_path / "cut", callbacks=[KillAfter(step)], **options)
-    last = last_checkpoint(tmp_path / "cut")
+    last, _ = newest_whole(tmp_path / "cut")
     if step == 1:
         # Killed within its first step: nothing is saved, and it begins anew.
         assert last is None
@@ -836,9 +836,7 @@ def test_numbers_logged_after_resuming_are_those_of_the_whole_run(sampling, tmp_
     whole = train(tmp_path / "whole", **options)
     with pytest.raises(Killed):
         train(tmp_path / "cut", callbacks=[KillAfter(5)], **options)
-    resumed = train(
-        tmp_path / "cut", resume=str(last_checkpoint(tmp_path / "cut")), **options
-    )
+    resumed = train(tmp_path / "cut", resume="auto", **options)
     ours, theirs = (
         [row for row in run.state.log_history if "loss" in row]
         for run in (resumed, whole)
@@ -903,7 +901,7 @@ def test_rollouts_are_read_back_by_one_process_among_several(tmp_path):
     # Its device is "cpu:0", which safetensors refuses.
     batches = [{"completion_ids": torch.ones(2, 3)}]
     save_rollouts(tmp_path, 0, batches, {"step": 1, "processes": 2})
-    loaded, notes = load_rollouts(tmp_path, 0, 2, torch.device("cpu", 0))
+    loaded, notes = load_rollouts(tmp_path, 0, torch.device("cpu", 0))
     assert notes["step"] == 1
     assert torch.equal(loaded[0]["completion_ids"], torch.ones(2, 3))
 

@@ -81,6 +81,8 @@ def test_installed_trl_is_the_one_these_facts_are_of():
         (GRPOTrainer, "_load_optimizer_and_scheduler", ["self", "checkpoint"]),
         (Trainer, "_save_optimizer_and_scheduler", ["self", "output_dir"]),
         (Trainer, "_load_from_checkpoint", ["self", "resume_from_checkpoint", "model"]),
+        (Trainer, "_load_best_model", ["self"]),
+        (GRPOTrainer, "_save_checkpoint", ["self", "model", "trial"]),
     ],
 )
 def test_signatures_of_what_is_overridden(owner, method, expected):

@@ -28,14 +28,17 @@ bfloat16, in which learning rates such as the paper's are rounded away; except u
 FSDP and DeepSpeed, which want one type throughout.
 """
 
+import logging
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_utils import rotate_checkpoints
 from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 
@@ -45,7 +48,7 @@ from vgpo.models.capture import AdapterState
 from vgpo.models.handle import image_token_id
 from vgpo.models.probes import Scored
 from vgpo.seeds import mixed_seed
-from vgpo.training import logs, resume, workarounds
+from vgpo.training import checkpoints, logs, resume, workarounds
 from vgpo.training.config import VGPOConfig
 from vgpo.training.dynamic_sampling import (
     DynamicSampling,
@@ -75,6 +78,8 @@ _FORWARD_KEYS = (
 
 # Under such keys, what a method needs in its loss travels with the rows.
 _EXTRA = "extra:"
+
+logger = logging.getLogger(__name__)
 
 
 class VGPOTrainer(GRPOTrainer):
@@ -138,7 +143,7 @@ class VGPOTrainer(GRPOTrainer):
         super().__init__(model, reward_funcs, args, *others, **named)
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             workarounds.undo_rounding_of_adapters(self.model, given)
-        self.model.register_forward_pre_hook(workarounds.empty_pixels, with_kwargs=True)
+        workarounds.let_empty_pixels_through(self.model)
         self._check_tokenizer()
         self._method = args.make_method()
         self._signals = Signals.of(self._method)
@@ -438,12 +443,104 @@ class VGPOTrainer(GRPOTrainer):
         sampler = super()._get_train_sampler(dataset)
         return resume.SamplerOfEpoch(sampler, lambda: int(self.state.epoch or 0))
 
+    def train(self, resume_from_checkpoint=None, *others, **named):
+        """Trains, from the beginning or on from a checkpoint.
+
+        Args:
+            resume_from_checkpoint: The folder of a checkpoint; ``"auto"`` for the
+                newest whole one in ``output_dir``, or none.
+            *others: As :meth:`transformers.Trainer.train`.
+            **named: As :meth:`transformers.Trainer.train`.
+
+        Raises:
+            CheckpointError: The checkpoint named is not whole, or one could not be
+                written.
+        """
+        if resume_from_checkpoint in (True, "auto"):
+            resume_from_checkpoint = self.newest_checkpoint()
+        elif resume_from_checkpoint:
+            wrong = resume.told_by_main_process(
+                self.accelerator, lambda: checkpoints.damage(resume_from_checkpoint)
+            )
+            if wrong is not None:
+                raise checkpoints.CheckpointError(
+                    checkpoints.refusal(resume_from_checkpoint, wrong)
+                )
+        if self.args.should_save:
+            # It says that the model in the folder is that of a finished run.
+            checkpoints.forget_final_manifest(self.args.output_dir)
+        return super().train(resume_from_checkpoint, *others, **named)
+
+    def newest_checkpoint(self) -> str | None:
+        """The newest whole checkpoint in ``output_dir``; says what is passed over."""
+        found, passed_over = resume.told_by_main_process(
+            self.accelerator, lambda: checkpoints.newest_whole(self.args.output_dir)
+        )
+        for clause in passed_over:
+            self.accelerator.print(f"Passed over {clause}.")
+        self.accelerator.print(
+            f"Resuming from {found}."
+            if found
+            else "No whole checkpoint: a new run."
+            if passed_over
+            else "No checkpoint yet: a new run."
+        )
+        return found
+
+    def is_finished(self) -> bool:
+        """Whether ``output_dir`` holds the whole model of a run of as many steps."""
+        planned = self.set_initial_training_values(
+            self.args, self.get_train_dataloader()
+        )[-1]
+        step = resume.told_by_main_process(
+            self.accelerator, lambda: checkpoints.finished_at(self.args.output_dir)
+        )
+        return step is not None and step >= planned
+
+    def _run_epoch(self, *others, **named):
+        if self.state.global_step >= self.state.max_steps:
+            # Trainer would look only after one step more.
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*others, **named)
+
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         model = self.model if model is None else model
         if self.is_fsdp_enabled or not isinstance(model, PreTrainedModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             resume.load_weights(model, resume_from_checkpoint)
+
+    def _load_best_model(self):
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if sharded or not isinstance(self.model, PreTrainedModel):
+            super()._load_best_model()
+        else:
+            resume.load_weights(self.model, self.state.best_model_checkpoint)
+
+    def _save_checkpoint(self, model, trial):
+        output_dir = self._get_output_dir(trial=trial)
+        folder = Path(output_dir) / f"checkpoint-{self.state.global_step}"
+        if self.args.should_save:
+            checkpoints.clear(folder)
+        self.accelerator.wait_for_everyone()
+        # Older ones go when this one is known to be whole, and not before.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            with checkpoints.writing(folder):
+                super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            with checkpoints.writing(folder):
+                checkpoints.write_manifest(folder, self.state.global_step)
+            rotate_checkpoints(
+                output_dir=output_dir,
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
@@ -456,6 +553,7 @@ class VGPOTrainer(GRPOTrainer):
             {
                 "step": self._step,
                 "processes": self.accelerator.num_processes,
+                "settings": resume.shaping_settings(self.args),
                 # What has been noted since the last log.
                 "metrics": dict(self._metrics["train"]),
                 "loss": float(self._tr_loss),
@@ -467,17 +565,20 @@ class VGPOTrainer(GRPOTrainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        accelerator = self.accelerator
         loaded = resume.load_rollouts(
-            checkpoint,
-            accelerator.process_index,
-            accelerator.num_processes,
-            accelerator.device,
+            checkpoint, self.accelerator.process_index, self.accelerator.device
         )
-        if loaded is not None:
-            batches, notes = loaded
+        batches, notes = loaded or (None, None)
+        reason = resume.why_afresh(self.accelerator, notes, self.args)
+        if reason is None:
             self._step = notes["step"]
             self._buffered_inputs = batches or None
+        else:
+            # As many micro-batches as the steps taken have, by the settings of now.
+            self._step = self.state.global_step * self.args.gradient_accumulation_steps
+            self._buffered_inputs = None
+            logger.warning("%s: %s; new rollouts are made", checkpoint, reason)
+        if notes is not None and "metrics" in notes:  # not in an earlier release's
             self._resumed_notes = notes
 
     def _go_on_logging(self) -> None:

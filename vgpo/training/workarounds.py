@@ -90,6 +90,15 @@ def empty_pixels(module, args, kwargs):
     return args, kwargs
 
 
+def let_empty_pixels_through(model: torch.nn.Module) -> None:
+    """Registers :func:`empty_pixels`, once however many trainers a model has had.
+
+    ``test_model_cannot_take_an_empty_stack_of_images``.
+    """
+    if empty_pixels not in model._forward_pre_hooks.values():
+        model.register_forward_pre_hook(empty_pixels, with_kwargs=True)
+
+
 def all_processes_have_images(
     accelerator: Accelerator, inputs: list[dict[str, Any]]
 ) -> bool:
