@@ -119,3 +119,11 @@ def test_missing_training_library_names_the_cure():
     for name in ("VGPOConfig", "VGPOTrainer"):
         assert f"vgpo.{name} trains on top of" in done.stdout, done.stderr
     assert done.stdout.count("pip install 'vgpo[train]'") == 2
+
+
+def test_folders_are_there_without_an_import_of_their_own():
+    done = in_a_core_environment(
+        "import vgpo\n"
+        "print(vgpo.analysis.load_model, vgpo.models, vgpo.stats, vgpo.data.load_rows)"
+    )
+    assert done.returncode == 0, done.stderr

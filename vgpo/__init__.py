@@ -28,8 +28,20 @@ _HOME = {
 
 _MODULES = {
     "released": "vgpo.method.released",
-    "rewards": "vgpo.rewards",
-    "testbed": "vgpo.testbed",
+    **{
+        name: f"vgpo.{name}"
+        for name in (
+            "analysis",
+            "data",
+            "figures",
+            "method",
+            "models",
+            "rewards",
+            "stats",
+            "testbed",
+            "training",
+        )
+    },
 }
 
 __all__ = sorted([*_HOME, *_MODULES])
