@@ -15,6 +15,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from peft import LoraConfig
@@ -26,12 +27,13 @@ from tiny_training import (
     model,
     parameters,
     reward,
+    rows_of,
     train,
 )
 from transformers import Trainer, TrainerState
 
 import vgpo.training.trainer
-from vgpo.train import main
+from vgpo.train import _closing_words, main
 from vgpo.training import checkpoints, resume, workarounds
 from vgpo.training.checkpoints import (
     MANIFEST,
@@ -525,6 +527,65 @@ def test_best_model_is_the_best(kind, tmp_path):
 
 
 # -- small things -----------------------------------------------------------------
+
+
+def test_completions_logged_after_resuming_are_those_of_the_whole_run(tmp_path):
+    """The table shows the last generation's rows until there is another."""
+    options = {"log_completions": True, "num_completions_to_print": 0, "save_steps": 1}
+    run(tmp_path, **options)
+    table = tmp_path / "completions" / "completions_00002.parquet"
+    whole = pd.read_parquet(table)
+    table.unlink()
+    run(tmp_path, max_steps=2, resume=str(tmp_path / "checkpoint-1"), **options)
+    assert len(whole) == 8
+    pd.testing.assert_frame_equal(pd.read_parquet(table), whole)
+
+
+@pytest.mark.parametrize(
+    ("families", "without"),
+    [(["sum", "text", "count", "text"], [1, 3]), (["sum"], []), (["text"], [0])],
+)
+def test_rows_without_image_are_found(families, without):
+    rows = rows_of(*families)
+    assert workarounds.rows_without_image(rows) == without
+    lists = rows.map(lambda row: {"images": [row["image"]] if row["image"] else []})
+    assert workarounds.rows_without_image(lists) == without
+    if without:
+        assert workarounds.rows_without_image(rows.select(without[:1])) == [0]
+
+
+def test_engine_that_cannot_mix_rows_says_so_before_the_first_step(tmp_path):
+    trainer = make_trainer(tmp_path, train_dataset=rows_of("sum", "text"))
+    trainer.is_fsdp_enabled = True
+    with pytest.raises(ValueError, match=r"1 of its 2 rows have no image \(rows 1\)"):
+        trainer._check_images()
+    for families in (["sum", "count"], ["text", "text"]):
+        trainer.train_dataset = rows_of(*families)
+        trainer._check_images()
+
+
+@pytest.mark.parametrize(("shift", "words"), [(0, 0), (-2, 1), (1, 1)])
+def test_rewards_of_another_scale_are_said_once(shift, words, tmp_path, caplog):
+    def shifted(completion_ids, **columns):
+        return [value + shift for value in reward(completion_ids)]
+
+    train(
+        tmp_path,
+        reward_funcs=shifted,
+        max_steps=2,
+        dynamic_sampling=True,
+        dynamic_sampling_max_attempts=2,
+    )
+    assert caplog.text.count("for rewards in [0, 1]") == words
+
+
+def test_closing_words_claim_no_model_that_is_not_there(tmp_path):
+    trainer = make_trainer(tmp_path)
+    assert "no model" in _closing_words(trainer)
+    trainer.save_model(tmp_path)
+    assert _closing_words(trainer) == f"Model and metrics.jsonl are in {tmp_path}."
+    trainer.args.load_best_model_at_end = True
+    assert "It is the last" in _closing_words(trainer)
 
 
 def test_metrics_of_an_earlier_run_are_kept(tmp_path, caplog):

@@ -4,6 +4,7 @@ With dynamic sampling a step has several rounds of generation, of different size
 trains on some of their rollouts only. And a run may be stopped between two logs.
 """
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 from transformers import TrainerCallback
+from trl.trainer.utils import strip_images_from_messages
 
 _COLUMNS = ("images", "prompt", "completion", "advantages")
 _NESTED = ("rewards", "extra")
@@ -70,6 +72,30 @@ def keep_rows(
         # Images are logged if asked for, extra columns where a reward function had one.
         if len(values) > max(rows):
             kept.extend(values[row] for row in rows)
+
+
+def without_images(table: Mapping[str, Any]) -> dict[str, Any]:
+    """TRL's table of completions as JSON can hold it."""
+    kept = {
+        name: [strip_images_from_messages(row) for row in table[name]]
+        for name in _COLUMNS
+        if name != "images"
+    }
+    kept |= {
+        name: {key: list(values) for key, values in table[name].items()}
+        for name in _NESTED
+    }
+    return json.loads(json.dumps(kept, default=str))
+
+
+def refill(table: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
+    """Puts what :func:`without_images` kept back into TRL's table."""
+    for name, values in kept.items():
+        if name in _NESTED:
+            for key, column in values.items():
+                table[name][key].extend(column)
+        else:
+            table[name].extend(values)
 
 
 def mean_advantages(advantages: Tensor, mask: Tensor) -> list[float]:

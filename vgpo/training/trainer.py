@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -45,7 +46,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from vgpo.method.shaping import LossStep, check_shaped
 from vgpo.method.statistics import masked_mean
 from vgpo.models.capture import AdapterState
-from vgpo.models.handle import image_token_id
+from vgpo.models.handle import image_token_id, unwrap_model
 from vgpo.models.probes import Scored
 from vgpo.seeds import mixed_seed
 from vgpo.training import checkpoints, logs, resume, workarounds
@@ -88,9 +89,9 @@ class VGPOTrainer(GRPOTrainer):
     Takes what :class:`trl.GRPOTrainer` takes, with a
     :class:`~vgpo.training.config.VGPOConfig` as ``args``. Data sets may mix rows
     with and without images; a row's ``image`` (or ``images``) is then None (or empty),
-    and its advantages are left as they are. Not so under FSDP or DeepSpeed ZeRO-3,
-    where all processes must run the vision tower together: there, every row needs an
-    image.
+    and its advantages are left as they are. Not so where all processes must run the
+    vision tower together: under FSDP and DeepSpeed ZeRO-3, and under ZeRO-1 and 2 where
+    the tower is trained. There, such a mixture is refused.
 
     Logged beside TRL's metrics, by VGPO and by dynamic sampling:
 
@@ -144,6 +145,8 @@ class VGPOTrainer(GRPOTrainer):
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             workarounds.undo_rounding_of_adapters(self.model, given)
         workarounds.let_empty_pixels_through(self.model)
+        workarounds.set_aside_generation_leftovers(self.model)
+        self._check_images()
         self._check_tokenizer()
         self._method = args.make_method()
         self._signals = Signals.of(self._method)
@@ -157,6 +160,7 @@ class VGPOTrainer(GRPOTrainer):
         self._loss_pass: tuple[Tensor, Tensor] | None = None
         self._rewards: Tensor | None = None
         self._resumed_notes: dict[str, Any] | None = None
+        self._warned_of_scales = False
         self.add_callback(logs.OnTrainBegin(self._go_on_logging))
         self.add_callback(MetricsFile())
 
@@ -170,6 +174,21 @@ class VGPOTrainer(GRPOTrainer):
                 "prompts and image tokens without an error; set "
                 "processing_class.tokenizer.padding_side = 'left'"
             )
+
+    def _check_images(self) -> None:
+        """Before the first step, in which an engine would hang."""
+        if self.is_fsdp_enabled:
+            engine, together = "FSDP", True
+        elif self.is_deepspeed_enabled:
+            stage = self.accelerator.state.deepspeed_plugin.zero_stage
+            tower = unwrap_model(self.model).get_encoder(modality="image")
+            trained = any(p.requires_grad for p in tower.parameters())
+            engine = f"DeepSpeed ZeRO-{stage}"
+            together = stage == 3 or (stage in (1, 2) and trained)
+        else:
+            return
+        if together and isinstance(self.train_dataset, Dataset):
+            workarounds.refuse_rows_without_image(self.train_dataset, engine)
 
     def _make_dynamic_sampling(self) -> DynamicSampling | None:
         args = self.args
@@ -274,7 +293,23 @@ class VGPOTrainer(GRPOTrainer):
     def _roll_out_and_judge(self, inputs) -> tuple[dict[str, Any], Tensor]:
         """A round, and how accurate the rollouts of all processes are."""
         batch = self._roll_out(inputs)
-        return batch, self._rewards[:, self._accuracy_column]
+        accuracy = self._rewards[:, self._accuracy_column]
+        self._warn_of_other_scales(accuracy)
+        return batch, accuracy
+
+    def _warn_of_other_scales(self, accuracy: Tensor) -> None:
+        """Once: dynamic sampling takes its reward for a share of right answers."""
+        out = (accuracy < 0) | (accuracy > 1)
+        if self._warned_of_scales or not out.any():
+            return
+        self._warned_of_scales = True
+        logger.warning(
+            "dynamic sampling measures accuracy by the reward %r, which gave %s: its "
+            "bounds (dynamic_sampling_lower_bound, _upper_bound) are for rewards in "
+            "[0, 1]; name another by dynamic_sampling_reward",
+            self.reward_func_names[self._accuracy_column],
+            float(accuracy[out][0]),
+        )
 
     def _shape(self, batch: dict[str, Any]) -> None:
         """Puts the advantages that the method gives, (B, T), into ``batch``."""
@@ -558,6 +593,7 @@ class VGPOTrainer(GRPOTrainer):
                 "metrics": dict(self._metrics["train"]),
                 "loss": float(self._tr_loss),
                 "last_log": self._globalstep_last_logged,
+                "table": self._kept_table(),
             },
         )
 
@@ -588,3 +624,10 @@ class VGPOTrainer(GRPOTrainer):
             self._metrics["train"].update(notes["metrics"])
             self._tr_loss = torch.tensor(notes["loss"], device=self.args.device)
             self._globalstep_last_logged = notes["last_log"]
+            logs.refill(self._logs, notes.get("table") or {})
+
+    def _kept_table(self) -> dict[str, Any] | None:
+        """The completions that the next log may show again, where they are logged."""
+        if not (self.log_completions and self.accelerator.is_main_process):
+            return None
+        return logs.without_images(self._logs)

@@ -5,14 +5,43 @@ fault in the releases pinned here. When such a test fails, the fault is mended, 
 the function may go. Two more are in :mod:`vgpo.training.resume`.
 """
 
+import logging
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
+from transformers import GenerationConfig
 
 from vgpo.models.handle import unwrap_model
+
+logger = logging.getLogger(__name__)
+
+# What TRL sets itself, and what belongs to a model and not to a way of sampling.
+_SET_BY_TRL = (
+    "do_sample",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "max_length",
+    "max_new_tokens",
+)
+_OF_THE_MODEL = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "suppress_tokens",
+    "bad_words_ids",
+    "use_cache",
+    "cache_implementation",
+    "cache_config",
+    "transformers_version",
+)
 
 
 def trained_parameters(model: Any) -> dict[str, Tensor]:
@@ -97,6 +126,86 @@ def let_empty_pixels_through(model: torch.nn.Module) -> None:
     """
     if empty_pixels not in model._forward_pre_hooks.values():
         model.register_forward_pre_hook(empty_pixels, with_kwargs=True)
+
+
+def set_aside_generation_leftovers(model: torch.nn.Module) -> list[str]:
+    """Has rollouts sampled from the policy, whatever came with the checkpoint.
+
+    TRL passes temperature, top-p and their like; all else that a checkpoint's
+    ``generation_config.json`` holds stays in force. With ``num_beams: 4`` the rollouts
+    of a group are one and the same, and teach nothing. What is set aside is logged;
+    ``generation_kwargs`` brings it back.
+    ``test_plain_trl_generates_with_leftovers_of_the_checkpoint``.
+
+    Args:
+        model: Its generation configuration is changed in place.
+
+    Returns:
+        The names of what is set aside.
+    """
+    config = unwrap_model(model).generation_config
+    neutral = GenerationConfig().to_dict()
+    left = {
+        name: value
+        for name, value in config.to_dict().items()
+        if name not in (*_SET_BY_TRL, *_OF_THE_MODEL) and value != neutral.get(name)
+    }
+    for name in left:
+        setattr(config, name, neutral.get(name))
+    if left:
+        logger.warning(
+            "The model's generation_config holds %s, which would shape rollouts; set "
+            "aside (generation_kwargs brings them back)",
+            ", ".join(f"{name}={value}" for name, value in left.items()),
+        )
+    return list(left)
+
+
+def rows_without_image(dataset: Dataset) -> list[int]:
+    """Numbers of the rows that have no image; none is read or decoded.
+
+    Example:
+        >>> rows = {"prompt": ["a", "b"], "image": ["one.png", None]}
+        >>> rows_without_image(Dataset.from_dict(rows))
+        [1]
+    """
+    for name in ("images", "image"):
+        if name in dataset.column_names:
+            break
+    else:
+        return list(range(len(dataset)))
+    found: list[int] = []
+    column = dataset.select_columns([name]).with_format("arrow")
+    for start in range(0, len(dataset), 1000):
+        values = column[start : start + 1000].column(0)
+        if name == "images":
+            lacks = [not value.is_valid or len(value) == 0 for value in values]
+        else:
+            lacks = values.is_null().to_pylist()
+        found += [start + i for i, yes in enumerate(lacks) if yes]
+    return found
+
+
+def refuse_rows_without_image(dataset: Dataset, engine: str) -> None:
+    """Refuses data that would end in a hang or a mismatch between processes.
+
+    Where an engine gathers or reduces a vision tower's weights on all processes, one
+    whose micro-batch has no image leaves the others waiting, or answers with the
+    wrong tensor.
+
+    Raises:
+        ValueError: Some rows have an image and some have none.
+    """
+    without = rows_without_image(dataset)
+    if not without or len(without) == len(dataset):
+        return
+    some = ", ".join(map(str, without[:5])) + (", ..." if len(without) > 5 else "")
+    raise ValueError(
+        f"train_dataset: {len(without)} of its {len(dataset)} rows have no image (rows "
+        f"{some}), which {engine} cannot mix with rows that have one: all processes "
+        "must run the vision tower together. Leave these rows out, train without the "
+        "engine, or, under ZeRO-1 and 2, train adapters of the language model only"
+    )
 
 
 def all_processes_have_images(
