@@ -18,6 +18,14 @@ def exact_ratio(value: float, name: str, *, positive: bool = False) -> Fraction:
     return Fraction(value).limit_denominator(_LARGEST_DENOMINATOR)
 
 
+def check_alignment(alignment: str) -> None:
+    """Refuses what is neither of the two ways to book a state on a token."""
+    if alignment not in ("token", "prediction"):
+        raise ValueError(
+            f"alignment: must be 'token' or 'prediction', got {alignment!r}."
+        )
+
+
 def check_mask(mask: Tensor, name: str, shape: tuple[int, ...], like: str) -> Tensor:
     """``mask`` as bool, after checking that it belongs to a tensor of ``shape``."""
     if tuple(mask.shape) != shape:

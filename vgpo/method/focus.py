@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from vgpo.method._masked import check_mask
+from vgpo.method._masked import check_alignment, check_mask
 
 logger = logging.getLogger(__name__)
 
@@ -180,10 +180,7 @@ def completion_states(
             "hidden_states: must have shape (B, L, D), got "
             f"{tuple(hidden_states.shape)}."
         )
-    if alignment not in ("token", "prediction"):
-        raise ValueError(
-            f"alignment: must be 'token' or 'prediction', got {alignment!r}."
-        )
+    check_alignment(alignment)
     end = hidden_states.shape[1] - (alignment == "prediction")
     if not 1 <= completion_length <= end:
         raise ValueError(

@@ -26,6 +26,7 @@ from transformers import (
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from vgpo.method._masked import check_alignment
 from vgpo.models.capture import real_tokens
 from vgpo.models.handle import ModelHandle, resolve
 from vgpo.models.image_grids import image_token_grids
@@ -160,10 +161,7 @@ def attention_split(
             f"completion_length: must be at least 1 and leave a prompt in a sequence "
             f"of {length} tokens, got {completion_length}."
         )
-    if alignment not in ("token", "prediction"):
-        raise ValueError(
-            f"alignment: must be 'token' or 'prediction', got {alignment!r}."
-        )
+    check_alignment(alignment)
     handle = resolve(model, image_token_id)
     language_model = handle.language_model
     chosen = _layer_indices(layers, language_model.config)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from transformers import GenerationMixin
 
+from vgpo.method._masked import check_alignment
 from vgpo.method.focus import completion_states, visual_focus_score, visual_prototype
 from vgpo.models.handle import ModelHandle, resolve, states_of, unwrap_model
 
@@ -314,10 +315,7 @@ class _FocusReducer:
                     "completion_mask: position 0 is marked as a completion token, but "
                     "a completion follows a prompt."
                 )
-        if alignment not in ("token", "prediction"):
-            raise ValueError(
-                f"alignment: must be 'token' or 'prediction', got {alignment!r}."
-            )
+        check_alignment(alignment)
         self.completion_length = completion_length
         self.completion_mask = completion_mask
         self.alignment = alignment

@@ -20,7 +20,13 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from vgpo.method._masked import check_mask, check_rows, exact_ratio, token_numbers
+from vgpo.method._masked import (
+    check_alignment,
+    check_mask,
+    check_rows,
+    exact_ratio,
+    token_numbers,
+)
 from vgpo.stats.intervals import (
     FEW,
     RESAMPLES,
@@ -692,10 +698,7 @@ def uniform_shares(
         )
     shape = (completion_mask.shape[0], completion_mask.shape[1])
     mask = check_mask(completion_mask, "completion_mask", shape, "completion_mask")
-    if alignment not in ("prediction", "token"):
-        raise ValueError(
-            f'alignment: must be "prediction" or "token", got {alignment!r}.'
-        )
+    check_alignment(alignment)
     sizes = []
     for name, given in (("image_tokens", image_tokens), ("query_tokens", query_tokens)):
         size = torch.as_tensor(given, dtype=torch.float64, device=mask.device)
