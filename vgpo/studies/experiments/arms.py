@@ -146,7 +146,7 @@ _PLAIN = (
         "oracle_decides",
         "vgpo_scored",
         _scored(score="decides"),
-        worlds=("look_away",),
+        worlds=("look_away", "look_away_wordy"),
         tells="upper bound of any score of decisions",
     ),
     Arm(

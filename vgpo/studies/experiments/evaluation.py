@@ -23,9 +23,12 @@ from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.decoding import decode
 from vgpo.testbed.questions import Example, World
 
+_LARGER_LOOK_AWAY = {"grids": ((2, 5), (5, 2)), "min_terms": 7, "max_terms": 8}
+
 LARGER = {
     "misread": {"grids": ((3, 4), (4, 3)), "max_terms": 8},
-    "look_away": {"grids": ((2, 5), (5, 2)), "min_terms": 7, "max_terms": 8},
+    "look_away": _LARGER_LOOK_AWAY,
+    "look_away_wordy": _LARGER_LOOK_AWAY,
 }
 """What is different where grids are larger, and chains longer, than trained on."""
 
