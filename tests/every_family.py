@@ -104,6 +104,7 @@ _IDS = {
 _MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 
+_HALF_MROPE = _ROPE | {"partial_rotary_factor": 0.5, "mrope_section": [1, 1, 2]}
 _HYBRID = ["linear_attention", "full_attention", "linear_attention"]
 
 OWN: dict[str, dict] = {
@@ -148,6 +149,38 @@ OWN: dict[str, dict] = {
             "pixel_shuffle_ratio": 0.5,
         },
     },
+    "llava_onevision": {
+        "image_grid_pinpoints": [[56, 56], [56, 112], [112, 56], [112, 112]],
+    },
+    "aria": {
+        "projector_patch_to_query_dict": {1225: 4, 4900: 8},
+        "vision_config": {"image_size": 490},
+    },
+    "idefics2": {
+        "perceiver_config": {
+            "resampler_n_latents": 4,
+            "resampler_depth": 1,
+            "resampler_n_heads": 2,
+            "resampler_head_dim": 16,
+            "num_key_value_heads": 2,
+        }
+    },
+    "internvl": {
+        "image_seq_length": 4,
+        "downsample_ratio": 0.5,
+        "vision_config": {"image_size": [56, 56], "patch_size": [14, 14]},
+    },
+    "qwen2_vl": {
+        "vision_config": {"hidden_size": 64, "embed_dim": 32},
+        "text_config": {"rope_parameters": _MROPE},
+    },
+    "qwen2_5_vl": {"text_config": {"rope_parameters": _MROPE}},
+    "paddleocr_vl": {"text_config": {"rope_parameters": _MROPE}},
+    "qwen4_exp": {"text_config": {"layer_types": _HYBRID}},
+    "ernie4_5_vl_moe": {"text_config": {"moe_intermediate_size": [32, 32]}},
+    "gemma3": {"mm_tokens_per_image": 4},
+    "idefics3": {"scale_factor": 2},
+    "smolvlm": {"scale_factor": 2},
     "llava_next": {"image_grid_pinpoints": [[56, 112], [112, 56], [112, 112]]},
     "mllama": {
         "text_config": {"cross_attention_layers": [1], "rope_parameters": _ROPE},
@@ -168,12 +201,10 @@ OWN: dict[str, dict] = {
     "vipllava": {"vision_feature_layers": [-1, -2]},
     "qwen3_5": {"text_config": {"layer_types": _HYBRID}},
     "qwen3_5_moe": {"text_config": {"layer_types": _HYBRID}},
-    "glm4v_moe": {
-        "text_config": {
-            "rope_parameters": _ROPE
-            | {"partial_rotary_factor": 0.5, "mrope_section": [1, 1, 2]}
-        }
-    },
+    "glm4v": {"text_config": {"rope_parameters": _HALF_MROPE}},
+    "glm46v": {"text_config": {"rope_parameters": _HALF_MROPE}},
+    "glm4v_moe": {"text_config": {"rope_parameters": _HALF_MROPE}},
+    "ovis2": {"hidden_size": 64, "vocab_size": VOCABULARY},
 }
 """What a family needs beside the common sizes, or has in another form."""
 
@@ -208,11 +239,16 @@ def config_of(name: str, **text_config) -> PreTrainedConfig:
 
 
 def build(name: str, attention: str = "sdpa", **text_config) -> torch.nn.Module:
-    """The tiny model, with random weights that are the same at every call."""
+    """The tiny model, see :func:`random_model`."""
     config = config_of(name, **text_config)
     config._attn_implementation = attention
+    return random_model(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)], config)
+
+
+def random_model(cls: type, config: PreTrainedConfig) -> torch.nn.Module:
+    """A model in float32 and eval mode whose weights are the same at every call."""
     torch.manual_seed(0)
-    model = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)](config).float().eval()
+    model = cls(config).float().eval()
     # The usual initialisation leaves states of different tokens nearly parallel.
     with torch.no_grad():
         for parameter in model.parameters():

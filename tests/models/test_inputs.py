@@ -1,9 +1,11 @@
 """A conversation and an answer as inputs: token types, special tokens, pictures."""
 
 from io import BytesIO
+from types import SimpleNamespace
 
 import every_family
 import numpy as np
+import processors
 import pytest
 import torch
 from every_family import HandMade, noise, prompt
@@ -13,7 +15,12 @@ from transformers import LogitsProcessor, PreTrainedTokenizerFast
 
 import vgpo
 from vgpo.models.handle import resolve
-from vgpo.models.inputs import prepare_inputs, read_pictures, special_token_ids
+from vgpo.models.inputs import (
+    prepare_inputs,
+    read_pictures,
+    special_token_ids,
+    without_padding,
+)
 from vgpo.testbed import build_processor, build_tiny
 
 PROCESSOR = build_processor()
@@ -220,6 +227,41 @@ def test_no_place_of_a_feature_is_written():
     written = vgpo.score(model, PROCESSOR, conversation(PICTURE), max_new_tokens=8)
     assert first not in written.token_ids.tolist()  # the model's own list stays
     assert places.isdisjoint(written.token_ids.tolist())
+
+
+# -- padding that nobody asked for -------------------------------------------------
+
+
+def test_padding_of_a_processor_that_always_pads_is_cut_off():
+    processor = processors.processor_of("aya_vision")
+    asked = [conversation(PICTURE), conversation(PICTURE, text="a longer question ?")]
+    alone = [
+        processor.apply_chat_template([one], tokenize=True, return_dict=True)
+        for one in asked
+    ]
+    padded = processor.apply_chat_template(asked, tokenize=True, return_dict=True)
+    pad = processor.tokenizer.pad_token_id
+    assert padded["input_ids"][0][0] == pad  # what makes the rule necessary
+    mask = padded["attention_mask"]
+    ids, fields = without_padding(
+        padded["input_ids"], {"mask": mask, "rest": [1]}, processor.tokenizer
+    )
+    assert ids == [one["input_ids"][0] for one in alone]
+    assert all(all(row) for row in fields["mask"]) and fields["rest"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("side", "ids", "kept"),
+    [
+        ("left", [0, 0, 5, 0, 6], [5, 0, 6]),
+        ("right", [5, 0, 6, 0, 0], [5, 0, 6]),
+        ("left", [5, 0], [5, 0]),
+        ("left", [0, 0], []),
+    ],
+)
+def test_padding_inside_a_prompt_stays(side, ids, kept):
+    tokenizer = SimpleNamespace(pad_token_id=0, padding_side=side)
+    assert without_padding([ids], {}, tokenizer)[0] == [kept]
 
 
 # -- pictures ---------------------------------------------------------------------

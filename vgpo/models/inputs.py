@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -269,6 +270,62 @@ def mismatch_named(
             "processor: it wrote another number of image tokens than the model has "
             f"image features; use the model's own processor, unchanged. ({cause})"
         ) from error
+
+
+def without_padding(
+    prompt_ids: Sequence[Sequence[int]],
+    fields: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+) -> tuple[list[list[int]], dict[str, Any]]:
+    """Prompts without the padding that a processor added of its own accord.
+
+    Most processors pad only where they are asked to. Gemma 4's and Aya Vision's always
+    do, and a caller that drops the attention mask, as TRL 1.16 does, takes the padding
+    for the beginning of the shorter prompts.
+
+    Args:
+        prompt_ids: Token ids of each prompt.
+        fields: What else the processor returned. Lists with an entry for each token of
+            each prompt, such as token types, are shortened with it.
+        tokenizer: Names the padding token and the side it stands on.
+
+    Returns:
+        ``(prompt_ids, fields)``: new lists; everything else as it is. Padding tokens
+        inside a prompt stay.
+
+    Example:
+        >>> from vgpo.testbed import build_processor
+        >>> tokenizer = build_processor().tokenizer  # pads on the left
+        >>> pad = tokenizer.pad_token_id
+        >>> types = {"mm_token_type_ids": [[0, 0, 1, 0], [0, 1, 1, 0]]}
+        >>> without_padding([[pad, pad, 5, 6], [7, 5, 5, 6]], types, tokenizer)
+        ([[5, 6], [7, 5, 5, 6]], {'mm_token_type_ids': [[1, 0], [0, 1, 1, 0]]})
+    """
+    kept = [_real_part(ids, tokenizer) for ids in prompt_ids]
+    lengths = [len(ids) for ids in prompt_ids]
+
+    def shortened(value: Any) -> Any:
+        per_token = (
+            isinstance(value, list)
+            and all(isinstance(row, list) for row in value)
+            and [len(row) for row in value] == lengths
+        )
+        if not per_token:
+            return value
+        return [row[part] for row, part in zip(value, kept, strict=True)]
+
+    ids = [list(row[part]) for row, part in zip(prompt_ids, kept, strict=True)]
+    return ids, {name: shortened(value) for name, value in fields.items()}
+
+
+def _real_part(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> slice:
+    """Where a row lies between paddings of the tokenizer's side."""
+    real = [i for i, token_id in enumerate(ids) if token_id != tokenizer.pad_token_id]
+    if not real:
+        return slice(0, 0)
+    if tokenizer.padding_side == "left":
+        return slice(real[0], None)
+    return slice(None, real[-1] + 1)
 
 
 def require_processor(processor: ProcessorMixin) -> None:
