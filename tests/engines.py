@@ -6,6 +6,7 @@
 scripted, so that every engine has the same ones.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -74,6 +75,11 @@ def on_cpu(engine: str) -> None:
         os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
         os.environ["ACCELERATE_USE_FSDP"] = "true"
         os.environ["FSDP_VERSION"] = "2"
+    else:
+        # An extension that would be compiled for minutes; without it, gloo is used.
+        # (As an attribute, the name is that of PyTorch.)
+        backend = importlib.import_module("deepspeed.comm.torch")
+        backend.build_shm_op = lambda: None
 
 
 class Recording(Scripted):
@@ -115,7 +121,11 @@ def weights(trainer) -> torch.Tensor:
 
 
 def record(folder: Path, model_folder: Path, processes: int, engine: str = "ddp"):
-    """What a run saw, and the weights it ends with; again, resumed in its midst."""
+    """What a run saw, and the weights it ends with.
+
+    And whether it ends with the same ones where the newest checkpoint has lost a file
+    of the last process, so that it goes on from the one before, amid a generation.
+    """
     focus: list = []
     original = vgpo.method.visual.visual_factors
 
@@ -139,18 +149,18 @@ def record(folder: Path, model_folder: Path, processes: int, engine: str = "ddp"
     try:
         whole = weights(train(folder / "whole", Recording, **options))
         seen = {"focus": list(focus), "batches": list(Recording.recorded)}
-        resumed = train(
-            folder / "resumed",
-            Recording,
-            resume=str(folder / "whole" / f"checkpoint-{SAVED}"),
-            **options,
-        )
+        newest = folder / "whole" / f"checkpoint-{STEPS}"
+        if int(os.environ.get("RANK", "0")) == 0:
+            max(newest.glob("rng_state*.pth")).unlink()
+        if processes > 1:
+            torch.distributed.barrier()
+        resumed = train(folder / "whole", Recording, resume="auto", **options)
     finally:
         vgpo.method.visual.visual_factors = original
     assert resumed.calls == 0, "the rollouts in use were made again"
     return seen | {
         "resumed": torch.equal(weights(resumed), whole),
-        "steps": resumed.state.global_step,
+        "steps": len(resumed.seen),
     }, whole
 
 

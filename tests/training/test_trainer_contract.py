@@ -333,6 +333,14 @@ def test_leftovers_of_the_checkpoint_are_set_aside(peft_config, tmp_path, caplog
     assert used.to_dict() == expected.to_dict()
     for told in ("num_beams=4", "no_repeat_ngram_size=2", "return_dict_in_generate"):
         assert told in caplog.text
+    assert "output_attentions" not in caplog.text
+
+
+def test_checkpoint_without_leftovers_is_left_alone(tmp_path, caplog):
+    model().save_pretrained(tmp_path / "model")
+    make_trainer(tmp_path, model=str(tmp_path / "model"))
+    make_trainer(tmp_path, model=model())
+    assert "generation_config" not in caplog.text
 
 
 def test_every_workaround_names_the_test_that_says_when_it_may_go():

@@ -144,14 +144,18 @@ def set_aside_generation_leftovers(model: torch.nn.Module) -> list[str]:
         The names of what is set aside.
     """
     config = unwrap_model(model).generation_config
-    neutral = GenerationConfig().to_dict()
+    # None everywhere; what that stands for is told apart, and is no leftover.
+    neutral = GenerationConfig()
+    meant = neutral._get_default_generation_params()
     left = {
         name: value
         for name, value in config.to_dict().items()
-        if name not in (*_SET_BY_TRL, *_OF_THE_MODEL) and value != neutral.get(name)
+        if name not in (*_SET_BY_TRL, *_OF_THE_MODEL)
+        and not name.startswith("_")
+        and value not in (False, getattr(neutral, name, None), meant.get(name))
     }
     for name in left:
-        setattr(config, name, neutral.get(name))
+        setattr(config, name, getattr(neutral, name, None))
     if left:
         logger.warning(
             "The model's generation_config holds %s, which would shape rollouts; set "
