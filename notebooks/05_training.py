@@ -167,7 +167,7 @@ for name, some in {"before": load_tiny()[0], **trained}.items():
 #
 # One run a method says little about the difference between methods. The same
 # comparison was recorded with three seeds
-# (`python -m vgpo.studies.experiments --output results/rl`), each paired: same cold
+# (`python -m vgpo.studies.experiments.runs --output results/rl`), each paired: same cold
 # start, same prompts.
 
 # %%

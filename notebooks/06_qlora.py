@@ -304,7 +304,7 @@ completions = prompts_per_step * run.rollouts
 print(f"{(0.25 / completions) ** 0.5:.2f} for p = 0.5, n = {completions}")
 
 # %% [markdown]
-# Longer runs were recorded (`python -m vgpo.studies.experiments --adapters qlora`),
+# Longer runs were recorded (`python -m vgpo.studies.experiments.runs --adapters qlora`),
 # with the batches and steps of {doc}`05_training`, beside those of all weights:
 
 # %%
