@@ -17,37 +17,41 @@ import tempfile
 import torch
 
 from benchmarks.harness import measure, print_table, write
-from vgpo.studies.experiments import TestbedRun, testbed_trainer
+from vgpo import VGPOTrainer
+from vgpo.studies.experiments import TRAINED_FAMILIES, TestbedRun
+from vgpo.testbed import World, load_tiny, make_dataset
 
 UNINFORMATIVE = (0, 1, 4)
 LIMITS = {1: 1.15}
 PROMPTS, GROUP = 16, 8
 
 
-def build(uninformative: int, folder: str):
+def reward(completions, flagged, **columns):
+    """Equal rewards in the groups that are flagged, half and half in the others."""
+    return [1.0 if flag else float(i % 2) for i, flag in enumerate(flagged)]
+
+
+def build(uninformative: int, folder: str) -> VGPOTrainer:
     """A trainer that has rows of which so many in 16 are uninformative."""
-    run = TestbedRun(method="dapo", seed=1, steps=40, learning_rate=1e-9)
-    trainer = testbed_trainer(
-        run, folder, report_to="none", dynamic_sampling_max_attempts=4
+    run = TestbedRun(method="dapo", prompts_per_step=PROMPTS, rollouts=GROUP)
+    rows = make_dataset(40 * PROMPTS, World(families=TRAINED_FAMILIES), seed=1)
+    flags = [place % PROMPTS < uninformative for place in range(len(rows))]
+    model, processor = load_tiny()
+    trainer = VGPOTrainer(
+        model=model,
+        reward_funcs=reward,
+        args=run.config(
+            folder,
+            learning_rate=1e-9,  # the model stays as it is
+            dynamic_sampling_max_attempts=4,
+            report_to="none",
+        ),
+        train_dataset=rows.add_column("flagged", flags),
+        processing_class=processor,
     )
-    if (run.prompts_per_step, run.rollouts) != (PROMPTS, GROUP):
-        raise ValueError("the book's runs have another batch now; so should this")
-
-    def reward(completions, flagged, **columns):
-        return [1.0 if flag else float(i % 2) for i, flag in enumerate(flagged)]
-
-    reward.__name__ = "accuracy_reward"
-    trainer.reward_funcs = [reward]
-    trainer.train_dataset = [
-        {**row, "flagged": place % PROMPTS < uninformative}
-        for place, row in enumerate(trainer.train_dataset)
-    ]
-    if trainer._dynamic_sampling is not None:
-        object.__setattr__(trainer._dynamic_sampling, "dataset", trainer.train_dataset)
     trainer.create_optimizer_and_scheduler(num_training_steps=1000)
-    trainer.current_gradient_accumulation_steps = (
-        trainer.args.gradient_accumulation_steps
-    )
+    steps = trainer.args.gradient_accumulation_steps
+    trainer.current_gradient_accumulation_steps = steps
     return trainer
 
 
@@ -59,13 +63,10 @@ class Step:
 
     def __call__(self) -> None:
         trainer = self.trainer
-        first = self.taken % (len(trainer.train_dataset) - PROMPTS + 1)
+        first = self.taken % len(trainer.train_dataset)
         self.taken += PROMPTS
-        rows = [
-            row
-            for row in trainer.train_dataset[first : first + PROMPTS]
-            for _ in range(GROUP)
-        ]
+        prompts = range(first, first + PROMPTS)
+        rows = [trainer.train_dataset[i] for i in prompts for _ in range(GROUP)]
         for _ in range(trainer.args.gradient_accumulation_steps):
             trainer.training_step(trainer.model, rows, None)
         trainer.optimizer.step()
