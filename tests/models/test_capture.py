@@ -271,8 +271,24 @@ def test_states_of_another_shape_are_refused():
         captured(model, families.batch("gemma3"))
 
 
-def test_states_may_be_on_another_device_than_the_ids():
-    """As where accelerate spreads layers over GPUs; `meta` stands in for the second."""
+def test_states_may_be_on_another_device_than_the_ids(monkeypatch):
+    """As where accelerate spreads layers over GPUs; `meta` stands in for the second.
+
+    It has no values to score, so the two equations are played: they ask that all they
+    are handed lies on the states' device.
+    """
+    devices = []
+
+    def prototype(states, image_mask, **named):
+        devices.extend([states.device, image_mask.device])
+        return states[:, 0]
+
+    def score(states, prototype, completion_mask, **named):
+        devices.extend([states.device, prototype.device, completion_mask.device])
+        return states[..., 0]
+
+    monkeypatch.setattr("vgpo.models.capture.visual_prototype", prototype)
+    monkeypatch.setattr("vgpo.models.capture.visual_focus_score", score)
     reduce = _FocusReducer(
         completion_length=2,
         completion_mask=None,
@@ -283,7 +299,8 @@ def test_states_may_be_on_another_device_than_the_ids():
     ids = torch.tensor([[1, IMAGE, 2, 3]])
     states = torch.zeros(1, 4, 8, device="meta")
     focus = reduce(ids, torch.ones_like(ids), states, first_row=0)
-    assert focus.shape == (1, 2) and focus.device.type == "meta"
+    assert focus.shape == (1, 2)
+    assert {device.type for device in devices} == {"meta"}
 
 
 def test_passes_with_gradients_can_be_left_out():

@@ -56,10 +56,10 @@ def analyze_untrained(
         model: The model that was analysed.
         processor: Its processor.
         messages_or_dataset: What it was asked.
-        analysis: What :func:`vgpo.analyze` found. Its answers are taken, and its
+        analysis: What ``vgpo.analyze`` found. Its answers are taken, and its
             ``split``; which of them are right stays.
         seed: Of the untrained weights.
-        **options: Other arguments of :func:`vgpo.analyze`, as it was called with.
+        **options: Other arguments of ``vgpo.analyze``, as it was called with.
 
     Returns:
         The same tables. Where ``analysis`` let the model write, the token that ends an

@@ -36,7 +36,7 @@ DAPO_LOSS: Mapping[str, Any] = MappingProxyType(
         "dynamic_sampling": True,
     }
 )
-"""Eq. 1: a mean over tokens, clip-higher, no KL term, dynamic sampling."""
+"""Fields of Eq. 1, a mean over tokens, clip-higher, no KL term, dynamic sampling."""
 
 
 @register("grpo")

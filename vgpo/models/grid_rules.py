@@ -1,7 +1,7 @@
 """The rule by which each family lays its image tokens out on the image.
 
 A rule is a function of a configuration, the inputs of a forward pass and the lengths
-of the runs of neighbouring image tokens in each row (:data:`Runs`). A family without
+of the runs of neighbouring image tokens in each row (``Runs``). A family without
 a rule has no grids, and its attention is not drawn on pictures: a wrong place would
 look as convincing as a right one.
 """

@@ -107,7 +107,7 @@ def answers_table(
         completions: What was answered, one per example.
 
     Returns:
-        The table of :func:`vgpo.studies.tables.token_table` with the share of the
+        The table of ``vgpo.studies.tables.token_table`` with the share of the
         final layer's attention, from the position before, on the ``image`` and on the
         token's own tiles (``on_tile``; NaN where there are none); and ``nth_value``,
         the number in its chain (from 1) of a value that stands for a colour, 0 for

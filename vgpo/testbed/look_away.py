@@ -31,17 +31,17 @@ from vgpo.testbed.questions import (
 )
 
 LOOKS = ("look", "see", "view")
-"""Right before a colour: its value is looked up."""
+"""Words right before a colour whose value is looked up."""
 
 RECALLS = ("recall", "remember", "think")
-"""Right before a colour of the picture: the value written last, without a look."""
+"""Words right before a colour that gets the value written last, without a look."""
 
 SMALL_TALK = tuple(dict.fromkeys((*FILLERS, *LOOKS, *RECALLS)))
 """Words that may follow a step and bear on nothing; those that choose are among
 them."""
 
 LOOK_AWAY_SOURCES = (*SOURCES, "decision", "memory")
-"""Where a token comes from: as in ``SOURCES``; ``"decision"`` is the word that chooses
+"""Where a token comes from, as in ``SOURCES``; ``"decision"`` is the word that chooses
 whether a tile is looked at; ``"memory"`` a value of a tile that was not looked up."""
 
 
@@ -58,7 +58,7 @@ class LookAwayExample(Example):
 
     def trace(self, tokens: Sequence[str]) -> tuple[SourcedToken, ...]:
         """The true source of each token of any completion; see
-        :func:`vgpo.testbed.trace`.
+        ``vgpo.testbed.trace``.
 
         A value of a tile after a word of ``RECALLS`` comes from memory; it keeps the
         tiles that it should have come from, and what they show as ``truth``.

@@ -6,9 +6,9 @@ a batch:
 
 1. TRL generates, scores and normalises rewards, within groups of G rollouts.
 2. With dynamic sampling, groups that are all right or all wrong are replaced
-   (:mod:`vgpo.training.dynamic_sampling`).
+   (``vgpo.training.dynamic_sampling``).
 3. The signals that the method asks for, such as visual focus, are measured of every
-   token (:mod:`vgpo.training.signals`). Where TRL computes old log-probabilities,
+   token (``vgpo.training.signals``). Where TRL computes old log-probabilities,
    that pass is read along; else there is one forward pass without gradient.
 4. The method makes advantages (B, T) of the advantages (B,) and the signals of all
    processes (:mod:`vgpo.method.shaping`).
@@ -16,7 +16,7 @@ a batch:
    method may add a term.
 
 A checkpoint taken between two generations holds the rollouts still in use, and a
-resumed run goes on as if it had not been stopped (:mod:`vgpo.training.resume`). With
+resumed run goes on as if it had not been stopped (``vgpo.training.resume``). With
 ``save_steps`` a multiple of the optimizer steps per generation there are none to keep.
 
 Departures from the paper: weights are computed once per rollout and stay fixed over

@@ -51,8 +51,8 @@ CHANGES: dict[str, Callable[[Example, int], Example]] = {
     "patches": _patched,
     "grey": lambda example, seed: blank(example),
 }
-"""Pictures other than the true one: pixels with noise of 40 of 255 levels, a third of
-the tiles hidden, nothing but grey."""
+"""Pictures other than the true one, by name. Pixels with noise of 40 of 255 levels, a
+third of the tiles hidden, nothing but grey."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def evaluate(
     Args:
         model: Of the small world.
         processor: Its processor.
-        world: A name of :data:`vgpo.testbed.WORLDS`.
+        world: A name of ``vgpo.testbed.WORLDS``.
         evaluation: What is asked.
         on_batch: Called after each batch.
 

@@ -64,7 +64,7 @@ class TestbedRun:
             of the language model, ``"qlora"`` the same over weights in 4 bits. They
             want a higher learning rate.
         world: Whose cold start is trained, and on whose questions: a name of
-            :data:`vgpo.testbed.WORLDS`.
+            ``vgpo.testbed.WORLDS``.
     """
 
     method: str = "vgpo"

@@ -48,7 +48,7 @@ def make_start(world: str, wording: str, folder: Path, steps: int = STEPS) -> No
     """Teaches a world's cold start another wording, and saves it.
 
     Args:
-        world: A name of :data:`vgpo.testbed.CHECKPOINTS`.
+        world: A name of ``vgpo.testbed.CHECKPOINTS``.
         wording: A name of :data:`WORDINGS` but ``"shipped"``.
         folder: Of the new checkpoint; it need not be there.
         steps: Optimiser steps.
