@@ -85,7 +85,7 @@ def compare_grid(outcomes: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
 
 def step_sizes(outcomes: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """Mean |advantage| and gradient norm of each arm over those of the baseline.
+    """Mean absolute advantage and gradient norm of each arm over those of the baseline.
 
     Returns:
         ``world``, ``setting``, ``arm``, a ratio per name of :data:`STEP_SIZE` (over
