@@ -222,7 +222,7 @@ answers["question"] = [
     f"{m} {i}" for m, i in zip(answers["model"], number, strict=True)
 ]
 
-# %% mystnb={"figure": {"name": "fig-ratio", "caption": "Late/early ratio of right and wrong answers, a point each; mean and 95 % interval."}, "image": {"alt": "Strips of points per question family, right above wrong. The mean of the wrong answers lies to the right of the mean of the right ones, clearly so for sums and charts."}}
+# %% mystnb={"figure": {"name": "fig-ratio", "caption": "Late/early ratio of right and wrong answers, a point each; mean and 95 % interval."}, "image": {"alt": "Strips of points per question family, right above wrong. The mean of the wrong answers lies to the right of the mean of the right ones."}}
 figures.ratio_figure(answers, forget.mean_ratios(answers, "group"), "group")
 
 # %% [markdown]
@@ -381,7 +381,7 @@ if not models:
     values = truth[is_value & (truth["nth_read"] <= 9)]
     values = values.astype({"faithful": float, "points": float})
     along = {
-        name: study.mean_by(values, "nth_read", column)
+        name: study.mean_by(values, "nth_read", column, bounds=(0, 1))
         for name, column in {
             "points at the tile": "points",
             "reads it right": "faithful",
