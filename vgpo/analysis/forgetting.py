@@ -1,4 +1,4 @@
-"""Where a model looks while it reasons: the forgetting analysis, for any model.
+"""Where a model looks while it reasons: the forgetting analysis.
 
     analysis = vgpo.analyze(model, processor, dataset)
     analysis.summary()

@@ -1,4 +1,4 @@
-"""Where a model looks, for any model: what ``vgpo.analyze`` draws."""
+"""Where a model looks: what ``vgpo.analyze`` draws."""
 
 from collections.abc import Sequence
 from itertools import cycle

@@ -1,1 +1,1 @@
-"""Any Hugging Face vision-language model: states, attention, image grids."""
+"""Hugging Face's vision-language models: states, attention, image grids."""

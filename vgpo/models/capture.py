@@ -1,4 +1,4 @@
-"""Visual focus scores out of any Hugging Face vision-language model.
+"""Visual focus scores out of Hugging Face's vision-language models.
 
 Eq. 3-4 need the last layer's hidden state at every image token and at every
 token of the completion. ``output_hidden_states=True`` would keep the states of
