@@ -37,8 +37,8 @@ from vgpo.method._masked import (
 from vgpo.method.focus import completion_states, visual_cosine, visual_prototype
 
 _EPS = 1e-8
-_TOKEN_CLAMP = (0.1, 2.0)
-_TRAJECTORY_CLAMP = (0.9, 2.0)
+TOKEN_CLAMP = (0.1, 2.0)
+TRAJECTORY_CLAMP = (0.9, 2.0)
 _SCHEDULES = ("linear", "exponential", "step", "step-function")
 
 
@@ -250,7 +250,7 @@ def factors_from_cosines(
         compensation=compensation,
         gate=gate,
         intra_normalized=normalized,
-        intra_factor=torch.where(mask, (1 + psi).clamp(*_TOKEN_CLAMP), 1),
+        intra_factor=torch.where(mask, (1 + psi).clamp(*TOKEN_CLAMP), 1),
         inter_factor=_inter_factor(total[:, 0].to(focus.dtype), num_generations),
     )
 
@@ -300,5 +300,5 @@ def _inter_factor(totals: Tensor, num_generations: int) -> Tensor:
     normalized = row_min_max(runs, torch.ones_like(runs, dtype=torch.bool), _EPS)
     phi = normalized - normalized.mean(dim=1, keepdim=True)
     factor = torch.ones_like(totals)
-    factor[:full] = (1 + phi.flatten()).clamp(*_TRAJECTORY_CLAMP)
+    factor[:full] = (1 + phi.flatten()).clamp(*TRAJECTORY_CLAMP)
     return factor

@@ -83,6 +83,8 @@ class LossStep:
         mask: bool, (b, T), True on the tokens that enter the loss.
         extras: These rows' part of :attr:`Shaped.extras`.
         progress: Share of the training that is done, in [0, 1].
+        signals: By name, (b, T) with gradient: what the method's ``loss_signals`` ask
+            for.
     """
 
     log_probs: Tensor
@@ -90,6 +92,7 @@ class LossStep:
     mask: Tensor
     extras: Mapping[str, Tensor]
     progress: float = 0.0
+    signals: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Method(Protocol):
@@ -112,6 +115,14 @@ class Method(Protocol):
         """Settings of those probes, by their names, where not the defaults."""
         return {}
 
+    @property
+    def loss_signals(self) -> frozenset[str]:
+        """Names of the probes that it wants of the loss's own pass, with gradient.
+
+        Only probes that watch a pass, and have a setting ``gradient``, can give it.
+        """
+        return frozenset()
+
     def shape(self, rollouts: Rollouts) -> Shaped:
         """The advantages of the tokens.
 
@@ -127,6 +138,13 @@ class Method(Protocol):
         trainer takes the mean.
         """
         return None
+
+    def loss_logs(self, step: LossStep) -> Mapping[str, float]:
+        """Numbers for the log of the run, of what :meth:`extra_loss` was given.
+
+        Called without gradient, with detached tensors, where there is such a term.
+        """
+        return {}
 
 
 METHODS: dict[str, type[Method]] = {}

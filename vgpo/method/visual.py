@@ -16,7 +16,12 @@ from torch import Tensor
 
 from vgpo.method.compensation import SCHEDULES, compensated_weights
 from vgpo.method.plain import DAPO_LOSS
-from vgpo.method.released import factors_from_cosines, start_ratio_of
+from vgpo.method.released import (
+    TOKEN_CLAMP,
+    TRAJECTORY_CLAMP,
+    factors_from_cosines,
+    start_ratio_of,
+)
 from vgpo.method.reweighting import (
     inter_trajectory_weights,
     intra_trajectory_weights,
@@ -121,9 +126,12 @@ class VGPO(Method):
             return Shaped(rollouts.advantages)
         mask, groups = rollouts.mask, rollouts.group_ids
         factors = visual_factors(rollouts.signals["focus"], mask, groups, self)
+        logs = visual_statistics(factors, mask, groups)
+        if self.variant == "released":
+            logs |= clamped_shares(factors, mask)
         return Shaped(
             reweight_advantages(rollouts.advantages, factors.psi, factors.phi),
-            logs=visual_statistics(factors, mask, groups),
+            logs=logs,
         )
 
 
@@ -219,8 +227,10 @@ def visual_statistics(
 
     Returns:
         ``visual/focus_early``, ``visual/focus_late``, ``visual/gate_rate``,
-        ``visual/psi_std``, ``visual/phi_std`` and ``visual/phi_length_corr``; NaN
-        where there is nothing to average over.
+        ``visual/psi_std``, ``visual/phi_std``, ``visual/phi_length_corr``,
+        ``visual/cosine_negative_fraction`` and ``visual/factor_late_early``, the mean
+        token factor of the second halves over that of the first; NaN where there is
+        nothing to average over.
     """
     mask = completion_mask.bool()
     seen = mask & (factors.focus != 0).any(dim=1, keepdim=True)
@@ -235,5 +245,39 @@ def visual_statistics(
         "visual/phi_std": masked_std(factors.phi, rows),
         "visual/phi_length_corr": correlation_within_groups(
             factors.phi, counts[:, 0], rows, group_ids
+        ),
+        "visual/cosine_negative_fraction": masked_mean(
+            (factors.focus < 0.5).float(), seen
+        ),
+        "visual/factor_late_early": (
+            masked_mean(1 + factors.psi, seen & ~early)
+            / masked_mean(1 + factors.psi, early)
+        ),
+    }
+
+
+def clamped_shares(factors: VisualFactors, completion_mask: Tensor) -> dict[str, float]:
+    """What the released variant's clamps hold back, which a run of it logs.
+
+    Args:
+        factors: From :func:`visual_factors` with ``variant="released"``.
+        completion_mask: bool or 0/1, (B, T).
+
+    Returns:
+        ``visual/psi_clamped_share``, of the tokens, and ``visual/phi_clamped_share``,
+        of the completions that have an image; NaN without any.
+    """
+    seen = completion_mask.bool() & (factors.focus != 0).any(dim=1, keepdim=True)
+
+    def share(term: Tensor, bounds: tuple[float, float], counted: Tensor) -> float:
+        # The terms are factors less 1, so a bound comes back rounded.
+        low, high = (bound - 1 for bound in bounds)
+        at_bound = (term <= low + 1e-6) | (term >= high - 1e-6)
+        return masked_mean(at_bound.float(), counted)
+
+    return {
+        "visual/psi_clamped_share": share(factors.psi, TOKEN_CLAMP, seen),
+        "visual/phi_clamped_share": share(
+            factors.phi, TRAJECTORY_CLAMP, seen.any(dim=1)
         ),
     }

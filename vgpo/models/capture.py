@@ -77,7 +77,7 @@ def observe_last_hidden_state(
 
     def on_entry(module, args, kwargs):
         called.clear()
-        if kwargs.get("past_key_values") is not None or _is_generating():
+        if kwargs.get("past_key_values") is not None or is_generating():
             return
         input_ids = args[0] if args else kwargs.get("input_ids")
         if input_ids is None:
@@ -116,7 +116,7 @@ _GENERATE = inspect.unwrap(GenerationMixin.generate).__code__
 
 
 @torch.compiler.disable
-def _is_generating() -> bool:
+def is_generating() -> bool:
     """Whether ``generate`` is among the callers of this pass.
 
     Without a cache, the passes of generation carry no mark that a plain call could

@@ -10,7 +10,10 @@ pass's results and the means to score the same tokens again before other pixels.
 ``focus``              visual focus score (Eq. 4); 0 throughout without an image
 ``log_probs``          log-probability of the token under the policy that wrote it
 ``entropy``            entropy of that policy at the token
-``masked_log_probs``   log-probability with patches of the image blacked out
+``masked_log_probs``   log-probability before a degraded view of the image
+``layer_cosines``      mean cosine to the image tokens, over all layers (PEPO)
+``perception``         1 between tags of perception, 0 after them, -1 elsewhere
+``hidden_log_probs``   log-probability with the perception hidden from attention
 =====================  ==========================================================
 
 A signal of one's own is a function of :class:`Scored` rollouts:
@@ -35,10 +38,14 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from vgpo.models.capture import capture_focus
+from vgpo.models.layers import capture_layer_cosines
+from vgpo.pictures import as_rgb
 from vgpo.seeds import mixed_seed
 
 
@@ -58,10 +65,16 @@ class Scored:
         black: What a black pixel is to the model, one number per channel.
         rows: Per row, the columns of the data set, but for its images.
         decode: From a list of token ids to text.
-        rescore: Log-probabilities (B, T) of the same tokens with other pixels.
+        rescore: Log-probabilities (B, T) of the same tokens with other pixels, and
+            with some of them hidden from attention where a second argument, bool
+            (B, T), says so.
         seed: Of this generation: the same after resuming.
         first_row: Number of this process's first row among those of all processes.
         group_size: G, the adjacent rows that answer the same prompt.
+        pictures: Per row, the pictures of its prompt as the processor was given them;
+            only where a probe says that it needs them.
+        reprocess: From as many other pictures, of the same sizes, to their pixels,
+            one per row as in ``pixels``.
     """
 
     completion_ids: Tensor
@@ -73,10 +86,14 @@ class Scored:
     black: Tensor
     rows: Sequence[Mapping[str, Any]]
     decode: Callable[[list[int]], str]
-    rescore: Callable[[Sequence[Tensor]], Tensor]
+    rescore: Callable[..., Tensor]
     seed: int
     first_row: int
     group_size: int
+    pictures: Sequence[Sequence[Image.Image]] | None = None
+    reprocess: Callable[[Sequence[Sequence[Image.Image]]], Sequence[Tensor]] | None = (
+        None
+    )
 
     @cached_property
     def completions(self) -> list[str]:
@@ -95,6 +112,11 @@ class Probe:
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether it wants the pictures themselves, not only their pixels."""
+        return False
 
     def measure(self, scored: Scored) -> Tensor:
         """The signal, (B, T)."""
@@ -277,18 +299,24 @@ class Entropy(Probe):
 @register_probe("masked_log_probs")
 @dataclass(frozen=True)
 class MaskedLogProbs(Probe):
-    """Log-probability of each token with patches of the image blacked out.
+    """Log-probability of each token before a degraded view of the image.
 
-    One more forward pass without gradient. What is blacked out is a function of the
-    run's seed, the generation and the prompt, so it need not be stored: it is the
-    same after resuming, and on any number of processes.
+    One more forward pass without gradient. The view is a function of the run's seed,
+    the generation and the prompt, so it need not be stored: it is the same after
+    resuming, and on any number of processes. Rows without an image are scored as they
+    are.
 
     Attributes:
         probability: That a patch is blacked out, in [0, 1]. PAPO has 0.6, VPPO 0.5.
-        patch: Side of a patch in pixels of the processed image. Where pixels come as
-            one line per patch of the vision encoder, it is that patch.
+        patch: Side of a patch in pixels. Where processed pixels come as one line per
+            patch of the vision encoder, it is that patch.
         per: ``"prompt"``: one draw for all rollouts of a prompt, as in PAPO;
             ``"row"``: one for each, as in VPPO.
+        on: What patches are cut from: ``"pixels"``, the processed image, as in VPPO;
+            ``"picture"``, the picture before the processor, whatever processor it is,
+            as in PAPO.
+        noise: In place of patches, the standard deviation of Gaussian noise on the
+            processed pixels; VEPO has 2.0. None: patches.
 
     Raises:
         ValueError: A setting is out of range.
@@ -297,6 +325,8 @@ class MaskedLogProbs(Probe):
     probability: float = 0.6
     patch: int = 14
     per: str = "prompt"
+    on: str = "pixels"
+    noise: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
@@ -305,25 +335,182 @@ class MaskedLogProbs(Probe):
             raise ValueError(f"patch must be at least 1, got {self.patch}")
         if self.per not in ("prompt", "row"):
             raise ValueError(f"per must be 'prompt' or 'row', got {self.per!r}")
+        if self.on not in ("pixels", "picture"):
+            raise ValueError(f"on must be 'pixels' or 'picture', got {self.on!r}")
+        if self.noise is not None and (self.on != "pixels" or self.noise < 0):
+            raise ValueError(
+                "noise must be None or at least 0, with on='pixels', got "
+                f"{self.noise} with on={self.on!r}"
+            )
+
+    @property
+    def needs_pictures(self) -> bool:
+        return self.on == "picture"
 
     def measure(self, scored: Scored) -> Tensor:
         if scored.pixels is None:
             return scored.rescore([])
-        views = []
-        for place, pixels in enumerate(scored.pixels, start=scored.first_row):
-            named = place if self.per == "row" else place // scored.group_size
-            generator = torch.Generator().manual_seed(mixed_seed(scored.seed, named))
-            views.append(
-                black_patches(
-                    pixels,
-                    self.probability,
-                    scored.black,
-                    generator,
-                    patch=self.patch,
-                    flat=scored.flat_pixels,
-                )
+        draws = [self._draw(scored, row) for row in range(len(scored.pixels))]
+        if self.on == "pixels":
+            pairs = zip(scored.pixels, draws, strict=True)
+            return scored.rescore([self._view(scored, *pair) for pair in pairs])
+        if scored.pictures is None or scored.reprocess is None:
+            raise ValueError(
+                "scored: pictures are missing; masked_log_probs with on='picture' "
+                "needs them"
             )
-        return scored.rescore(views)
+        pictures = [
+            [black_squares(one, self.probability, draw, self.patch) for one in row]
+            for row, draw in zip(scored.pictures, draws, strict=True)
+        ]
+        return scored.rescore(scored.reprocess(pictures))
+
+    def _draw(self, scored: Scored, row: int) -> torch.Generator:
+        """Where a row's draws come from, whatever process has it."""
+        place = scored.first_row + row
+        named = place if self.per == "row" else place // scored.group_size
+        return torch.Generator().manual_seed(mixed_seed(scored.seed, named))
+
+    def _view(self, scored: Scored, pixels: Tensor, draw: torch.Generator) -> Tensor:
+        if self.noise is not None:
+            noise = torch.randn(pixels.shape, generator=draw)
+            return pixels + self.noise * noise.to(pixels)
+        return black_patches(
+            pixels,
+            self.probability,
+            scored.black,
+            draw,
+            patch=self.patch,
+            flat=scored.flat_pixels,
+        )
+
+
+@register_probe("layer_cosines")
+@dataclass(frozen=True)
+class LayerCosines(PassProbe):
+    """Mean cosine to the image tokens, over all layers: PEPO's visual similarity.
+
+    Attributes:
+        gradient: Watch passes with gradient, in place of those without.
+    """
+
+    gradient: bool = False
+
+    @contextmanager
+    def watch(
+        self, model: nn.Module, completion_length: int, rows: int
+    ) -> Iterator[Callable[[], Tensor]]:
+        with capture_layer_cosines(
+            model,
+            completion_length=completion_length,
+            rows=rows,
+            gradient=self.gradient,
+        ) as capture:
+            yield lambda: capture.values
+
+
+@register_probe("perception")
+@dataclass(frozen=True)
+class Perception(Probe):
+    """Where a response says what it sees: by tags in its text.
+
+    1 on the tokens between the first opening tag and the closing tag after it, 0 on
+    those after the closing tag, -1 on all others: the tags themselves, what comes
+    before, and every token of a response without both tags.
+
+    Attributes:
+        opening: The tag, as text.
+        closing: The tag that ends the span.
+    """
+
+    opening: str = "<perception>"
+    closing: str = "</perception>"
+
+    def measure(self, scored: Scored) -> Tensor:
+        out = torch.full(scored.completion_ids.shape, -1.0)
+        for row, (ids, mask) in enumerate(
+            zip(scored.completion_ids, scored.completion_mask, strict=True)
+        ):
+            places = mask.nonzero().flatten().tolist()
+            pieces = [scored.decode([token]) for token in ids[mask].tolist()]
+            for place, kind in zip(places, self._kinds(pieces), strict=True):
+                out[row, place] = kind
+        return out
+
+    def _kinds(self, pieces: Sequence[str]) -> list[float]:
+        text = "".join(pieces)
+        opened = text.find(self.opening)
+        closed = text.find(self.closing, opened + len(self.opening))
+        if opened < 0 or closed < 0:
+            return [-1.0] * len(pieces)
+        start, end = opened + len(self.opening), closed + len(self.closing)
+        kinds, place = [], 0
+        for piece in pieces:
+            # A token that holds a piece of a tag belongs to the tag.
+            first, place = place, place + len(piece)
+            if first >= start and place <= closed:
+                kinds.append(1.0)
+            else:
+                kinds.append(0.0 if first >= end else -1.0)
+        return kinds
+
+
+@register_probe("hidden_log_probs")
+@dataclass(frozen=True)
+class HiddenLogProbs(Probe):
+    """Log-probability of each token with the perception hidden from attention.
+
+    One more forward pass without gradient, with the span's tokens left out of the
+    attention mask: what comes after is scored as if they were not there. Models that
+    count positions by that mask, such as Qwen2.5-VL, close the gap; others leave it.
+    What it gives on the hidden tokens means nothing.
+
+    Attributes:
+        spans: The signal whose 1 is hidden.
+    """
+
+    spans: str = "perception"
+
+    def measure(self, scored: Scored) -> Tensor:
+        spans = make_probe(self.spans)
+        if not isinstance(spans, Probe) or spans.needs:
+            raise ValueError(
+                f"spans: {self.spans!r} needs a forward pass; name a signal that is "
+                "told by text or by the data"
+            )
+        kinds = spans.measure(scored).to(scored.completion_mask.device)
+        views = [] if scored.pixels is None else scored.pixels
+        return scored.rescore(views, (kinds == 1) & scored.completion_mask)
+
+
+def black_squares(
+    picture: Image.Image,
+    probability: float,
+    generator: torch.Generator,
+    patch: int = 14,
+) -> Image.Image:
+    """A picture with some of its squares blacked out, each independently.
+
+    Args:
+        picture: In any mode; the view is in RGB and of the same size.
+        probability: That a square is blacked out.
+        generator: On the CPU.
+        patch: Side of a square; at the right and lower edge, squares may be cut.
+
+    Returns:
+        A new picture.
+
+    Example:
+        >>> draw = torch.Generator().manual_seed(1)
+        >>> view = black_squares(Image.new("L", (4, 2), 255), 0.5, draw, patch=2)
+        >>> [view.getpixel((x, 0))[0] for x in range(4)]
+        [255, 255, 0, 0]
+    """
+    values = np.array(as_rgb(picture))
+    pixels = torch.from_numpy(values).permute(2, 0, 1)[None]
+    black = torch.zeros(3, dtype=pixels.dtype)
+    view = black_patches(pixels, probability, black, generator, patch=patch)
+    return Image.fromarray(view[0].permute(1, 2, 0).contiguous().numpy())
 
 
 def black_patches(

@@ -59,6 +59,27 @@ class Signals:
             {n: p for n, p in probes.items() if not isinstance(p, PassProbe)},
         )
 
+    @classmethod
+    def of_loss(cls, method: Method) -> "Signals":
+        """The probes that a method wants of the loss's pass, with gradient.
+
+        Raises:
+            ValueError: There is no such signal, or it has no gradient to give.
+        """
+        settings = method.signal_settings
+        watching = {}
+        for name in sorted(method.loss_signals):
+            probe = make_probe(name, {**settings.get(name, {}), "gradient": True})
+            if not isinstance(probe, PassProbe):
+                raise ValueError(f"loss_signals: {name!r} does not watch a pass")
+            watching[name] = probe
+        return cls(watching)
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether a probe wants the pictures themselves."""
+        return any(probe.needs_pictures for probe in self.measuring.values())
+
     @property
     def needed(self) -> frozenset[str]:
         """What must come out of a scoring pass."""
@@ -87,12 +108,16 @@ class Signals:
             }
             options = {"compute_entropy": True} if "entropy" in needed else {}
             out = forward(**options)
-        read = {_PASS + name: result() for name, result in results.items()}
+            read = {_PASS + name: result() for name, result in results.items()}
         if "log_probs" in needed:
             read[_PASS + "log_probs"] = out[0]
         if "entropy" in needed:
             read[_PASS + "entropy"] = out[1]
         return out, read
+
+    def watched(self, read: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """By name, what the probes that watch gave to :meth:`read_along`."""
+        return {name: read[_PASS + name] for name in self.watching}
 
     def missing(self, batch: Mapping[str, Any]) -> bool:
         """Whether a scoring pass is needed and none has been read along with."""
@@ -132,7 +157,8 @@ class Signals:
 def scored_rollouts(
     batch: dict[str, Any],
     processing_class: Any,
-    score: Callable[[dict[str, Any]], Tensor],
+    score: Callable[..., Tensor],
+    reprocess: Callable[[Sequence[Sequence[Any]]], Tensor],
     **others: Any,
 ) -> Scored:
     """What probes measure from.
@@ -140,7 +166,10 @@ def scored_rollouts(
     Args:
         batch: One process's rollouts, with the columns of their ``rows``.
         processing_class: The trainer's processor or tokenizer.
-        score: Log-probabilities (B, T) of a batch, by a forward pass.
+        score: Log-probabilities (B, T) of a batch, by a forward pass, with some tokens
+            hidden from attention where a second argument says so.
+        reprocess: From other pictures per row to their pixels, laid out as in
+            ``batch``.
         **others: The other fields of :class:`~vgpo.models.probes.Scored`.
     """
     # One tensor of pixels per row. What TRL does not cut is a padded stack with one
@@ -150,10 +179,17 @@ def scored_rollouts(
     if isinstance(pixels, Tensor):
         pixels = list(pixels.split(1))
 
-    def rescore(views: Sequence[Tensor]) -> Tensor:
+    def rescore(views: Sequence[Tensor], hidden: Tensor | None = None) -> Tensor:
         if pixels is None:
-            return score(batch)
-        return score(unsplit_pixel_values_by_grid({**cut, "pixel_values": list(views)}))
+            return score(batch, hidden)
+        seen = unsplit_pixel_values_by_grid({**cut, "pixel_values": list(views)})
+        return score(seen, hidden)
+
+    def pixels_of(pictures: Sequence[Sequence[Any]]) -> Sequence[Tensor]:
+        given = as_laid_out(reprocess(pictures), batch["pixel_values"])
+        values = split_pixel_values_by_grid({**batch, "pixel_values": given})
+        views = values["pixel_values"]
+        return list(views.split(1)) if isinstance(views, Tensor) else views
 
     tokenizer, black = processing_class, torch.zeros(3)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
@@ -170,8 +206,31 @@ def scored_rollouts(
         rows=batch["rows"],
         decode=partial(tokenizer.decode, skip_special_tokens=True),
         rescore=rescore,
+        pictures=batch.get("pictures"),
+        reprocess=pixels_of,
         **others,
     )
+
+
+def as_laid_out(pixels: Tensor, like: Tensor) -> Tensor:
+    """Processed pixels of other pictures, in the place of those of a batch.
+
+    Args:
+        pixels: Of pictures of the same sizes.
+        like: The batch's. It may be padded more, if rows of several rounds were joined.
+
+    Raises:
+        ValueError: There are more or fewer of them.
+    """
+    short = [want - have for have, want in zip(pixels.shape, like.shape, strict=False)]
+    if pixels.ndim != like.ndim or short[0] or min(short) < 0:
+        raise ValueError(
+            f"pixel_values of the degraded pictures have shape {tuple(pixels.shape)}, "
+            f"those of the rollouts {tuple(like.shape)}; methods that degrade the "
+            "pictures of the prompts cannot be used with tools that return pictures"
+        )
+    amounts = [amount for more in reversed(short) for amount in (0, more)]
+    return torch.nn.functional.pad(pixels.to(like), amounts)
 
 
 def gather_rollouts(

@@ -30,6 +30,7 @@ FSDP and DeepSpeed, which want one type throughout.
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import rotate_checkpoints
 from trl import GRPOTrainer
+from trl.data_utils import apply_chat_template
 from trl.models.utils import disable_gradient_checkpointing
 
 from vgpo.method.shaping import LossStep, check_shaped
@@ -150,14 +152,16 @@ class VGPOTrainer(GRPOTrainer):
         self._check_tokenizer()
         self._method = args.make_method()
         self._signals = Signals.of(self._method)
-        if "focus" in self._method.signals:
+        self._loss_signals = Signals.of_loss(self._method)
+        if self._signals.watching:
             image_token_id(self.model)
         self._accuracy_column = self._find_accuracy_column()
         self._dynamic_sampling = self._make_dynamic_sampling()
         self._adapters = AdapterState(self.model)
         # What goes from one of TRL's methods to another, past what lies between.
         self._reading: dict[str, Tensor] | None = None
-        self._loss_pass: tuple[Tensor, Tensor] | None = None
+        self._loss_pass: tuple[Tensor, Tensor, Mapping[str, Tensor]] | None = None
+        self._prompted: tuple[list[Any], list[list[Any]]] = [], []
         self._rewards: Tensor | None = None
         self._resumed_notes: dict[str, Any] | None = None
         self._warned_of_scales = False
@@ -288,6 +292,9 @@ class VGPOTrainer(GRPOTrainer):
                     {k: v for k, v in row.items() if k not in ("image", "images")}
                     for row in inputs
                 ]
+            if self._signals.needs_pictures:
+                batch["messages"], batch["pictures"] = self._prompted
+        self._prompted = [], []
         return batch
 
     def _roll_out_and_judge(self, inputs) -> tuple[dict[str, Any], Tensor]:
@@ -354,23 +361,27 @@ class VGPOTrainer(GRPOTrainer):
         kept, self._loss_pass = self._loss_pass, None
         if kept is None or not self.model.training:
             return loss
-        log_probs, entropy = kept
-        extra = self._method.extra_loss(
-            LossStep(
-                log_probs=log_probs,
-                entropy=entropy,
-                mask=loss_mask(inputs),
-                extras={
-                    name.removeprefix(_EXTRA): values
-                    for name, values in inputs.items()
-                    if name.startswith(_EXTRA)
-                },
-                progress=self._progress(),
-            )
+        log_probs, entropy, signals = kept
+        step = LossStep(
+            log_probs=log_probs,
+            entropy=entropy,
+            mask=loss_mask(inputs),
+            extras={
+                name.removeprefix(_EXTRA): values
+                for name, values in inputs.items()
+                if name.startswith(_EXTRA)
+            },
+            progress=self._progress(),
+            signals=signals,
         )
+        extra = self._method.extra_loss(step)
         if extra is None:
             return loss
-        self._note({"extra_loss": float(extra.detach())})
+        with torch.no_grad():
+            seen = replace(step, log_probs=log_probs.detach(), entropy=entropy.detach())
+            self._note(
+                {"extra_loss": float(extra.detach()), **self._method.loss_logs(seen)}
+            )
         return loss + extra / self.current_gradient_accumulation_steps
 
     # -- forward passes -----------------------------------------------------------
@@ -389,8 +400,10 @@ class VGPOTrainer(GRPOTrainer):
         )
         if torch.is_grad_enabled():
             # The pass of the loss: TRL keeps its results to itself.
-            out = forward()
-            self._loss_pass = out[0], out[1]
+            out, read = self._loss_signals.read_along(
+                forward, model, len(input_ids), logits_to_keep
+            )
+            self._loss_pass = out[0], out[1], self._loss_signals.watched(read)
             return out
         read_along = (
             # Read once, and in the first pass of a round: only the policy's own is
@@ -407,8 +420,14 @@ class VGPOTrainer(GRPOTrainer):
         )
         return out
 
-    def _score(self, batch: dict[str, Any]) -> Tensor:
-        """Log-probabilities of the rollouts, by a forward pass of its own."""
+    def _score(self, batch: dict[str, Any], hidden: Tensor | None = None) -> Tensor:
+        """Log-probabilities of the rollouts, by a forward pass of its own.
+
+        Tokens that are hidden, bool (B, T), are left out of the attention mask.
+        """
+        attended = batch["completion_mask"]
+        if hidden is not None:
+            attended = attended * ~hidden
         with (
             torch.no_grad(),
             disable_gradient_checkpointing(
@@ -418,7 +437,7 @@ class VGPOTrainer(GRPOTrainer):
             return self._get_per_token_logps_and_entropies(
                 self.model,
                 torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
-                torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
+                torch.cat([batch["prompt_mask"], attended], dim=1),
                 batch["completion_ids"].shape[1],
                 batch_size=self.args.per_device_train_batch_size,
                 **{key: batch[key] for key in _FORWARD_KEYS if key in batch},
@@ -434,7 +453,8 @@ class VGPOTrainer(GRPOTrainer):
                 read, self._reading = self._reading, None
             batch |= read
         signals = self._signals.measure(batch, partial(self._scored, batch))
-        batch.pop("rows", None)
+        for name in ("rows", "messages", "pictures"):
+            batch.pop(name, None)
         return signals
 
     def _scored(self, batch: dict[str, Any], **results: Tensor | None) -> Scored:
@@ -443,11 +463,27 @@ class VGPOTrainer(GRPOTrainer):
             batch,
             self.processing_class,
             score=self._score,
+            reprocess=partial(self._reprocess, batch),
             seed=mixed_seed(self.args.seed, self._step),
             first_row=self._mine(len(batch["completion_ids"])).start,
             group_size=self.num_generations,
             **results,
         )
+
+    def _reprocess(self, batch: dict[str, Any], pictures) -> Tensor:
+        """Pixels of other pictures, one list per row, as TRL has them processed."""
+        texts = [
+            apply_chat_template(
+                {"prompt": prompt},
+                self.processing_class,
+                tools=self.tools,
+                **self.chat_template_kwargs,
+            )["prompt"]
+            for prompt in batch["messages"]
+        ]
+        return self.processing_class(
+            images=pictures, text=texts, padding=True, return_tensors="pt"
+        )["pixel_values"]
 
     # -- small things -------------------------------------------------------------
 
@@ -468,7 +504,9 @@ class VGPOTrainer(GRPOTrainer):
 
     def _tokenize_prompts(self, prompts):
         prompt_ids, images, fields = super()._tokenize_prompts(prompts)
-        return prompt_ids, workarounds.images_of_none(images), fields
+        images = workarounds.images_of_none(images)
+        self._prompted = list(prompts), images or [[] for _ in prompts]
+        return prompt_ids, images, fields
 
     def _calculate_rewards(self, *arguments, **named):
         self._rewards = super()._calculate_rewards(*arguments, **named)
