@@ -928,7 +928,7 @@ def test_every_metric_of_ours_is_explained_in_the_book(tmp_path, root):
     train(tmp_path, Scripted, **SAMPLING)
     logged = read_metrics(tmp_path).columns
     ours = {n for n in logged if n.startswith(("visual/", "dynamic_sampling/"))}
-    assert len(ours) == 10
+    assert len(ours) == 12
     page = (root / "book" / "recipes.md").read_text(encoding="utf-8")
     assert {name for name in ours if f"`{name}`" not in page} == set()
     # TRL's, one by one or by their first part.
