@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from vgpo.method import reweighting
+from vgpo.method import released, reweighting
 from vgpo.method.compensation import compensate
 from vgpo.method.shaping import (
     METHODS,
@@ -158,3 +158,51 @@ def test_results_that_cannot_be_trained_on_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             check_shaped(shaped, batch, "Mine")
+
+
+def test_vgpo_logs_what_its_factors_do():
+    batch = rollouts()
+    logs = make_method("vgpo").shape(batch).logs
+    weights = compensate(batch.signals["focus"], batch.mask)
+    psi = reweighting.intra_trajectory_weights(weights, batch.mask)
+    negative, early, late = [], [], []
+    for row in range(1, len(batch.mask)):
+        length = int(batch.mask[row].sum())
+        for t in range(length):
+            negative.append(float(batch.signals["focus"][row, t]) < 0.5)
+            half = early if 2 * (t + 1) <= length else late
+            half.append(1 + float(psi[row, t]))
+    share = sum(negative) / len(negative)
+    assert logs["visual/cosine_negative_fraction"] == pytest.approx(share)
+    ratio = sum(late) / len(late) / (sum(early) / len(early))
+    assert logs["visual/factor_late_early"] == pytest.approx(ratio, abs=1e-5)
+    assert "visual/psi_clamped_share" not in logs
+
+
+def test_released_vgpo_logs_what_its_clamps_hold_back():
+    batch = rollouts()
+    method = make_method("vgpo", {"variant": "released", "strength": 4.0})
+    logs = method.shape(batch).logs
+    factors = released.factors_from_cosines(
+        torch.where(batch.mask, 2 * batch.signals["focus"] - 1, 0),
+        batch.mask,
+        has_image=batch.has_image,
+        strength=4.0,
+        start_ratio=0.5,
+        top_ratio=0.2,
+        schedule="linear",
+        gated=True,
+        num_generations=GROUP,
+    )
+    seen = batch.mask & batch.has_image[:, None]
+    tokens = [
+        f in (pytest.approx(0.1), 2.0) for f in factors.intra_factor[seen].tolist()
+    ]
+    rows = [
+        f in (pytest.approx(0.9), 2.0)
+        for f in factors.inter_factor[batch.has_image].tolist()
+    ]
+    assert 0 < sum(rows) < len(rows)
+    share = sum(tokens) / len(tokens)
+    assert logs["visual/psi_clamped_share"] == pytest.approx(share)
+    assert logs["visual/phi_clamped_share"] == pytest.approx(sum(rows) / len(rows))

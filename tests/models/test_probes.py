@@ -1,7 +1,11 @@
 """Probes: the registry, and the view of an image with patches blacked out."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vgpo.models.probes import (
     PROBES,
@@ -9,6 +13,7 @@ from vgpo.models.probes import (
     MaskedLogProbs,
     Scored,
     black_patches,
+    black_squares,
     make_probe,
     register_probe,
 )
@@ -163,3 +168,129 @@ def test_taken_names_and_unknown_needs_are_refused():
     with pytest.raises(ValueError, match="needs must be among"):
         register_probe("mine", needs=["logits"])
     register_probe("focus")(Focus)
+
+
+# -- views of the picture, noise, spans -------------------------------------------
+
+
+def pictured(probe, pictures, **others):
+    """The pictures that the probe has processed."""
+    seen = []
+
+    def reprocess(views):
+        seen.extend(views)
+        return [torch.zeros(1, 3, 2, 2)] * len(views)
+
+    given = scored(lambda views: torch.zeros(1), [torch.zeros(1, 3, 2, 2)] * 4)
+    probe.measure(replace(given, pictures=pictures, reprocess=reprocess, **others))
+    return seen
+
+
+def test_squares_of_a_picture_are_black_or_as_they_were():
+    picture = Image.effect_noise((70, 45), 80).convert("RGB")
+    view = np.asarray(black_squares(picture, 0.5, draw(), 14))
+    given = np.asarray(picture)
+    assert view.shape == given.shape
+    hidden = 0
+    for top in range(0, 45, 14):
+        for left in range(0, 70, 14):
+            square = (slice(top, top + 14), slice(left, left + 14))
+            black = not view[square].any()
+            assert black or (view[square] == given[square]).all()
+            hidden += black
+    assert 3 < hidden < 17
+
+
+def test_pictures_of_a_prompt_share_a_view_whatever_process_has_them():
+    picture = Image.new("RGB", (56, 56), "white")
+    pictures = [[picture, picture], [picture, picture], [picture], []]
+    probe = MaskedLogProbs(on="picture")
+    assert probe.needs_pictures and not MaskedLogProbs().needs_pictures
+    seen = pictured(probe, pictures)
+    assert [len(row) for row in seen] == [2, 2, 1, 0]
+    same = [[np.asarray(one).tobytes() for one in row] for row in seen]
+    assert same[0] == same[1]
+    assert same[0][0] != same[0][1]
+    assert same[0][0] != same[2][0]
+    again = pictured(probe, pictures, first_row=2)
+    assert np.asarray(again[0][0]).tobytes() == same[2][0]
+    assert np.asarray(picture).all()
+
+
+def test_pictures_that_are_missing_are_named():
+    given = scored(lambda views: torch.zeros(1), [torch.zeros(1, 3, 2, 2)] * 2)
+    with pytest.raises(ValueError, match="pictures are missing"):
+        MaskedLogProbs(on="picture").measure(given)
+
+
+def test_noise_has_its_standard_deviation_and_its_seed():
+    pixels = torch.randn(1, 3, 60, 60)
+    first, second = (views(MaskedLogProbs(noise=2.0), [pixels] * 2) for _ in "ab")
+    assert torch.equal(first[0], second[0]) and torch.equal(first[0], first[1])
+    assert float((first[0] - pixels).std()) == pytest.approx(2.0, abs=0.1)
+    assert torch.equal(views(MaskedLogProbs(noise=0.0), [pixels])[0], pixels)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"on": "paper"}, "on must be 'pixels' or 'picture', got 'paper'"),
+        ({"noise": -1.0}, "noise must be None or at least 0"),
+        ({"noise": 1.0, "on": "picture"}, "noise must be None .* with on='pixels'"),
+    ],
+)
+def test_wrong_views_are_refused_by_name(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_probe("masked_log_probs", settings)
+
+
+def spoken(*pieces):
+    """One row whose tokens read like this, and a padded one behind."""
+    ids = torch.arange(len(pieces) + 1)[None]
+    return replace(
+        scored(None, None, rows=1),
+        completion_ids=ids,
+        completion_mask=ids < len(pieces),
+        decode=lambda tokens: "".join(pieces[token] for token in tokens),
+    )
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kinds"),
+    [
+        (
+            ["so ", "<perception>", "red", " 5", "</perception>", " 5"],
+            [-1, -1, 1, 1, -1, 0],
+        ),
+        # Tags cut up, and a token that is half a tag.
+        (
+            ["<per", "ception", ">red", " 5", "</", "perception> so", " 5"],
+            [-1, -1, -1, 1, -1, -1, 0],
+        ),
+        (["red", "</perception>", "<perception>", " 5"], [-1] * 4),
+        (["<perception>", "red"], [-1, -1]),
+        (["<perception>", "</perception>", "5"], [-1, -1, 0]),
+    ],
+)
+def test_perception_is_between_its_tags(pieces, kinds):
+    got = make_probe("perception").measure(spoken(*pieces))
+    assert got.tolist() == [[*kinds, -1]]
+
+
+def test_hidden_are_the_tokens_of_the_span():
+    asked = []
+
+    def rescore(given, hidden):
+        asked.append((given, hidden))
+        return torch.zeros(1)
+
+    row = spoken("<perception>", "red", " 5", "</perception>", " 5")
+    make_probe("hidden_log_probs").measure(replace(row, rescore=rescore))
+    ((given, hidden),) = asked
+    assert given == []
+    assert hidden.tolist() == [[False, True, True, False, False, False]]
+
+
+def test_spans_that_need_a_pass_are_refused():
+    with pytest.raises(ValueError, match="spans: 'focus' needs a forward pass"):
+        make_probe("hidden_log_probs", {"spans": "focus"}).measure(spoken("a"))

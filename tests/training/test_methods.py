@@ -402,6 +402,32 @@ def test_extras_survive_a_kill_between_two_generations(saved_model, tmp_path):
     assert not different(parameters(resumed), parameters(whole))
 
 
+def test_views_of_pictures_are_the_same_after_resuming(saved_model, tmp_path):
+    fields = {
+        "method": "papo",
+        "method_kwargs": {"gamma": 5.0},
+        "max_steps": 6,
+        "save_strategy": "steps",
+        "save_steps": 3,
+    }
+    whole = train(tmp_path / "whole", Scripted, **fields)
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", Scripted, callbacks=[KillAfter()], **fields)
+    resumed = make_trainer(tmp_path / "cut", Scripted, **fields)
+    # What the script has written before.
+    resumed.calls = 3
+    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-3"))
+    assert not different(parameters(resumed), parameters(whole))
+
+
+def test_gpg_without_scale_is_trl_bit_for_bit(saved_model, tmp_path):
+    preset = VGPOConfig.preset_fields("gpg")
+    fields = {k: preset[k] for k in ("loss_type", "beta", "scale_rewards")}
+    kwargs = {"method": "gpg", "method_kwargs": {"scale": False}}
+    ours = trained(tmp_path, saved_model, VGPOTrainer, **kwargs, **fields)
+    assert not different(ours, trained(tmp_path, saved_model, GRPOTrainer, **fields))
+
+
 # -- the example of the book ------------------------------------------------------
 
 

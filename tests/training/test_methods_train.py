@@ -136,3 +136,19 @@ def test_a_picture_of_squares_is_what_the_processor_is_given(tmp_path, monkeypat
     (black, given), *_ = views
     assert [x.shape for x in black] == [x.shape for x in given]
     assert any(not torch.equal(a, b) for a, b in zip(black, given, strict=True))
+
+
+@pytest.mark.parametrize("name", [*LOGGED, "vgpo"])
+def test_every_number_of_a_method_is_explained_in_the_book(name, root, tmp_path):
+    fields = {"variant": "released"} if name == "vgpo" else {}
+    trainer = train(tmp_path, Scripted, method=name, max_steps=1, **fields)
+    page = (root / "book" / "recipes.md").read_text(encoding="utf-8")
+    prefixes = ("papo/", "vppo/", "pepo/", "entropy_shaping/", "gpg/", "srpo/")
+    ours = {
+        key
+        for row in trainer.state.log_history
+        for key in row
+        if key.startswith((*prefixes, "visual/"))
+    }
+    assert ours
+    assert not {key for key in ours if f"`{key}`" not in page}

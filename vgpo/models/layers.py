@@ -90,7 +90,9 @@ def capture_layer_cosines(
         \cos(h^l_t, h^l_j)
 
     with l = 0 the embeddings and l = L the states after the final norm: PEPO's
-    visual similarity, at the token's own position. The mean of cosines is the product
+    visual similarity, at the token's own position. States are those that enter the
+    next layer; in Qwen3-VL they hold the image features added on the way, which
+    transformers' list of hidden states leaves out. The mean of cosines is the product
     with the mean of the unit vectors, so it costs one product per layer.
 
     Without gradient, each layer's states are reduced when they enter the next layer.

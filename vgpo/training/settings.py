@@ -30,7 +30,10 @@ class TrainArguments:
 
     preset: str = field(
         default="vgpo",
-        metadata={"help": "The fields the others start from: grpo, dapo, vgpo."},
+        metadata={
+            "help": "The fields the others start from: grpo, dapo, vgpo, or "
+            "any other method, such as papo or vppo."
+        },
     )
     dataset: str | None = field(
         default=None,

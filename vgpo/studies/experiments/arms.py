@@ -161,6 +161,18 @@ _PLAIN = (
         _scored(alignment="prediction", change="inverted"),
         tells="whether the sign matters",
     ),
+    Arm("papo", "papo", tells="a neighbour: a term for dependence on the image"),
+    Arm("vppo", "vppo", tells="a neighbour: only tokens that depend on the image"),
+    Arm("pepo", "pepo", tells="a neighbour: cosines of all layers, and entropy"),
+    Arm("entropy", "entropy", tells="a neighbour: entropy in place of the image"),
+    Arm("gpg", "gpg", tells="a neighbour: no clip, no dynamic sampling"),
+    Arm(
+        "srpo",
+        "srpo",
+        # These worlds' answers have no tags.
+        _scored(spans="reads"),
+        tells="our reading of a neighbour, with the true reads as perception",
+    ),
 )
 
 _ABLATIONS: Mapping[str, Mapping[str, Any]] = {
