@@ -22,6 +22,7 @@ _HOME = {
     "attention_split": "vgpo.models.attention",
     "analyze": "vgpo.analysis.forgetting",
     "score": "vgpo.analysis.scoring",
+    "signals": "vgpo.analysis.signals",
     "VGPOConfig": "vgpo.training.config",
     "VGPOTrainer": "vgpo.training.trainer",
 }

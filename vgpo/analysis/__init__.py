@@ -2,6 +2,7 @@
 
 from vgpo.analysis.forgetting import AnsweredImages, ForgettingAnalysis, analyze
 from vgpo.analysis.scoring import TokenScores, score
+from vgpo.analysis.signals import signals
 from vgpo.models.inputs import prepare_inputs, token_texts
 from vgpo.models.loading import load_model
 
@@ -13,5 +14,6 @@ __all__ = [
     "load_model",
     "prepare_inputs",
     "score",
+    "signals",
     "token_texts",
 ]

@@ -76,6 +76,6 @@ def useful_share(rewards: Tensor, group_ids: Tensor) -> float:
     """
     useful = [
         float(len(rows) > 1 and rows.double().std() > 1e-5)
-        for rows in (rewards[group_ids == group] for group in group_ids.unique())
+        for rows in (rewards[group_ids == group] for group in torch.unique(group_ids))
     ]
     return sum(useful) / len(useful)

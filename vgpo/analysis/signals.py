@@ -1,0 +1,216 @@
+"""Every signal that a token could be weighted by, side by side, for one answer."""
+
+import inspect
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from transformers import ProcessorMixin
+
+from vgpo.method.dependence import k3
+from vgpo.models.attention import attention_split
+from vgpo.models.capture import capture_focus
+from vgpo.models.handle import ModelHandle, resolve
+from vgpo.models.inputs import (
+    add_completion,
+    encode_prompt,
+    eval_mode,
+    mismatch_named,
+    read_pictures,
+    special_token_ids,
+    token_texts,
+)
+from vgpo.models.layers import capture_layer_cosines
+from vgpo.models.probes import black_squares
+from vgpo.pictures import open_picture
+
+SIGNALS = (
+    "focus_token",
+    "focus_prediction",
+    "attention_last",
+    "attention_most",
+    "attention_mean",
+    "k3",
+    "contrast",
+    "layer_cosine",
+    "entropy",
+)
+"""The columns of :func:`signals` that score tokens."""
+
+
+def signals(
+    model: nn.Module,
+    processor: ProcessorMixin,
+    messages: list[dict],
+    completion: str | None = None,
+    *,
+    probability: float = 0.6,
+    patch: int = 14,
+    seed: int = 0,
+    max_new_tokens: int = 512,
+) -> pd.DataFrame:
+    """What each method would see in one answer about one or more images.
+
+    Three forward passes without gradient, in eval mode: one for focus, cosines,
+    entropy and log-probabilities, one before a masked picture, one for attention.
+
+    Args:
+        model: A vision-language model, wrapped or not.
+        processor: The model's own processor, with a chat template.
+        messages: One conversation, as the processor's chat template takes it, with
+            pictures under ``image``.
+        completion: The answer to score. ``None`` lets the model answer greedily.
+        probability: That a square of the picture is blacked out.
+        patch: Side of a square, in pixels of the picture.
+        seed: Of the masked picture.
+        max_new_tokens: Longest answer, where the model writes it.
+
+    Returns:
+        One row per token:
+
+        ====================  ====================================================
+        ``position``          from 1
+        ``token``             as text
+        ``token_id``
+        ``log_prob``          of the token
+        ``focus_token``       Eq. 4 at the token's own position (VGPO)
+        ``focus_prediction``  Eq. 4 at the position that predicts it (VGPO)
+        ``attention_last``    share of attention on the image, last layer
+        ``attention_most``    the same, of the layer that looks at it most
+        ``attention_mean``    the same, mean over the layers
+        ``k3``                :func:`~vgpo.method.dependence.k3` (PAPO, VPPO)
+        ``contrast``          log-probability that the masked picture takes away
+                              (SRPO as we read it; its absolute value: ToR)
+        ``layer_cosine``      mean cosine over all layers (PEPO)
+        ``entropy``           of the prediction of the token, in nats
+        ====================  ====================================================
+
+    Raises:
+        ValueError: As :func:`vgpo.score`; a picture that is not under ``image``; a
+            setting out of range.
+
+    Example:
+        >>> from PIL import Image
+        >>> from vgpo.testbed import build_processor, build_tiny
+        >>> processor = build_processor()
+        >>> model = build_tiny(processor, hidden_size=64, layers=2)
+        >>> picture = {"type": "image", "image": Image.new("RGB", (56, 56), "red")}
+        >>> question = {"type": "text", "text": "red ?"}
+        >>> messages = [{"role": "user", "content": [picture, question]}]
+        >>> table = signals(model, processor, messages, "red = 5")
+        >>> table.token.tolist(), table.shape
+        (['red', ' =', ' 5'], (3, 13))
+    """
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability: must be in [0, 1], got {probability}.")
+    if patch < 1:
+        raise ValueError(f"patch: must be at least 1, got {patch}.")
+    handle = resolve(model)
+    inputs, ids = add_completion(
+        handle,
+        processor,
+        encode_prompt(handle, processor, messages),
+        completion,
+        max_new_tokens=max_new_tokens,
+    )
+    masked = masked_pictures(messages, probability, patch, seed)
+    degraded, _ = add_completion(
+        handle, processor, encode_prompt(handle, processor, masked), ids.tolist()
+    )
+    length = len(ids)
+    with eval_mode(model), torch.no_grad(), mismatch_named(handle, inputs):
+        with (
+            capture_focus(handle, completion_length=length) as token,
+            capture_focus(
+                handle, completion_length=length, alignment="prediction"
+            ) as prediction,
+            capture_layer_cosines(handle, completion_length=length) as layers,
+        ):
+            predicted = _log_probabilities(handle, inputs, length)
+        chosen = _of_tokens(predicted, ids)
+        entropy = -(predicted.exp() * predicted).sum(dim=-1)
+        before_mask = _of_tokens(_log_probabilities(handle, degraded, length), ids)
+        split = attention_split(
+            handle,
+            inputs,
+            length,
+            layers="all",
+            special_token_ids=special_token_ids(processor.tokenizer),
+        )
+    attention = split.layer_masses[:, 0, :, 0]
+    columns = {
+        "log_prob": chosen,
+        "focus_token": token.focus[0],
+        "focus_prediction": prediction.focus[0],
+        "attention_last": attention[-1],
+        "attention_most": attention[attention.mean(dim=1).argmax()],
+        "attention_mean": attention.mean(dim=0),
+        "k3": k3(before_mask, chosen),
+        "contrast": chosen - before_mask,
+        "layer_cosine": layers.values[0],
+        "entropy": entropy,
+    }
+    return pd.DataFrame(
+        {
+            "position": range(1, length + 1),
+            "token": token_texts(processor.tokenizer, ids.tolist()),
+            "token_id": ids.cpu().numpy(),
+            **{name: values.float().cpu().numpy() for name, values in columns.items()},
+        }
+    )
+
+
+def masked_pictures(
+    messages: list[dict], probability: float, patch: int = 14, seed: int = 0
+) -> list[dict]:
+    """A conversation with squares of its pictures blacked out, as PAPO does.
+
+    Args:
+        messages: One conversation, with pictures under ``image``.
+        probability: That a square is blacked out.
+        patch: Side of a square, in pixels.
+        seed: Names the draw.
+
+    Returns:
+        A new conversation with pictures of the same sizes.
+
+    Raises:
+        ValueError: It is no conversation; a picture cannot be read, or is not under
+            ``image``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def changed(part: dict) -> dict:
+        if part["type"] != "image":
+            return part
+        if "image" not in part:
+            raise ValueError(
+                "messages: to be masked, a picture has to stand under 'image', got a "
+                f"part with {sorted(part)}."
+            )
+        picture = open_picture(part["image"])
+        return {**part, "image": black_squares(picture, probability, generator, patch)}
+
+    return [
+        turn
+        if isinstance(turn["content"], str)
+        else {**turn, "content": [changed(part) for part in turn["content"]]}
+        for turn in read_pictures(messages)
+    ]
+
+
+def _log_probabilities(
+    handle: ModelHandle, inputs: dict[str, Tensor], length: int
+) -> Tensor:
+    """Of the whole vocabulary, at each token of the completion, (T, V) float32."""
+    options = {}
+    # All logits of a long prompt are gigabytes; most families can leave them out.
+    if "logits_to_keep" in inspect.signature(handle.model.forward).parameters:
+        options["logits_to_keep"] = length + 1
+    logits = handle.model(**inputs, use_cache=False, **options).logits
+    return logits[0, -length - 1 : -1].float().log_softmax(dim=-1)
+
+
+def _of_tokens(log_probabilities: Tensor, ids: Tensor) -> Tensor:
+    chosen = ids.to(log_probabilities.device)[:, None]
+    return log_probabilities.gather(1, chosen)[:, 0]
