@@ -71,23 +71,22 @@ def signals(
         ====================  ====================================================
         ``position``          from 1
         ``token``             as text
-        ``token_id``
-        ``log_prob``          of the token
+        ``token_id``          its id
+        ``log_prob``          its log-probability
         ``focus_token``       Eq. 4 at the token's own position (VGPO)
         ``focus_prediction``  Eq. 4 at the position that predicts it (VGPO)
         ``attention_last``    share of attention on the image, last layer
         ``attention_most``    the same, of the layer that looks at it most
         ``attention_mean``    the same, mean over the layers
         ``k3``                :func:`~vgpo.method.dependence.k3` (PAPO, VPPO)
-        ``contrast``          log-probability that the masked picture takes away
-                              (SRPO as we read it; its absolute value: ToR)
+        ``contrast``          what the mask takes from ``log_prob`` (SRPO, ToR)
         ``layer_cosine``      mean cosine over all layers (PEPO)
         ``entropy``           of the prediction of the token, in nats
         ====================  ====================================================
 
     Raises:
-        ValueError: As :func:`vgpo.score`; a picture that is not under ``image``; a
-            setting out of range.
+        ValueError: As :func:`vgpo.analysis.scoring.score`; a picture that is not
+            under ``image``; a setting out of range.
 
     Example:
         >>> from PIL import Image
