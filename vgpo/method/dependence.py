@@ -14,6 +14,18 @@ CEILING = 10.0
 """Both clamp the estimate at 10, released code."""
 
 
+def check_view(probability: float, patch: int) -> None:
+    """Refuses settings by which no degraded view can be drawn.
+
+    Raises:
+        ValueError: ``probability`` is out of [0, 1] or ``patch`` below 1.
+    """
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability must be in [0, 1], got {probability}")
+    if patch < 1:
+        raise ValueError(f"patch must be at least 1, got {patch}")
+
+
 def k3(degraded_log_probs: Tensor, log_probs: Tensor) -> Tensor:
     r"""The estimate, for each token.
 

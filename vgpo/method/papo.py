@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from vgpo.method.dependence import CEILING, LIMIT, k3
+from vgpo.method.dependence import CEILING, LIMIT, check_view, k3
 from vgpo.method.plain import DAPO_LOSS
 from vgpo.method.shaping import LossStep, Method, Rollouts, Shaped, register
 from vgpo.method.statistics import masked_mean
@@ -70,10 +70,7 @@ class PAPO(Method):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be at least 0, got {value}")
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"probability must be in [0, 1], got {self.probability}")
-        if self.patch < 1:
-            raise ValueError(f"patch must be at least 1, got {self.patch}")
+        check_view(self.probability, self.patch)
 
     @property
     def signals(self) -> frozenset[str]:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from vgpo.method.dependence import check_view
 from vgpo.method.plain import DAPO_LOSS
 from vgpo.method.shaping import Method, Rollouts, Shaped, register
 from vgpo.method.statistics import masked_mean, masked_std
@@ -65,10 +66,7 @@ class SRPOOurReading(Method):
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature must be at least 0, got {self.temperature}")
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"probability must be in [0, 1], got {self.probability}")
-        if self.patch < 1:
-            raise ValueError(f"patch must be at least 1, got {self.patch}")
+        check_view(self.probability, self.patch)
 
     @property
     def signals(self) -> frozenset[str]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vgpo.method._masked import exact_ratio, token_numbers
-from vgpo.method.dependence import k3
+from vgpo.method.dependence import check_view, k3
 from vgpo.method.plain import DAPO_LOSS
 from vgpo.method.shaping import LossStep, Method, Rollouts, Shaped, register
 from vgpo.method.statistics import (
@@ -92,12 +92,11 @@ class VPPO(Method):
             raise ValueError(
                 f"statistic must be one of {STATISTICS}, got {self.statistic!r}"
             )
-        for name in ("micro_batch", "mini_batch", "patch"):
+        for name in ("micro_batch", "mini_batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"probability must be in [0, 1], got {self.probability}")
+        check_view(self.probability, self.patch)
 
     @property
     def signals(self) -> frozenset[str]:

@@ -17,6 +17,7 @@ import torch
 
 from vgpo.analysis.controls import untrained_copy
 from vgpo.models.attention import attention_split
+from vgpo.models.inputs import special_token_ids
 from vgpo.stats.forgetting import (
     accumulation_ratio,
     compare_right_wrong,
@@ -26,7 +27,7 @@ from vgpo.stats.forgetting import (
     uniform_shares,
 )
 from vgpo.stats.intervals import RESAMPLES, auroc_interval, mean_interval
-from vgpo.studies.tables import token_table
+from vgpo.studies.tables import batches_of_one_length, token_table
 from vgpo.testbed.answers import correct
 from vgpo.testbed.changes import blank
 from vgpo.testbed.data import encode_prompts
@@ -54,24 +55,10 @@ def attention_shares(
     lengths = [len(processor.tokenizer(text).input_ids) for text in completions]
     masses = torch.zeros(len(examples), max(lengths), 3, dtype=torch.float64)
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    by_length: dict[int, list[int]] = {}
-    for row, length in enumerate(lengths):
-        by_length.setdefault(length, []).append(row)
-    for length, rows in by_length.items():
-        # Completions of one length: they are the last positions of every row.
-        for start in range(0, len(rows), 64):
-            some = rows[start : start + 64]
-            split = attention_split(
-                model,
-                encode_prompts(
-                    processor,
-                    [examples[row] for row in some],
-                    [completions[row] for row in some],
-                ),
-                length,
-                special_token_ids=processor.tokenizer.all_special_ids,
-            )
-            masses[some, :length] = split.masses.double().cpu()
+    special = special_token_ids(processor.tokenizer)
+    for some, length, inputs in batches_of_one_length(processor, examples, completions):
+        split = attention_split(model, inputs, length, special_token_ids=special)
+        masses[some, :length] = split.masses.double().cpu()
     return masses, mask
 
 
@@ -88,7 +75,7 @@ def uniform_attention(
     Returns:
         (B, T, 3) float64.
     """
-    special = torch.tensor(processor.tokenizer.all_special_ids)
+    special = torch.tensor(sorted(special_token_ids(processor.tokenizer)))
     images, queries = [], []
     for example in examples:
         ids = encode_prompts(processor, [example])["input_ids"]

@@ -25,7 +25,7 @@ from vgpo.stats.intervals import (
     correlation_interval,
     mean_interval,
 )
-from vgpo.studies.tables import padded, token_table
+from vgpo.studies.tables import batches_of_one_length, padded, token_table
 from vgpo.testbed.changes import blank, occlude
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.images import COLOURS
@@ -227,42 +227,35 @@ def attention_table(
         averaged and special tokens left out, from the token's own position
         (``attention``) and from the one before (``attention_prediction``).
     """
-    by_length: dict[int, list[int]] = {}
-    for row, example in enumerate(examples):
-        by_length.setdefault(len(example.chain), []).append(row)
     columns = {"attention": "token", "attention_prediction": "prediction"}
+    special = special_token_ids(processor.tokenizer)
+    chains = [example.completion for example in examples]
     tables = []
-    for length, rows in by_length.items():
-        # Completions of one length: they are the last positions of every row.
-        for start in range(0, len(rows), batch_size):
-            some = rows[start : start + batch_size]
-            batch = encode_prompts(
-                processor,
-                [examples[row] for row in some],
-                [examples[row].completion for row in some],
+    for some, length, inputs in batches_of_one_length(
+        processor, examples, chains, batch_size
+    ):
+        shares = {}
+        for column, alignment in columns.items():
+            split = attention_split(
+                model,
+                inputs,
+                length,
+                layers="all",
+                alignment=alignment,
+                special_token_ids=special,
             )
-            shares = {}
-            for column, alignment in columns.items():
-                split = attention_split(
-                    model,
-                    batch,
-                    length,
-                    layers="all",
-                    alignment=alignment,
-                    special_token_ids=special_token_ids(processor.tokenizer),
-                )
-                shares[column] = split.layer_masses[..., 0].cpu().numpy()
-            layer, nth, t = np.indices(shares["attention"].shape)
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "row": np.asarray(some)[nth].ravel(),
-                        "t": t.ravel() + 1,
-                        "layer": layer.ravel(),
-                    }
-                    | {name: values.ravel() for name, values in shares.items()}
-                )
+            shares[column] = split.layer_masses[..., 0].cpu().numpy()
+        layer, nth, t = np.indices(shares["attention"].shape)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "row": np.asarray(some)[nth].ravel(),
+                    "t": t.ravel() + 1,
+                    "layer": layer.ravel(),
+                }
+                | {name: values.ravel() for name, values in shares.items()}
             )
+        )
     return pd.concat(tables).sort_values(["layer", "row", "t"], ignore_index=True)
 
 

@@ -1,6 +1,6 @@
 """Tidy tables of what a model does, token by token, beside the truth."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 import torch
@@ -99,6 +99,42 @@ def _tables(model, processor, examples, completions, first) -> list[pd.DataFrame
             )
         )
     return tables
+
+
+def batches_of_one_length(
+    processor,
+    examples: Sequence[Example],
+    completions: Sequence[str],
+    batch_size: int = 64,
+) -> Iterator[tuple[list[int], int, dict[str, torch.Tensor]]]:
+    """Prompts with their completions, in batches of completions of one length.
+
+    Completions of one length are the last positions of every row of their batch, which
+    is what :func:`vgpo.models.attention.attention_split` takes.
+
+    Args:
+        processor: Of a small world.
+        examples: What was asked.
+        completions: What was answered, one per example.
+        batch_size: Most rows of a batch.
+
+    Yields:
+        ``(rows, length, inputs)``: indices into ``examples``; T; the forward pass's
+        arguments.
+    """
+    by_length: dict[int, list[int]] = {}
+    for row, text in enumerate(completions):
+        length = len(processor.tokenizer(text).input_ids)
+        by_length.setdefault(length, []).append(row)
+    for length, rows in by_length.items():
+        for start in range(0, len(rows), batch_size):
+            some = rows[start : start + batch_size]
+            inputs = encode_prompts(
+                processor,
+                [examples[row] for row in some],
+                [completions[row] for row in some],
+            )
+            yield some, length, inputs
 
 
 def padded(table: pd.DataFrame, column: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -36,6 +36,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from vgpo.models.attention import attention_split
+from vgpo.models.inputs import special_token_ids
 from vgpo.stats.forgetting import (
     Comparison,
     accumulation_ratio,
@@ -49,10 +50,9 @@ from vgpo.stats.intervals import (
     mean_interval,
     resampled_ends,
 )
-from vgpo.studies.tables import padded, token_table
+from vgpo.studies.tables import batches_of_one_length, padded, token_table
 from vgpo.testbed import CHECKPOINTS, WORLDS, load_tiny
 from vgpo.testbed.answers import answer, correct
-from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.look_away import LOOKS
 from vgpo.testbed.questions import Example, World
 
@@ -114,33 +114,19 @@ def answers_table(
         all other tokens.
     """
     table = token_table(model, processor, examples, completions)
-    rows: dict[int, list[int]] = {}
-    for row, length in table.groupby("row")["length"].first().items():
-        rows.setdefault(int(length), []).append(int(row))
     image = np.zeros(len(table))
     on_tile = np.full(len(table), np.nan)
     where = table.groupby("row").indices
-    for length, mine in rows.items():
-        # Completions of one length: they are the last positions of every row.
-        for start in range(0, len(mine), 64):
-            some = mine[start : start + 64]
-            split = attention_split(
-                model,
-                encode_prompts(
-                    processor,
-                    [examples[row] for row in some],
-                    [completions[row] for row in some],
-                ),
-                length,
-                special_token_ids=processor.tokenizer.all_special_ids,
-            )
-            for i, row in enumerate(some):
-                at = where[row]
-                image[at] = split.masses[i, :, 0].numpy()
-                tiles = table["tiles"].to_numpy()[at]
-                share = share_on_target(split.image_maps[i][0].flatten(1), tiles)
-                has_tiles = np.array([len(t) > 0 for t in tiles])
-                on_tile[at] = np.where(has_tiles, image[at] * share.numpy(), np.nan)
+    special = special_token_ids(processor.tokenizer)
+    for some, length, inputs in batches_of_one_length(processor, examples, completions):
+        split = attention_split(model, inputs, length, special_token_ids=special)
+        for i, row in enumerate(some):
+            at = where[row]
+            image[at] = split.masses[i, :, 0].numpy()
+            tiles = table["tiles"].to_numpy()[at]
+            share = share_on_target(split.image_maps[i][0].flatten(1), tiles)
+            has_tiles = np.array([len(t) > 0 for t in tiles])
+            on_tile[at] = np.where(has_tiles, image[at] * share.numpy(), np.nan)
     value = stands_for_a_colour(table)
     return table.assign(
         image=image,
