@@ -34,6 +34,7 @@ _MODULES = {
         for name in (
             "analysis",
             "data",
+            "explorer",
             "figures",
             "method",
             "models",

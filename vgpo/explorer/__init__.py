@@ -1,0 +1,10 @@
+"""Views to touch: one self-contained piece of HTML each.
+
+A view carries its data, pictures, styles and script inside. It asks nothing of a
+network, so it works in a notebook, in a page of the book, in a file sent by mail, and
+in ten years. Plain arrays, strings and pictures come in; no model is known here.
+"""
+
+from vgpo.explorer.page import View
+
+__all__ = ["View"]

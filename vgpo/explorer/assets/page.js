@@ -1,0 +1,93 @@
+// What every view uses. All of it stands inside one function of the view's own.
+
+// An element with attributes and children; text is set as text, never as HTML, so
+// that a token such as "<img onerror=...>" is shown and not obeyed.
+function element(tag, attributes, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (name.startsWith("on")) {
+      if (typeof value !== "function") throw new Error(`${name}: need a function`);
+      made.addEventListener(name.slice(2), value);
+    } else if (value === true) made.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) {
+      made.setAttribute(name, value);
+    }
+  }
+  made.append(...children.flat().filter((child) => child !== null));
+  return made;
+}
+
+// An id that nothing else on the page has; other views count on their own.
+function uniqueId(word) {
+  let id;
+  do id = `vgpo-${word}-${Math.random().toString(36).slice(2, 10)}`;
+  while (document.getElementById(id));
+  return id;
+}
+
+const TYPED_ARRAYS = {
+  uint8: Uint8Array, uint16: Uint16Array, int16: Int16Array, int32: Int32Array,
+  float32: Float32Array,
+};
+
+// The array that vgpo.explorer.page.pack has packed: {values, shape}.
+async function unpack(packed) {
+  const bytes = Uint8Array.from(atob(packed.deflate), (c) => c.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(
+    new DecompressionStream("deflate")  // with zlib's header, as Python writes it
+  );
+  const buffer = await new Response(stream).arrayBuffer();
+  return { values: new TYPED_ARRAYS[packed.type](buffer), shape: packed.shape };
+}
+
+// What the style variable --name is worth here, in the theme of the page. The colour
+// is resolved by letting an element wear it: a variable alone may say light-dark(...).
+function themeColour(root, name) {
+  const probe = element("span", { style: `color: var(${name}); display: none` });
+  root.append(probe);
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
+}
+
+// Calls back whenever the page or the system turns from light to dark or back.
+function onThemeChange(root, callback) {
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const state = () => getComputedStyle(root).colorScheme + system.matches;
+  let before = state();
+  const look = () => {
+    if (state() === before) return;
+    before = state();
+    callback();
+  };
+  system.addEventListener("change", look);
+  for (const place of [document.documentElement, document.body]) {
+    new MutationObserver(look).observe(place, { attributes: true });
+  }
+}
+
+// For views whose body says it all.
+function showNothing() {}
+
+// Starts the view in each of its places that has not been started yet. A notebook may
+// show one view twice, and runs its script once for each.
+function startView(name, start) {
+  const places = document.querySelectorAll(
+    `[data-vgpo-view="${name}"]:not([data-vgpo-started])`
+  );
+  for (const root of places) {
+    root.dataset.vgpoStarted = "";
+    const data = root.querySelector(':scope > script[type="application/json"]');
+    Promise.resolve()
+      .then(() => start(root, JSON.parse(data.textContent)))
+      .then(() => {
+        if (start !== showNothing) root.classList.add("vgpo-live");
+        root.dataset.vgpoReady = "";
+      })
+      .catch((error) => {
+        // The body stays in sight.
+        root.dataset.vgpoFailed = String(error);
+        console.error(error);
+      });
+  }
+}
