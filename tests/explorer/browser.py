@@ -132,8 +132,8 @@ class Page:
     def check(self) -> None:
         """Fails if the page complained or asked for anything."""
         self.evaluate("1")  # events that wait are heard
-        assert self.complaints == []
-        assert self.requests == []
+        assert not self.complaints, "on the console: " + "\n".join(self.complaints)
+        assert not self.requests, "asked for: " + " ".join(self.requests)
 
     def go(self, address: str) -> None:
         """Opens an address and waits until it and its views are ready."""

@@ -167,9 +167,9 @@ def test_a_request_is_noticed(browser, tmp_path):
     path = tmp_path / "v.html"
     path.write_text("<img src='http://127.0.0.1:9/none.png'>", encoding="utf-8")
     opened = browser.open(path)
-    with pytest.raises(AssertionError):
+    opened.complaints.clear()  # that nobody answers is another matter
+    with pytest.raises(AssertionError, match=r"127\.0\.0\.1:9/none\.png"):
         opened.check()
-    assert opened.requests == ["http://127.0.0.1:9/none.png"]
 
 
 @pytest.mark.parametrize(

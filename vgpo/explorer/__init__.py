@@ -6,5 +6,6 @@ in ten years. Plain arrays, strings and pictures come in; no model is known here
 """
 
 from vgpo.explorer.page import View
+from vgpo.explorer.tokens import Answer, token_view
 
-__all__ = ["View"]
+__all__ = ["Answer", "View", "token_view"]
