@@ -5,7 +5,9 @@ network, so it works in a notebook, in a page of the book, in a file sent by mai
 in ten years. Plain arrays, strings and pictures come in; no model is known here.
 """
 
+from vgpo.explorer.curves import curves_view
+from vgpo.explorer.group import group_view
 from vgpo.explorer.page import View
 from vgpo.explorer.tokens import Answer, token_view
 
-__all__ = ["Answer", "View", "token_view"]
+__all__ = ["Answer", "View", "curves_view", "group_view", "token_view"]

@@ -1,0 +1,67 @@
+"""Views of the small world: what the studies hand to the explorer."""
+
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT
+from vgpo.studies.curves import grid_view, runs_view
+from vgpo.studies.groups import group_arguments, rollouts_view
+from vgpo.testbed import World
+
+
+def token_rows() -> tuple[pd.DataFrame, object]:
+    """The reference chain of a question, and the same with another value read."""
+    example = World().example(0, family="sum")
+    rows = []
+    for row in (0, 1):
+        for t, token in enumerate(example.chain, 1):
+            faithful = token.faithful and not (row and token.truth)
+            rows.append(
+                {
+                    "row": row, "t": t, "token": token.text, "source": token.source,
+                    "tiles": token.tiles, "truth": token.truth, "faithful": faithful,
+                    "correct": row == 0, "focus": 0.5, "focus_prediction": 0.6,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows), example
+
+
+def test_reads_misreads_and_the_rest_are_told_apart():
+    table, example = token_rows()
+    given = group_arguments(table)
+    assert given["rewards"] == [1.0, 0.0]
+    for token, read, right, wrong in zip(
+        example.chain, given["reads"][0], *given["notes"], strict=True
+    ):
+        assert read == (token.source == "image")
+        if token.truth:
+            assert right == f"reads tile {token.tiles[0]}"
+            shown = f"where the picture shows {token.truth.strip()}"
+            assert wrong == f"misreads tile {token.tiles[0]}, {shown}"
+
+
+def test_a_group_starts_at_a_read_of_a_right_rollout():
+    table, example = token_rows()
+    data = rollouts_view(table, example).data
+    rollout, token = data["chosen"]
+    assert rollout == 0 and data["rollouts"][0]["reads"][token]
+    assert data["answer"] == example.answer
+    assert data["picture"].startswith("data:image/png")
+    assert rollouts_view(table, example, chosen=(1, 2)).data["chosen"] == [1, 2]
+
+
+@pytest.mark.parametrize("make", [grid_view, runs_view])
+def test_recorded_runs_are_shown_with_what_came_out_of_them(make):
+    folder = {"grid_view": "experiments/headline", "runs_view": "rl"}[make.__name__]
+    data = make(ROOT / "results" / folder).data
+    assert data["methods"][0] == "dapo"
+    assert "reward" in data["metrics"]
+    labels = [c["label"] for c in data["worlds"][0]["comparisons"]]
+    assert "accuracy on held-out scans, sampled" in labels
+    for run in data["worlds"][0]["runs"]:
+        assert all(0 <= value <= 1 for value in run["values"]["reward"])
+
+
+def test_a_folder_without_runs_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        runs_view(tmp_path)

@@ -1,0 +1,102 @@
+"""Recorded training runs, as the explorer shows them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from vgpo.explorer.curves import curves_view
+from vgpo.explorer.page import View
+from vgpo.studies.experiments.records import curve_table, outcome_table
+from vgpo.studies.experiments.runs import TRAINED_FAMILIES, load_runs
+
+METRICS = {
+    "reward": "share of right answers, sampled in training",
+    "rewards/looks/mean": "share of reads that look at the picture",
+    "rewards/reads_right/mean": "share of reads that are right",
+    "completions/mean_length": "length of an answer, tokens",
+    "entropy": "entropy of the policy, nats",
+    "grad_norm": "norm of the gradient",
+    "advantages/mean_abs": "size of the advantages",
+}
+"""What is drawn of a log, where it was logged, and what it is called."""
+
+OUTCOMES = {
+    "accuracy/sampled": "accuracy on held-out scans, sampled",
+    "accuracy/greedy": "accuracy on held-out scans, greedy",
+    "accuracy/text": "accuracy without a picture, sampled",
+}
+"""What is compared of a grid's cells beside the curves."""
+
+
+def grid_view(
+    folder: str | Path, baseline: str = "dapo", shown: Sequence[str] | None = None
+) -> View:
+    """The curves of a grid of trainings, such as ``results/experiments/headline``.
+
+    Args:
+        folder: Of the grid; finished cells are taken, the others left out.
+        baseline: The arm that the others are compared with.
+        shown: Arms that are drawn at first.
+
+    Raises:
+        FileNotFoundError: No cell is finished.
+        ValueError: No cell of the baseline is.
+    """
+    curves = _world_of(curve_table(folder, list(METRICS)))
+    outcomes = _world_of(outcome_table(folder))
+    outcomes = outcomes[outcomes["outcome"].isin(OUTCOMES)]
+    return curves_view(
+        curves,
+        baseline,
+        metrics=_logged(curves),
+        outcomes=outcomes.assign(outcome=outcomes["outcome"].map(OUTCOMES)),
+        shown=shown,
+        title=f"Training runs of the grid “{Path(folder).name}”",
+    )
+
+
+def _world_of(table: pd.DataFrame) -> pd.DataFrame:
+    """World and setting in one, arms as methods."""
+    world = table["world"] + ", " + table["setting"]
+    return table.assign(world=world).rename(columns={"arm": "method"})
+
+
+def runs_view(folder: str | Path, baseline: str = "dapo") -> View:
+    """The curves of single runs, such as those of ``results/rl``.
+
+    Args:
+        folder: As ``python -m vgpo.studies.experiments.runs`` writes it.
+        baseline: The method that the others are compared with.
+
+    Raises:
+        FileNotFoundError: There are none.
+        ValueError: None of the baseline.
+    """
+    accuracies = load_runs(folder)
+    world = "runs of " + Path(folder).name
+    curves = pd.concat(
+        pd.read_csv(Path(folder) / f"{method}-seed{seed}" / "metrics.csv")
+        .dropna(subset=["reward"])
+        .assign(world=world, method=method, seed=seed)
+        for method, seed in accuracies[["method", "seed"]].drop_duplicates().values
+    )
+    curves = curves.reindex(columns=["world", "method", "seed", "step", *METRICS])
+    trained = accuracies["family"].isin(TRAINED_FAMILIES)
+    after = accuracies[trained & (accuracies["when"] == "after")]
+    outcomes = after.groupby(["method", "seed"], as_index=False)["accuracy"].mean()
+    outcomes = outcomes.rename(columns={"accuracy": "value"})
+    return curves_view(
+        curves,
+        baseline,
+        metrics=_logged(curves),
+        outcomes=outcomes.assign(world=world, outcome=OUTCOMES["accuracy/sampled"]),
+        title=f"Training runs of {Path(folder).name}",
+    )
+
+
+def _logged(curves: pd.DataFrame) -> dict[str, str]:
+    """The measures that some run has logged."""
+    return {
+        name: label for name, label in METRICS.items() if curves[name].notna().any()
+    }
