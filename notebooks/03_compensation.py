@@ -119,22 +119,18 @@ for column in ("focus", "focus_prediction"):
 # The same chain, one parameter at a time; the score is that of the state
 # before, at $t - 1$.
 
-# %% mystnb={"figure": {"name": "fig-knobs", "caption": "One chain under three strengths, three tails and three gate widths; the other two parameters at the paper's values."}, "image": {"alt": "Nine small bar charts in three rows. A larger beta makes the hatched caps taller; a larger gamma widens the grey tail and lets earlier tokens in; a larger kappa raises more tokens, among them grey ones."}}
-knobs = [
-    ("β", "strength", (0.1, 0.3, 1.0)),
-    ("γ", "tail_ratio", (0.25, 0.5, 1.0)),
-    ("κ", "top_ratio", (0.1, 0.2, 0.5)),
-]
-panels = {
-    symbol: {
-        value: gates.compensated_chain(
-            chain, "focus_prediction", **{knob: value}
-        )
-        for value in values
-    }
-    for symbol, knob, values in knobs
-}
-figures.knobs_figure(panels)
+# %%
+from vgpo.method.visual import VGPO
+from vgpo.studies.groups import rollouts_view
+
+rollouts_view(
+    chain,
+    examples[longest],
+    settings=VGPO(alignment="prediction"),
+    advantages=[1.0],  # one chain alone, which is to become more likely
+    tint="weight",
+    title="Compensation of one chain",
+)
 
 # %% [markdown]
 # $\beta$ sets how high; $\gamma$ where the competition is held; $\kappa$ how

@@ -149,10 +149,17 @@ psi = vgpo.intra_trajectory_weights(weights, mask)
 phi = vgpo.inter_trajectory_weights(weights, mask, group_ids)
 shaped = vgpo.reweight_advantages(advantages, psi, phi)
 
-# %% mystnb={"figure": {"name": "fig-real-group", "caption": "A real group: one row per rollout, one cell per token; blue gains, orange loses. Left of each row: whether the answer was right."}, "image": {"alt": "Heat map of the shaped advantages of eight rollouts over their tokens; right rollouts are blue throughout and wrong ones orange, with lighter and darker tokens."}}
+# %% [markdown]
+# One of these groups, word by word. Blue words are pushed up more than GRPO alone
+# would, orange ones less; framed words read the picture in truth. Click a word
+# for its numbers, move a slider, and watch who gains.
+
+# %%
+from vgpo.studies.groups import rollouts_view
+
 mixed = int(((grouped.mean(1) > 0.2) & (grouped.mean(1) < 0.8)).int().argmax())
-rows = slice(mixed * rollouts, (mixed + 1) * rollouts)
-figures.group_figure(shaped[rows], mask[rows], rewards[rows])
+of_group = table["row"] // rollouts == mixed
+rollouts_view(table[of_group], asked[mixed * rollouts])
 
 # %%
 some = mask.bool() & (advantages != 0)[:, None]

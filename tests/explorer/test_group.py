@@ -204,7 +204,8 @@ def test_the_released_code_offers_what_it_has(page):
     page.choose("[name=alignment]", "prediction")
     page.choose("[name=variant]", "released")
     disabled = page.evaluate(
-        "[...document.querySelectorAll('.vg-controls [name]:disabled')].map(e => e.name)"
+        "[...document.querySelectorAll('.vg-controls [name]:disabled')]"
+        ".map(control => control.name)"
     )
     assert sorted(disabled) == ["accumulation", "alignment"]
     page.choose("[name=variant]", "paper")
