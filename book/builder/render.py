@@ -9,7 +9,9 @@ from pathlib import Path
 
 from book.builder import BuildError
 from book.builder.house import fill
+from book.builder.inline import inline
 from book.builder.scrub import ANSI
+from book.builder.tables import readable
 
 
 def listed_notebooks(root: Path) -> list[str]:
@@ -35,6 +37,15 @@ def stage(root: Path, notebooks: Path, folder: Path) -> None:
             cure = f"`make freeze NOTEBOOK={name}` makes it" if frozen else "execute it"
             raise BuildError(f"{notebook.relative_to(root)} is missing: {cure}")
         shutil.copy2(notebook, folder / "notebooks")
+
+
+def finish(pages: Path) -> None:
+    """Drawings into the pages of a built book, and its tables made readable."""
+    for path in pages.rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        finished = readable(inline(page, path.parent))
+        if finished != page:
+            path.write_text(finished, encoding="utf-8")
 
 
 def html(root: Path, *, notebooks: Path, out: Path) -> None:
@@ -70,6 +81,7 @@ def html(root: Path, *, notebooks: Path, out: Path) -> None:
         if result.returncode:
             log = ANSI.sub("", result.stdout + result.stderr).replace(f"{staged}/", "")
             raise BuildError(f"the pages were not built:\n\n{log.strip()}")
+        finish(Path(scratch) / "_build" / "html")
         earlier = Path(scratch) / "earlier"
         if out.exists():
             out.replace(earlier)

@@ -11,12 +11,15 @@ from matplotlib.figure import Figure
 
 from vgpo.figures.style import (
     INK,
+    MARKS,
     PALETTE,
     in_style,
+    line_look,
+    look_legend,
     word_label,
 )
 
-ATTENTION_COLOURS = {"image": "#e07b00", "query": "#2e8fce", "generated": "#8c8c8c"}
+ATTENTION_COLOURS = {"image": PALETTE[1], "query": PALETTE[0], "generated": PALETTE[5]}
 """What a step attends to: image, question, generated text."""
 
 _GLOW = ListedColormap(
@@ -128,31 +131,26 @@ def _outline(axes, image, shape, tokens) -> None:
 @in_style
 def decay_figure(curves: pd.DataFrame) -> Figure:
     """Shares of attention over generation progress, a panel per kind, a line per
-    group, with 95 % bands (``ForgettingAnalysis.curves``)."""
+    group, with 95 % bands (``ForgettingAnalysis.curves``). The image has a scale of
+    its own: its share is small, and it is what the figure is about."""
     groups = list(dict.fromkeys(curves["group"]))
-    figure, axes = plt.subplots(
-        1, 3, figsize=(7.6, 2.9), layout="constrained", sharey=True
-    )
+    figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.9), layout="constrained")
+    looks = {group: PALETTE[i % len(PALETTE)] for i, group in enumerate(groups)}
     for place, (kind, colour) in zip(axes, ATTENTION_COLOURS.items(), strict=True):
         some = curves[curves["kind"] == kind]
-        ends = {}
-        for i, group in enumerate(groups):
+        for group, shade in looks.items():
             line = some[some["group"] == group]
-            shade = colour if len(groups) == 1 else PALETTE[i % len(PALETTE)]
-            place.plot(line["progress"], line["mean"], color=shade)
+            shade = colour if len(groups) == 1 else shade
+            place.plot(line["progress"], line["mean"], **line_look(shade, marks=False))
             place.fill_between(
                 line["progress"], line["low"], line["high"], color=shade,
                 alpha=0.22, lw=0,
             )  # fmt: skip
-            ends[group] = line["mean"].iloc[-1]
         place.set_title(kind, loc="left", color=colour)
-        place.set(xlim=(0, 100), ylim=(0, 1), xlabel="progress of generation, %")
+        top = 1.0 if kind != "image" else min(1.0, 1.1 * float(some["high"].max()))
+        place.set(xlim=(0, 100), ylim=(0, top), xlabel="progress of generation, %")
         if kind == "generated" and len(groups) > 1:
-            for i, group in enumerate(groups):
-                place.text(
-                    97, 0.04 + 0.075 * i, group, ha="right", fontsize=9,
-                    color=PALETTE[i % len(PALETTE)],
-                )  # fmt: skip
+            look_legend(place, looks, marks=False, loc="lower right", fontsize=9)
     axes[0].set_ylabel("share of attention")
     return figure
 
@@ -188,12 +186,14 @@ def ratio_figure(
                 continue
             jitter = spread.uniform(-0.13, 0.13, len(values))
             axes.scatter(
-                values, y + shift + jitter, s=7, alpha=0.45, color=colour, lw=0
-            )
+                values, y + shift + jitter, s=7, alpha=0.45, color=colour, lw=0,
+                rasterized=True,
+            )  # fmt: skip
             key = right if group is None else (name, right)
             mean, low, high = means.loc[key, ["value", "low", "high"]]
             axes.plot([low, high], [y + shift] * 2, color=INK, lw=2.2)
-            axes.plot(mean, y + shift, "D", color=colour, ms=7, mec=INK)
+            mark = "D" if right else "s"
+            axes.plot(mean, y + shift, mark, color=colour, ms=7, mec=INK)
             axes.text(
                 1.01, y + shift, f"{'right' if right else 'wrong'} {mean:.2f}",
                 color=colour, va="center", transform=axes.get_yaxis_transform(),
@@ -214,16 +214,16 @@ def ratio_length_figure(responses: pd.DataFrame, group: str | None = None) -> Fi
     figure, axes = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
     for name, colour in zip(names, cycle(PALETTE), strict=False):
         some = known if name is None else known[known[group] == name]
-        axes.scatter(some["length"], some["ratio"], s=9, alpha=0.45, color=colour, lw=0)
+        axes.scatter(
+            some["length"], some["ratio"], s=10, alpha=0.45, color=colour, lw=0,
+            marker=MARKS[PALETTE.index(colour)], rasterized=True,
+        )  # fmt: skip
         fifth = pd.qcut(some["length"], 5, duplicates="drop")
         middles = some.groupby(fifth, observed=True)[["length", "ratio"]].median()
-        axes.plot(middles["length"], middles["ratio"], "o-", color=colour, ms=4)
-    for i, (name, colour) in enumerate(zip(names, cycle(PALETTE), strict=False)):
-        if name is not None:
-            axes.text(
-                0.99, 0.04 + 0.08 * i, name, color=colour, ha="right",
-                transform=axes.transAxes,
-            )  # fmt: skip
+        axes.plot(middles["length"], middles["ratio"], **line_look(colour))
+    if group is not None:
+        named = dict(zip(names, cycle(PALETTE), strict=False))
+        look_legend(axes, named, loc="center left", bbox_to_anchor=(1, 0.5))
     axes.axhline(1.0, color=INK, lw=0.8, ls=":")
     axes.set(xlabel="length of the answer, tokens", ylabel="late/early ratio")
     if len(known):

@@ -10,11 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vgpo.figures.style import (
+    DASHES,
     INK,
     PALETTE,
     SCORE_LABELS,
     SOURCE_COLOURS,
     in_style,
+    line_look,
     word_label,
 )
 
@@ -41,6 +43,15 @@ def _shade(axes: Axes, places: np.ndarray) -> None:
         axes.axvspan(places[0] - 0.5, places[-1] + 0.5, color=INK, alpha=0.13, lw=0)
 
 
+def _legend_below(figure: Figure, axes: Axes, ncols: int) -> None:
+    """The legend of one panel, for all of them."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, ncols=ncols, loc="outside lower center", fontsize=9,
+        handlelength=3,
+    )  # fmt: skip
+
+
 @in_style
 def compensation_figure(
     schedules: pd.DataFrame, chains: Mapping[str, pd.DataFrame]
@@ -63,10 +74,9 @@ def compensation_figure(
     )  # fmt: skip
     for schedule, colour in zip(schedules, PALETTE, strict=False):
         how = "steps-mid" if schedule == "step" else "default"
-        axes[0].plot(
-            place, schedules[schedule], color=colour, drawstyle=how, label=schedule
-        )
-    axes[0].legend(ncols=3, loc="upper left", fontsize=8, handlelength=1.2)
+        look = line_look(colour, marks=False)
+        axes[0].plot(place, schedules[schedule], **look, drawstyle=how, label=schedule)
+    axes[0].legend(ncols=3, loc="upper left", fontsize=8, handlelength=2.2)
     highest = round(float(schedules.max(axis=None)), 6)  # 0.3, not 0.30000001 (float32)
     axes[0].set(ylabel="β · schedule", ylim=(0, highest * 1.5))
     for axis, (score, chain) in zip(axes[1:], chains.items(), strict=True):
@@ -125,10 +135,8 @@ def gate_precision_figure(grades: pd.DataFrame) -> Figure:
                 line["top_ratio"], line["low"], line["high"], color=colour, alpha=0.25,
                 lw=0,
             )  # fmt: skip
-            axis.plot(
-                line["top_ratio"], line["precision"], color=colour, marker="o", ms=4,
-                label=label,
-            )  # fmt: skip
+            look = line_look(colour)
+            axis.plot(line["top_ratio"], line["precision"], **look, label=label)
         line = panel[panel["score"] == panel["score"].iloc[0]]
         axis.plot(line["top_ratio"], line["base"], color=INK, ls="--", lw=1.2,
                   label="knows nothing")  # fmt: skip
@@ -138,8 +146,7 @@ def gate_precision_figure(grades: pd.DataFrame) -> Figure:
         axis.set_title(f"γ = {tail:g}", loc="left")
         axis.set(xlabel="κ", ylim=(-0.03, 1.03), xticks=line["top_ratio"])
     axes[0, 0].set_ylabel("share of gated tokens\nthat read the image")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=4, loc="outside lower center", fontsize=9)
+    _legend_below(figure, axes[0, 0], ncols=4)
     return figure
 
 
@@ -157,13 +164,11 @@ def psi_strength_figure(tables: dict[str, pd.DataFrame]) -> Figure:
             table.groupby("part", sort=False),
             (PALETTE[5], PALETTE[1], PALETTE[0]), strict=True,
         ):  # fmt: skip
-            axis.plot(line["strength"], line["psi"], color=colour, marker="o",
-                      ms=3.5, label=part)  # fmt: skip
+            axis.plot(line["strength"], line["psi"], **line_look(colour), label=part)
         axis.set_title(SCORE_LABELS.get(score, score), loc="left")
         axis.set_xlabel("β")
     axes[0, 0].set_ylabel("mean ψ")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=3, loc="outside lower center", fontsize=9)
+    _legend_below(figure, axes[0, 0], ncols=3)
     return figure
 
 
@@ -181,15 +186,16 @@ def along_the_chain_figure(table: pd.DataFrame) -> Figure:
         axis.axhline(0, color=INK, lw=0.6)
         lines = table[table["score"] == score]
         names = lines["compensation"].unique()
+        colours = dict(zip(names, [PALETTE[i] for i in (5, 0, 2, 1)], strict=False))
         sns.lineplot(
             lines, x="progress", y="value", hue="compensation", ax=axis,
-            errorbar=("ci", 95), n_boot=200, seed=0,
-            palette=dict(zip(names, [PALETTE[i] for i in (5, 0, 2, 1)],
-                             strict=False)),
+            errorbar=("ci", 95), n_boot=200, seed=0, palette=colours,
         )  # fmt: skip
+        for line in axis.lines:  # those of the legend as well
+            if line.get_color() in colours.values():
+                line.set_linestyle(DASHES[PALETTE.index(line.get_color())])
         axis.get_legend().remove()
         axis.set_title(SCORE_LABELS.get(score, score), loc="left")
         axis.set(xlabel="place in the chain, t/T", ylabel="mean ψ")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=4, loc="outside lower center", fontsize=9)
+    _legend_below(figure, axes[0, 0], ncols=4)
     return figure

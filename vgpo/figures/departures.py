@@ -20,8 +20,8 @@ def runs_figure(phi, phi_runs, correlation: float) -> Figure:
     figure, axes = plt.subplots(figsize=(4.2, 3.8), layout="constrained")
     axes.axhline(0, color=INK, lw=0.6)
     axes.axvline(0, color=INK, lw=0.6)
-    axes.scatter(phi, phi_runs, s=10, alpha=0.6, color=PALETTE[0])
-    axes.set_title(f"r = {correlation:.2f}", loc="left")
+    axes.scatter(phi, phi_runs, s=10, alpha=0.6, color=PALETTE[0], rasterized=True)
+    axes.set_title(f"r = {correlation:.2f}, {len(phi)} rollouts", loc="left")
     axes.set(
         xlabel="φ among rollouts of the prompt", ylabel="φ in the run of rows",
         xlim=(-1, 1), ylim=(-1, 1),
@@ -35,7 +35,10 @@ def clamp_figure(factor, floor: float = 0.9) -> Figure:
     values = np.asarray(factor)
     edges = np.arange(0.0, 2.0001, 0.05).tolist()
     figure, axes = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
-    axes.hist(values[values < floor], edges, color=PALETTE[1], lw=0, rwidth=0.9)
+    axes.hist(
+        values[values < floor], edges, color=PALETTE[1], lw=0, rwidth=0.9,
+        hatch="////", edgecolor="white",
+    )  # fmt: skip
     axes.hist(values[values >= floor], edges, color=PALETTE[0], lw=0, rwidth=0.9)
     axes.axvline(floor, color=INK, lw=1.2, ls="--")
     share = (values < floor).mean()

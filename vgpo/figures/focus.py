@@ -7,45 +7,58 @@ from matplotlib.figure import Figure
 
 from vgpo.figures.style import (
     INK,
+    MARKS,
     PALETTE,
     SOURCE_COLOURS,
     in_style,
     interval_bars,
+    look_legend,
     word_label,
 )
 
 ALIGNMENT_COLOURS = {"token": PALETTE[1], "prediction": PALETTE[0]}
+ALIGNMENT_NAMES = {"state at t": PALETTE[1], "state at t−1": PALETTE[0]}
+
+
+_SOURCE_MARKS = {
+    source: MARKS[PALETTE.index(colour)] for source, colour in SOURCE_COLOURS.items()
+}
 
 
 @in_style
 def focus_chain_figure(tokens: pd.DataFrame) -> Figure:
-    """Focus of each token of one completion, a panel per alignment, bars coloured by
-    the token's true source (rows of one completion of a token table)."""
+    """Focus of each token of one completion, a panel per alignment: stems from 0.5,
+    where a state is at right angles to the image, marked by the token's true source
+    (rows of one completion of a token table)."""
     x = np.arange(len(tokens))
     colours = [SOURCE_COLOURS[source] for source in tokens["source"]]
     panels = {
         "focus": "state at t (“token”)",
-        "focus_prediction": "state at t−1 (“prediction”)",
+        "focus_prediction": "state at t−1 (“prediction”): the same, one place on →",
     }
     figure, axes = plt.subplots(
         2, 1, figsize=(7.6, 3.9), sharex=True, sharey=True, layout="constrained"
     )
     for place, (column, title) in zip(axes, panels.items(), strict=True):
-        place.bar(x, tokens[column], width=0.75, lw=0, color=colours)
+        place.axhline(0.5, color=INK, lw=0.8)
+        place.vlines(x, 0.5, tokens[column], color=colours, lw=1.6)
+        for source, mark in _SOURCE_MARKS.items():
+            mine = (tokens["source"] == source).to_numpy()
+            place.plot(
+                x[mine], tokens[column][mine], ls="none", marker=mark, ms=4.5,
+                color=SOURCE_COLOURS[source], label=source if mine.any() else None,
+            )  # fmt: skip
         place.set_title(title, loc="left")
         place.set_ylabel("focus")
-    axes[0].set_ylim(tokens[list(panels)].min().min() - 0.05, None)
     words = [word_label(token) for token in tokens["token"]]
     axes[1].set_xticks(x, words, rotation=90, fontsize=8, family="monospace")
     axes[1].tick_params(axis="x", length=0)
     for word, colour in zip(axes[1].get_xticklabels(), colours, strict=True):
         word.set_color(colour)
-    present = [s for s in SOURCE_COLOURS if s in set(tokens["source"])]
-    for i, source in enumerate(reversed(present)):
-        axes[0].text(
-            1 - 0.11 * i, 1.04, source, color=SOURCE_COLOURS[source], ha="right",
-            transform=axes[0].transAxes,
-        )  # fmt: skip
+    axes[0].legend(
+        loc="lower right", bbox_to_anchor=(1, 0.98), ncols=4, handletextpad=0.1,
+        columnspacing=1.0, labelcolor="linecolor", borderaxespad=0,
+    )  # fmt: skip
     return figure
 
 
@@ -75,11 +88,7 @@ def auroc_figure(by_family: pd.DataFrame, by_fifth: pd.DataFrame) -> Figure:
     axes[1].set_xticks(range(5)[: len(parts)], [f"{20 * (p + 1)} %" for p in parts])
     axes[0].set(ylabel="AUROC of image reads", xlabel="family", ylim=(0, 1.03))
     axes[1].set_xlabel("position in the chain, up to")
-    for y, (name, colour) in zip((0.06, 0.14), ALIGNMENT_COLOURS.items(), strict=True):
-        when = "t" if name == "token" else "t−1"
-        axes[0].text(
-            0.02, y, f"state at {when}", color=colour, transform=axes[0].transAxes
-        )
+    look_legend(axes[0], ALIGNMENT_NAMES, loc="lower left")
     return figure
 
 
@@ -118,8 +127,14 @@ def states_figure(points: pd.DataFrame) -> Figure:
     colours = [PALETTE[i] for i in (5, 1, 3, 2, 4, 0)]
     for kind, colour in zip(kinds, colours, strict=False):
         mine = points[points["kind"] == kind]
-        axes.scatter(mine["x"], mine["y"], s=8, alpha=0.45, lw=0, color=colour)
-        axes.plot([], [], "o", color=colour, label=f"{kind} ({len(mine)})")
+        mark = MARKS[PALETTE.index(colour)]
+        axes.scatter(
+            mine["x"], mine["y"], s=10, alpha=0.65, lw=0, color=colour, marker=mark,
+            rasterized=True,
+        )  # fmt: skip
+        axes.plot(
+            [], [], ls="none", marker=mark, color=colour, label=f"{kind} ({len(mine)})"
+        )
     legend = axes.legend(
         loc="center left", bbox_to_anchor=(1.0, 0.5), labelcolor="linecolor",
         handletextpad=0.1, title="this state",
@@ -141,11 +156,8 @@ def role_auroc_figure(against: pd.DataFrame) -> Figure:
         mine = against[against["score"] == name].set_index("role").loc[order]
         y = np.arange(len(order)) + side * 0.13
         interval_bars(axes, y, mine["auroc"], mine, colour, horizontal=True)
-        when = "t" if name == "token" else "t−1"
-        axes.text(
-            0.32 if name == "token" else 0.72, len(order) - 0.35,
-            f"state at {when}", color=colour,
-        )  # fmt: skip
+    look_legend(axes, ALIGNMENT_NAMES, loc="lower center", bbox_to_anchor=(0.5, 1),
+                ncols=2)  # fmt: skip
     counts = against.drop_duplicates("role").set_index("role")["others"]
     axes.set_yticks(range(len(order)), [f"{r} ({counts[r]})" for r in order])
     axes.axvline(0.5, color=INK, lw=0.8, ls=":")
@@ -184,48 +196,40 @@ def attention_correlation_figure(correlations: pd.DataFrame) -> Figure:
         place.set_title(title, loc="left")
         place.set_xlabel("layer of the attention, from 0")
     axes[0].set_ylabel("Pearson r with focus")
-    for i, (label, colour) in enumerate(zip(pairs.values(), colours, strict=True)):
-        figure.text(0.09 + 0.48 * (i % 2), -0.04 - 0.07 * (i // 2), label, color=colour)
+    named = dict(zip(pairs.values(), colours, strict=True))
+    look_legend(axes[0], named, loc="upper left", bbox_to_anchor=(0, -0.25), ncols=2)
     return figure
 
 
 @in_style
 def dependence_figure(table: pd.DataFrame) -> Figure:
-    """Per role, mean focus against the mean fall of the log-probability when the
-    picture is grey, both alignments (:func:`vgpo.studies.focus.occlusion_table`)."""
+    """Per role, each with a mark of its own, mean focus against the mean fall of the
+    log-probability when the picture is grey, both alignments
+    (:func:`vgpo.studies.focus.occlusion_table`)."""
     panels = {"focus": "state at t", "focus_prediction": "state at t−1"}
     drop = table.groupby("role")["drop_image"].mean()
-    shown = {
-        "value read": SOURCE_COLOURS["image"],
-        "colour read": SOURCE_COLOURS["image"],
-        "= before a read": INK,
-        "number repeated": PALETTE[0],
-        "result": PALETTE[0],
+    # Colours are used again after six roles, marks are not.
+    looks = {
+        role: (PALETTE[i % 6], [*MARKS, *"X*<>ph"][i % 12])
+        for i, role in enumerate(drop.sort_values(ascending=False).index)
     }
     figure, axes = plt.subplots(
         1, 2, figsize=(7.6, 3.0), sharex=True, sharey=True, layout="constrained"
     )
     for place, (column, title) in zip(axes, panels.items(), strict=True):
         focus = table.groupby("role")[column].mean()
-        for role in drop.index:
-            colour = shown.get(role, INK)
-            place.plot(focus[role], drop[role], "o", ms=6, color=colour)
-            if role in ("value read", "colour read"):
-                place.annotate(
-                    role, (focus[role], drop[role]), xytext=(0, -12),
-                    textcoords="offset points", color=colour, ha="center",
-                    va="center",
-                )  # fmt: skip
-        top = focus.drop(["value read", "colour read"], errors="ignore").idxmax()
-        place.annotate(
-            top, (focus[top], drop[top]), xytext=(0, 11), ha="center",
-            textcoords="offset points", color=INK,
-        )  # fmt: skip
+        for role, (colour, mark) in looks.items():
+            place.plot(
+                focus[role], drop[role], ls="none", marker=mark, ms=6.5, color=colour,
+                label=role if place is axes[0] else None,
+            )  # fmt: skip
         place.axhline(0, color=INK, lw=0.8, ls=":")
         place.set_title(title, loc="left")
         place.set_xlabel("mean focus of the role")
         place.margins(0.16)
     axes[0].set_ylabel("fall of log-probability\nwithout the picture, nats")
+    figure.legend(loc="outside right center", labelcolor="linecolor", fontsize=9,
+                  handletextpad=0.1)  # fmt: skip
     return figure
 
 
@@ -246,11 +250,7 @@ def robustness_figure(summary: pd.DataFrame) -> Figure:
         interval_bars(
             left, y + side * 0.13, summary[name], bounds, colour, horizontal=True
         )
-        when = "t" if name == "token" else "t−1"
-        left.text(
-            0.02 if name == "token" else 0.3, 1.02, f"state at {when}",
-            color=colour, transform=left.transAxes,
-        )  # fmt: skip
+    look_legend(left, ALIGNMENT_NAMES, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     right.barh(y, summary["read_probability"], height=0.6, lw=0, color=PALETTE[5])
     left.set_yticks(y, summary.index)
     left.invert_yaxis()

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from vgpo.figures.style import (
     INK,
@@ -13,39 +14,46 @@ from vgpo.figures.style import (
     direct_label,
     in_style,
     interval_bars,
+    line_look,
     spread_labels,
 )
 
 
 @in_style
 def decay_split_figure(splits: Mapping[str, Split]) -> Figure:
-    """The change of mean image mass from early to late, split into its parts, with
-    95 % intervals, a group of bars per name (values:
-    :func:`vgpo.stats.forgetting.split_decay`)."""
+    """The change of mean image mass from early to late, a row per name: in all, with
+    its 95 % interval, and under it the parts that it is the sum of, end to end, those
+    that add to the fall on one side and those that make up for it on the other
+    (values: :func:`vgpo.stats.forgetting.split_decay`)."""
     parts = {
-        "nothing left to look at": PALETTE[2],
-        "should have looked and did not": PALETTE[1],
-        "tokens that need no image": PALETTE[0],
-        "in all": INK,
+        "nothing left to look at": (PALETTE[2], ""),
+        "should have looked and did not": (PALETTE[1], "////"),
+        "tokens that need no image": (PALETTE[0], "\\\\\\\\"),
     }
     figure, axes = plt.subplots(
         figsize=(7.4, 1.2 + 0.62 * len(splits)), layout="constrained"
     )
     for y, split in enumerate(splits.values()):
-        found = split.fewer_looks, split.weaker_looks, split.other_tokens, split.total
-        for i, (colour, part) in enumerate(zip(parts.values(), found, strict=True)):
-            value, low, high, _ = part
-            place = y + (i - 1.5) * 0.2
+        value, low, high, _ = split.total
+        axes.barh(y - 0.2, value, height=0.26, facecolor="none", edgecolor=INK)
+        axes.plot([low, high], [y - 0.2] * 2, color=INK, lw=2)
+        found = split.fewer_looks, split.weaker_looks, split.other_tokens
+        ends = {True: 0.0, False: 0.0}  # where the next part of either sign begins
+        for (colour, hatch), (value, *_) in zip(parts.values(), found, strict=True):
             axes.barh(
-                place, value, height=0.17, color=colour, lw=0,
-                alpha=0.45 if part is split.total else 1.0,
+                y + 0.16, value, left=ends[value > 0], height=0.34, facecolor=colour,
+                hatch=hatch, edgecolor="white", lw=0,
             )  # fmt: skip
-            axes.plot([low, high], [place] * 2, color=INK, lw=1.2)
-    for i, (label, colour) in enumerate(parts.items()):
-        axes.text(
-            (i % 2) * 0.5, 1.14 - 0.09 * (i // 2), label, color=colour,
-            transform=axes.transAxes, fontsize=9.5,
-        )  # fmt: skip
+            ends[value > 0] += value
+    handles = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor="white", lw=0, label=label)
+        for label, (colour, hatch) in parts.items()
+    ]
+    whole = Patch(facecolor="none", edgecolor=INK, label="in all, 95 % interval")
+    axes.legend(
+        handles=[whole, *handles], ncols=2, loc="lower left", bbox_to_anchor=(0, 1),
+        fontsize=9,
+    )  # fmt: skip
     axes.axvline(0, color=INK, lw=0.8)
     axes.set_yticks(range(len(splits)), splits)
     axes.invert_yaxis()
@@ -60,7 +68,7 @@ def layers_figure(table: pd.DataFrame, columns: Sequence[str]) -> Figure:
     figure, axes = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
     ends = spread_labels({c: table[c].iloc[-1] for c in columns}, gap=0.075)
     for column, colour in zip(columns, PALETTE, strict=False):
-        axes.plot(table["layer"], table[column], "o-", color=colour)
+        axes.plot(table["layer"], table[column], **line_look(colour))
         axes.fill_between(
             table["layer"], table[f"{column}_low"], table[f"{column}_high"],
             color=colour, alpha=0.2, lw=0,

@@ -7,12 +7,17 @@ from matplotlib.figure import Figure
 
 from vgpo.figures.style import (
     INK,
+    MARKS,
     PALETTE,
     in_style,
     interval_bars,
 )
 
 WAY_COLOURS = {"all weights": PALETTE[5], "LoRA": PALETTE[0], "QLoRA": PALETTE[1]}
+WAY_LOOKS = {
+    way: {"color": colour, "ls": "none", "marker": MARKS[PALETTE.index(colour)]}
+    for way, colour in WAY_COLOURS.items()
+}
 
 
 @in_style
@@ -43,13 +48,13 @@ def training_memory_figure(tables: dict[str, pd.DataFrame], cards=(24, 80)) -> F
     for i, table in enumerate(tables.values()):
         axes.plot(table["bytes"] / 1e9, [i] * len(table), color=INK, lw=0.8)
         for way, size in (table["bytes"] / 1e9).items():
-            axes.plot(size, i, "o", ms=8, color=WAY_COLOURS[way])
+            axes.plot(size, i, ms=8, **WAY_LOOKS[way])
             axes.annotate(
                 f"{size:.0f}" if size >= 10 else f"{size:.1f}", (size, i),
                 xytext=(1, 8), textcoords="offset points", ha="right", fontsize=9,
             )  # fmt: skip
-    for way, colour in WAY_COLOURS.items():
-        axes.plot([], [], "o", ms=8, color=colour, label=way)
+    for way, look in WAY_LOOKS.items():
+        axes.plot([], [], ms=8, **look, label=way)
     for card in cards:
         axes.axvline(card, color=INK, lw=0.9, ls="--")
         axes.annotate(
@@ -57,7 +62,11 @@ def training_memory_figure(tables: dict[str, pd.DataFrame], cards=(24, 80)) -> F
             xytext=(3, -2), textcoords="offset points", va="top", fontsize=9,
         )  # fmt: skip
     axes.set_yticks(range(len(tables)), list(tables))
-    axes.set(xscale="log", xlabel="gigabytes", ylim=(len(tables) - 0.5, -0.75))
+    axes.set(
+        xscale="log",
+        xlabel="gigabytes, without rollouts",
+        ylim=(len(tables) - 0.5, -0.75),
+    )
     ticks = [3, 10, 30, 100, 300]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
@@ -74,7 +83,13 @@ def precision_figure(table: pd.DataFrame, clip: float = 0.2) -> Figure:
     )
     before = table["focus_before"]
     axes[0].scatter(
-        before, table["focus"] - before, s=5, alpha=0.5, lw=0, color=PALETTE[0]
+        before,
+        table["focus"] - before,
+        s=5,
+        alpha=0.5,
+        lw=0,
+        color=PALETTE[0],
+        rasterized=True,
     )
     axes[0].axhline(0, color=INK, lw=0.8)
     axes[0].set(xlabel="focus, full precision", ylabel="change in 4 bits")
@@ -102,6 +117,12 @@ def paired_accuracy_figure(table: pd.DataFrame) -> Figure:
     axes.axvline(0, color=INK, lw=0.9)
     places = range(len(table))
     interval_bars(axes, places, table["difference"], table, PALETTE[0], horizontal=True)
+    for place, row in zip(places, table.itertuples(), strict=True):
+        if row.low == row.difference == row.high == 0:
+            axes.annotate(
+                "no answer changed", (0, place), xytext=(8, 7), fontsize=9,
+                textcoords="offset points",
+            )  # fmt: skip
     axes.set_yticks(places, table.index)
     reach = 1.2 * max(0.05, table["high"].max(), -table["low"].min())
     axes.set(xlabel="accuracy in 4 bits less in full precision")

@@ -9,11 +9,13 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from vgpo.figures.style import (
+    INK,
+    MARKS,
     PALETTE,
     in_style,
 )
 
-DIVERGING = sns.blend_palette(["#e07b00", "#f4f4f4", "#2e8fce"], as_cmap=True)
+DIVERGING = sns.blend_palette([PALETTE[1], "#f4f4f4", PALETTE[0]], as_cmap=True)
 """Orange below zero, near white at zero, blue above."""
 
 
@@ -29,7 +31,7 @@ def _heat(axes, values, mask, limit: float, colours=DIVERGING, low=None) -> None
 @in_style
 def reweighting_figure(weights, mask, psi, phi, shaped, advantages) -> Figure:
     """Weights, psi, phi and shaped advantages of a few short rollouts, as numbers
-    in coloured cells (Eq. 7-12).
+    in coloured cells (Eq. 7-12). Where a rollout has ended, cells are hatched.
 
     Args:
         weights: w, (B, T).
@@ -60,6 +62,9 @@ def reweighting_figure(weights, mask, psi, phi, shaped, advantages) -> Figure:
                 x, y, f"{value:.1f}", ha="center", va="center", fontsize=8,
                 color="#222222",
             )  # fmt: skip
+        for y, x in np.argwhere(~np.asarray(seen, dtype=bool)):
+            ended = {"fill": False, "hatch": "////", "lw": 0, "edgecolor": INK}
+            place.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, **ended))
         place.set(title=name, xticks=[], yticks=[])
     axes[0].set_yticks(range(len(weights)), [f"{a:+.0f}" for a in advantages])
     axes[0].set_ylabel("group advantage")
@@ -98,7 +103,10 @@ def length_figure(table: pd.DataFrame, correlations: Mapping[str, float]) -> Fig
     for place, how, colour in zip(
         axes, ("sum", "mean"), (PALETTE[0], PALETTE[1]), strict=True
     ):
-        place.scatter(length, table[how], s=9, alpha=0.6, color=colour)
+        place.scatter(
+            length, table[how], s=9, alpha=0.6, color=colour, rasterized=True,
+            marker=MARKS[PALETTE.index(colour)],
+        )  # fmt: skip
         place.set_title(
             f"{how}: mean r in a group = {correlations[how]:.2f}", loc="left"
         )

@@ -2,12 +2,15 @@
 
 All are drawn without a background and in mid-tones, so that they can be read on a
 white and on a dark page, at 700 pixels of width, and without telling red from
-green. Alt text stands beside each figure in the notebooks' cell metadata.
+green. In the pages of the book these tones stand for those of the reader's theme
+(``book/_static/custom.css``), which are stronger. Where several lines share a panel,
+:func:`line_look` tells them apart by dashes and marks as well. Alt text stands beside
+each figure in the notebooks' cell metadata.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, ParamSpec, Protocol
 
 import matplotlib.pyplot as plt
@@ -16,21 +19,37 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image
+
+from vgpo.figures.svg import show
 
 _Arguments = ParamSpec("_Arguments")
 
-INK = "#7d7d7d"
-"""Text and axes, 4.1 : 1 against white and against the dark theme's ground."""
+INK = "#757575"
+"""Text and axes, 4.6 : 1 against white and 4.1 : 1 against the dark theme's ground."""
 
-PALETTE = ["#2e8fce", "#e07b00", "#1ba37a", "#b06fbf", "#c9a227", "#8c8c8c"]
-"""Series colours, after Okabe and Ito, lightened to be seen on black too."""
+PALETTE = ["#2e8fce", "#d97500", "#1ba37a", "#b06fbf", "#a88715", INK]
+"""Series colours, after Okabe and Ito, each at least 3 : 1 against both grounds."""
+
+DASHES = [
+    "-",
+    (0, (5, 2)),
+    (0, (1, 1.3)),
+    (0, (6, 1.5, 1, 1.5)),
+    (0, (8, 2)),
+    (0, (3, 1, 1, 1, 1, 1)),
+]
+"""Line styles that go with the colours of :data:`PALETTE`."""
+
+MARKS = ["o", "s", "^", "D", "v", "P"]
+"""Marks that go with the colours of :data:`PALETTE`."""
 
 SOURCE_COLOURS = {
-    "image": "#e07b00",
-    "question": "#2e8fce",
-    "text": "#8c8c8c",
-    "filler": "#b06fbf",
+    "image": PALETTE[1],
+    "question": PALETTE[0],
+    "text": PALETTE[5],
+    "filler": PALETTE[3],
 }
 """Where a token of the small world comes from."""
 
@@ -60,7 +79,8 @@ class Token(Protocol):
 
 
 class Question(Protocol):
-    """A question over a picture or none, its answer, and the chain that leads there."""
+    """A question over a picture or none, its answer, the chain that leads there, and
+    what the picture shows, tile by tile or bar by bar."""
 
     image: Image.Image | None
     rows: int
@@ -68,6 +88,8 @@ class Question(Protocol):
     question: str
     answer: str
     chain: Sequence[Token]
+    colours: Sequence[str]
+    values: Sequence[int]
 
 
 class Split(Protocol):
@@ -88,8 +110,9 @@ def in_style(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]
 
     Returns:
         The same function. A notebook shows its figure once, as the value of the cell,
-        not a second time as an open figure; and a loop over figures keeps none of
-        them in pyplot's memory.
+        not a second time as an open figure, and as a drawing rather than as pixels
+        (:mod:`vgpo.figures.svg`); and a loop over figures keeps none of them in
+        pyplot's memory.
     """
 
     @wraps(draw)
@@ -97,9 +120,30 @@ def in_style(draw: Callable[_Arguments, Figure]) -> Callable[_Arguments, Figure]
         with _style():
             figure = draw(*args, **kwargs)
         plt.close(figure)
+        # What IPython asks a value for before it looks for formats of its class.
+        figure._ipython_display_ = partial(show, figure)  # type: ignore[attr-defined]
         return figure
 
     return drawn
+
+
+def line_look(colour: str, *, marks: bool = True) -> dict[str, Any]:
+    """How a line of a colour of :data:`PALETTE` is drawn, for those who see no hue.
+
+    Args:
+        colour: One of :data:`PALETTE`.
+        marks: Whether points have marks; without, dashes alone tell lines apart.
+
+    Returns:
+        Arguments of ``Axes.plot``.
+
+    Example:
+        >>> line_look(PALETTE[0])
+        {'color': '#2e8fce', 'ls': '-', 'marker': 'o', 'ms': 4}
+    """
+    i = PALETTE.index(colour)
+    look = {"color": colour, "ls": DASHES[i]}
+    return look | {"marker": MARKS[i], "ms": 4} if marks else look
 
 
 @contextmanager
@@ -127,9 +171,28 @@ def _style() -> Iterator[None]:
         "xtick.color": INK,
         "ytick.color": INK,
         "lines.linewidth": 1.8,
+        "hatch.linewidth": 0.7,
     }
     with sns.axes_style("ticks"), plt.rc_context(quiet):
         yield
+
+
+def look_legend(
+    axes: Axes, names: Mapping[str, str], *, marks: bool = True, **how: Any
+) -> None:
+    """A legend of lines by what :func:`line_look` draws for their colour.
+
+    Args:
+        axes: Where it stands.
+        names: What a line is called -> its colour, of :data:`PALETTE`.
+        marks: Whether the lines have marks.
+        how: Arguments of ``Axes.legend``.
+    """
+    handles = [
+        Line2D([], [], label=name, **line_look(colour, marks=marks))
+        for name, colour in names.items()
+    ]
+    axes.legend(handles=handles, labelcolor="linecolor", **how)
 
 
 def direct_label(axes: Axes, x: float, y: float, text: str, colour: str) -> None:
@@ -178,12 +241,10 @@ def interval_bars(
     # Lengths of a bar's two halves. An end on the wrong side of the value, by rounding
     # or because a bootstrap may put it there, would be an error to matplotlib.
     reach = np.vstack([values - table["low"], table["high"] - values]).clip(min=0)
-    how: dict[str, Any] = {
-        "fmt": "o-" if line else "o",
-        "ms": 5,
-        "lw": 1.4,
-        "color": colour,
-    }
+    look = line_look(colour) if colour in PALETTE else {"color": colour, "marker": "o"}
+    how: dict[str, Any] = look | {"ms": 5, "lw": 1.4, "elinewidth": 1.4}
+    if not line:
+        how["ls"] = "none"
     if horizontal:
         axes.errorbar(values, x, xerr=reach, **how)
     else:

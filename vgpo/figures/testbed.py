@@ -1,5 +1,6 @@
 """The small world: pictures, chains, cold start, whether the model looks."""
 
+import re
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -17,6 +18,7 @@ from vgpo.figures.style import (
     Token,
     direct_label,
     in_style,
+    line_look,
     spread_labels,
     word_label,
 )
@@ -96,7 +98,8 @@ def draw_tokens(
 def source_figure(example: Question) -> Figure:
     """An example as a person reads it: the picture, the question, and each token of
     the chain with its source; orange ones read the tiles numbered beneath them,
-    dashed ones misreport what they read.
+    dashed ones misreport what they read. Its title has the true answer, and the
+    chain's where it is another.
 
     Example:
         >>> from vgpo.testbed import World
@@ -119,53 +122,69 @@ def source_figure(example: Question) -> Figure:
     if len(question) > 60:
         cut = question.rfind(" ", 0, 60)
         question = f"{question[:cut]}\n{question[cut + 1 :]}"
-    right.set_title(f"{question}   → {example.answer}", loc="left", fontsize=10)
+    boxed = re.search(r"\\boxed\{(.*?)\}", "".join(t.text for t in example.chain))
+    answer = example.answer
+    if boxed and boxed[1] != answer:
+        answer = f"{answer}, boxed {boxed[1]}"
+    right.set_title(f"{question}   → {answer}", loc="left", fontsize=10)
     seen = {t.source for t in example.chain}
-    for i, (source, colour) in enumerate(SOURCE_COLOURS.items()):
+    for i, source in enumerate(s for s in SOURCE_COLOURS if s in seen):
         right.text(
-            0.01 + 0.19 * i, -0.02, source, color=colour, fontsize=9,
-            alpha=1.0 if source in seen else 0.35, transform=right.transAxes,
-            va="top",
+            0.01 + 0.19 * i, -0.02, source, color=SOURCE_COLOURS[source], fontsize=9,
+            transform=right.transAxes, va="top",
         )  # fmt: skip
     return figure
 
 
 @in_style
 def gallery_figure(examples: Sequence[Question]) -> Figure:
-    """Pictures side by side, each with its question and its answer."""
+    """Pictures side by side, each with its question and its answer; of the first, the
+    tile or bar on the left is said in words."""
     figure, axes = plt.subplots(
         1, len(examples), figsize=(7.6, 2.5), layout="constrained", squeeze=False
     )
+    named = ""
     for place, example in zip(axes[0], examples, strict=True):
         place.set_axis_off()
         if example.image is not None:
             draw_picture(place, example.image)
-        words = example.question.split(" ")
+        words = example.question.replace(" ,", ",").split(" ")
         half = (len(words) + 1) // 2
         lines = [" ".join(words)] if len(words) < 4 else [
             " ".join(words[:half]), " ".join(words[half:])
         ]  # fmt: skip
         place.set_title("\n".join([*lines, f"→ {example.answer}"]), fontsize=9)
+        if example.image is not None and not named:
+            # One tile in words, and the task is understood.
+            named = f"top left:\n{example.colours[0]} = {example.values[0]}"
+            place.text(0.5, -0.06, named, fontsize=9, ha="center", va="top",
+                       transform=place.transAxes)  # fmt: skip
     return figure
 
 
 @in_style
 def cold_start_figure(curve: pd.DataFrame, families: Sequence[str]) -> Figure:
-    """Held-out accuracy per family over the steps of the cold start: sampled at
-    temperature 1 (solid) and greedy (dotted), with the size of the pictures."""
-    figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
-    ends = {f: curve[f"sampled_{f}"].iloc[-1] for f in families}
-    heights = spread_labels(ends, gap=0.065)
-    for family, colour in zip(families, PALETTE, strict=False):
-        axes.plot(curve["step"], curve[f"sampled_{family}"], color=colour)
-        axes.plot(
-            curve["step"], curve[f"greedy_{family}"], color=colour, ls=":", lw=1.2
-        )
-        direct_label(axes, curve["step"].iloc[-1], heights[family], family, colour)
-    for step in curve.loc[curve["stage"].diff() > 0, "step"]:
-        axes.axvline(step, color=INK, lw=0.6, alpha=0.6)
-    axes.set(xlabel="optimiser step", ylabel="held-out accuracy", ylim=(-0.02, 1.02))
-    axes.set_title("solid: sampled at temperature 1; dotted: greedy", loc="left")
+    """Held-out accuracy per family over the steps of the cold start, sampled and
+    greedy; lines across where a stage of the curriculum began, numbered from 1."""
+    figure, axes = plt.subplots(
+        1, 2, figsize=(7.6, 3.4), sharey=True, layout="constrained"
+    )
+    titles = {"sampled": "sampled at temperature 1", "greedy": "greedy"}
+    last = curve["step"].iloc[-1]
+    for place, (how, title) in zip(axes, titles.items(), strict=True):
+        ends = {f: curve[f"{how}_{f}"].iloc[-1] for f in families}
+        heights = spread_labels(ends, gap=0.075)
+        for family, colour in zip(families, PALETTE, strict=False):
+            place.plot(curve["step"], curve[f"{how}_{family}"], **line_look(colour))
+            direct_label(place, last, heights[family], family, colour)
+        for step, stage in curve.loc[
+            curve["stage"].diff() > 0, ["step", "stage"]
+        ].values:
+            place.axvline(step, color=INK, lw=0.8)
+            place.text(step, 1.03, f" {int(stage) + 1}", fontsize=8, va="bottom")
+        place.set_title(f"{title}, by stage", loc="left", pad=16)
+        place.set(xlabel="optimiser step", ylim=(-0.02, 1.02))
+    axes[0].set_ylabel("held-out accuracy")
     return figure
 
 
@@ -174,18 +193,21 @@ def looking_figure(looking: pd.DataFrame) -> Figure:
     """Greedy accuracy per family with the true, a swapped and a blank picture, and
     what the best guesser who never looks would get (rows: families)."""
     columns = {
-        "true": ("true picture", PALETTE[0]),
-        "swapped": ("another picture", PALETTE[1]),
-        "blank": ("grey picture", PALETTE[5]),
-        "never_looks": ("best blind guess", PALETTE[3]),
+        "true": ("true picture", PALETTE[0], ""),
+        "swapped": ("another picture", PALETTE[1], "////"),
+        "blank": ("grey picture", PALETTE[5], "----"),
+        "never_looks": ("best blind guess", PALETTE[3], "xxxx"),
     }
     figure, axes = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
-    for i, (column, (label, colour)) in enumerate(columns.items()):
+    for i, (column, (label, colour, hatch)) in enumerate(columns.items()):
         y = np.arange(len(looking)) + (i - 1.5) * 0.2
-        axes.barh(y, looking[column], height=0.18, color=colour)
+        axes.barh(
+            y, looking[column], height=0.18, facecolor=colour, hatch=hatch,
+            edgecolor="white", lw=0, label=label,
+        )  # fmt: skip
         for yy, value in zip(y, looking[column], strict=True):
             axes.text(value + 0.008, yy, f"{value:.2f}", va="center", fontsize=8)
-        axes.text(1.08, i * 0.35 - 0.2, label, color=colour, fontsize=10)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_yticks(range(len(looking)), looking.index)
     axes.invert_yaxis()
     axes.set(xlabel="greedy accuracy on held-out scans", xlim=(0, 1.02))

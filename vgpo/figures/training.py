@@ -8,6 +8,7 @@ from vgpo.figures.style import (
     PALETTE,
     direct_label,
     in_style,
+    line_look,
     spread_labels,
 )
 
@@ -26,7 +27,7 @@ def reward_figure(metrics: dict[str, pd.DataFrame], window: int = 5) -> Figure:
         colour = METHOD_COLOURS[method]
         mean = log["reward"].rolling(window, min_periods=1, center=True).mean()
         axes.plot(log["step"], log["reward"], color=colour, lw=0.7, alpha=0.6)
-        axes.plot(log["step"], mean, color=colour, lw=2.2)
+        axes.plot(log["step"], mean, **line_look(colour, marks=False), lw=2.2)
         ends[method] = float(mean.iloc[-1])
         last = log["step"].iloc[-1]
     for method, height in spread_labels(ends, gap=0.05).items():
@@ -48,9 +49,9 @@ def visual_metrics_figure(log: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.7), layout="constrained")
     for place, (unit, lines) in zip(axes, panels, strict=True):
         for (name, label), colour in zip(lines.items(), PALETTE, strict=False):
-            place.plot(log["step"], log[f"visual/{name}"], color=colour)
-            place.plot([], [], color=colour, label=label)
-        place.legend(loc="best", handlelength=1.2)
+            look = line_look(colour, marks=False)
+            place.plot(log["step"], log[f"visual/{name}"], **look, label=label)
+        place.legend(loc="best", handlelength=2.2)
         place.set(title=unit, xlabel="step")
     return figure
 

@@ -1,0 +1,112 @@
+"""Drawings in the pages, and tables as people read them."""
+
+import re
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from book.builder.inline import VARIABLES, inline
+from book.builder.render import finish
+from book.builder.tables import readable
+from tests.conftest import ROOT
+from vgpo.figures.style import INK, PALETTE, in_style
+from vgpo.figures.svg import as_svg
+
+
+@in_style
+def drawn():
+    figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+    axes.plot([0, 1], [0, 1], color=PALETTE[1], label="<em>rises</em>")
+    axes.bar([0.5], [1], facecolor=PALETTE[2], hatch="//", edgecolor="white")
+    axes.legend()
+    return figure
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "_images").mkdir()
+    (tmp_path / "_images" / "a.svg").write_text(as_svg(drawn()), encoding="utf-8")
+    (tmp_path / "_images" / "b.svg").write_text("<svg><path/></svg>", encoding="utf-8")
+    return tmp_path
+
+
+IMAGE = '<img alt="a line &amp; a bar" src="_images/{}.svg" class="x">'
+
+
+def test_a_drawing_takes_the_place_of_its_picture(folder):
+    page = BeautifulSoup(inline(f"<p>{IMAGE.format('a')}</p>", folder), "html.parser")
+    assert not page.select("img")
+    [svg] = page.select(".figure-scroll > .figure-sheet > svg")
+    assert (svg["role"], svg["aria-label"]) == ("img", "a line & a bar")
+    assert "<em>rises</em>" in svg.get_text() and not svg.select("em")
+    # 6 inches are 576 pixels, less what the tight box leaves off.
+    [width] = re.findall(r"--width: (\d+)px", str(page))
+    assert 500 < int(width) <= 600
+    assert "width" not in svg.attrs and svg["viewbox"]
+
+
+def test_its_colours_are_the_themes(folder):
+    page = inline(IMAGE.format("a"), folder)
+    left = set(re.findall(r"#[0-9a-f]{6}", re.sub(r"var\([^)]*\)", "", page)))
+    assert left <= {"#ffffff", "#000000"}
+    css = (ROOT / "book" / "_static" / "custom.css").read_text(encoding="utf-8")
+    for colour in (INK, PALETTE[1], PALETTE[2]):
+        assert f"var({VARIABLES[colour]}, {colour})" in page
+    for name in VARIABLES.values():
+        assert css.count(f"{name}: #") == 2  # light and dark
+
+
+def test_two_drawings_of_a_page_share_no_name(folder):
+    page = BeautifulSoup(inline(IMAGE.format("a") * 2, folder), "html.parser")
+    ids = [tag["id"] for tag in page.select("[id]")]
+    assert ids and len(ids) == len(set(ids))
+    used = set(re.findall(r"url\(#([^)]+)\)", str(page)))
+    assert used and used <= set(ids)
+
+
+@pytest.mark.parametrize("image", [IMAGE.format("b"), '<img src="_images/gone.svg">'])
+def test_other_pictures_stay_as_they_are(folder, image):
+    assert inline(image, folder) == image
+
+
+# Tables ---------------------------------------------------------------------------
+
+
+def cells(table: pd.DataFrame) -> list[list]:
+    page = BeautifulSoup(readable(table._repr_html_()), "html.parser")
+    return [row.find_all("td") for row in page.select("tbody tr")]
+
+
+def test_words_stand_left_and_numbers_right():
+    table = pd.DataFrame({"what": ["φ, by run", "ψ"], "r": [0.5, -1.25], "n": [1, 2]})
+    for row in cells(table):
+        assert [cell.get("class") for cell in row] == [["words"], None, None]
+    page = BeautifulSoup(readable(table._repr_html_()), "html.parser")
+    heads = page.select("thead th")
+    assert [head.get("class") for head in heads] == [None, ["words"], None, None]
+
+
+def test_headings_of_an_index_do_not_shift_those_of_columns():
+    table = pd.DataFrame({"k": ["a"], "r": [1.0], "s": ["x"]}).set_index("k")
+    page = BeautifulSoup(readable(table._repr_html_()), "html.parser")
+    first = page.select("thead tr")[0].find_all("th")
+    assert [h.get_text() for h in first if h.get("class") == ["words"]] == ["s"]
+
+
+def test_nothing_to_say_is_said_and_code_is_code():
+    table = pd.DataFrame({"r": [float("nan"), 0.5], "how": ["`beta`", None]})
+    shown = cells(table)
+    assert shown[0][0].span["title"] == "not applicable"
+    assert shown[1][1].get_text() == "n/a"
+    assert shown[0][1].code.get_text() == "beta"
+    assert shown[0][0].get("class") is None  # still a column of numbers
+
+
+def test_whole_pages_are_finished_where_they_need_it(folder):
+    (folder / "one.html").write_text(IMAGE.format("a"), encoding="utf-8")
+    (folder / "two.html").write_text("<p>`a` NaN</p>", encoding="utf-8")
+    finish(folder)
+    assert "figure-scroll" in (folder / "one.html").read_text(encoding="utf-8")
+    assert (folder / "two.html").read_text(encoding="utf-8") == "<p>`a` NaN</p>"

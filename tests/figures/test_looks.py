@@ -1,0 +1,86 @@
+"""What a figure says by hue it says by line, mark or pattern as well; its drawing."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import defaultdict
+from itertools import combinations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+
+from tests.figures.samples import SERIES, focus_chain, looking, states
+from vgpo.figures.style import INK, PALETTE, in_style
+from vgpo.figures.svg import CLASS, as_svg
+
+each_figure = pytest.mark.parametrize("make", SERIES.values(), ids=SERIES)
+
+
+def looks(axes) -> dict[str, set]:
+    """How lines, marks and bars of each colour of the house look, hue aside."""
+    found = defaultdict(set)
+    for line in axes.lines:
+        colour = to_hex(line.get_color())
+        mark = str(line.get_marker())
+        dash = str(line.get_linestyle()) if line.get_linestyle() != "None" else ""
+        dash += str(line._unscaled_dash_pattern) if dash else ""
+        # Lines across a panel and thin raw curves under a mean are not series.
+        if len(line.get_xdata()) and line.get_linewidth() > 1.0:
+            found[colour].add((dash, mark))
+    for points in axes.collections:
+        if isinstance(points, PathCollection) and len(points.get_facecolor()):
+            path = points.get_paths()[0].vertices.round(2)
+            found[to_hex(points.get_facecolor()[0])].add(path.tobytes())
+    for bar in axes.patches:
+        found[to_hex(bar.get_facecolor())].add(bar.get_hatch())
+    return {colour: found[colour] for colour in PALETTE if colour in found}
+
+
+@each_figure
+def test_no_two_series_differ_by_hue_alone(make):
+    for axes in make().axes:
+        for (one, ours), (other, theirs) in combinations(looks(axes).items(), 2):
+            if INK in (one, other):
+                continue  # marks of a mean, axes
+            assert not ours & theirs, (one, other)
+
+
+@each_figure
+def test_every_figure_has_a_drawing_in_the_colours_of_the_house(make):
+    text = as_svg(make())
+    root = ElementTree.fromstring(text)
+    assert root.get("class") == CLASS
+    told = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", text))
+    # White: patterns and rims. The rest would not follow the theme.
+    assert told <= {*PALETTE, "#ffffff", "#000000"}, told
+    assert len(text) < 400_000
+
+
+def test_the_same_figure_has_the_same_drawing():
+    @in_style
+    def draw():
+        figure, axes = plt.subplots(layout="constrained")
+        axes.plot([0, 1], [0, 1], label="a line & <more>")
+        axes.bar([0], [1], hatch="//")
+        axes.legend()
+        return figure
+
+    assert as_svg(draw()) == as_svg(draw())
+    assert "a line &amp; &lt;more&gt;</text>" in as_svg(draw())
+
+
+def test_clouds_of_points_are_pixels_and_the_rest_is_not():
+    assert as_svg(states()).count("<image") == 1
+    assert "<image" not in as_svg(looking())
+
+
+def test_a_notebook_shows_the_drawing(capsys):
+    shown = []
+    figure = focus_chain()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+        figure._ipython_display_()
+    assert shown[0]["image/svg+xml"].startswith("<svg")
+    assert np.isfinite(figure.get_size_inches()).all()
