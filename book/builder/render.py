@@ -7,11 +7,36 @@ import sys
 import tempfile
 from pathlib import Path
 
+import yaml
+
 from book.builder import BuildError
 from book.builder.house import fill
 from book.builder.inline import inline
 from book.builder.scrub import ANSI
 from book.builder.tables import readable
+
+PLACEHOLDER = "your--account"
+"""Of the repository's address in ``_config.yml``, until a copy is published."""
+
+
+def config(text: str) -> str:
+    """The book's settings, without buttons that would lead nowhere.
+
+    Colab, Binder and repository buttons are made from the repository's address; as
+    long as it is nobody's, they are left out.
+
+    Example:
+        >>> print(config("repository: {url: 'https://github.com/a/b'}"))
+        repository: {url: 'https://github.com/a/b'}
+    """
+    settings = yaml.safe_load(text)
+    if PLACEHOLDER not in settings["repository"]["url"]:
+        return text
+    settings.pop("launch_buttons", None)
+    for name in settings["html"]:
+        if name.startswith("use_") and name.endswith("_button"):
+            settings["html"][name] = False
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
 def listed_notebooks(root: Path) -> list[str]:
@@ -28,7 +53,8 @@ def stage(root: Path, notebooks: Path, folder: Path) -> None:
     )
     for page in (folder / "book").glob("*.md"):
         page.write_text(fill(page.read_text(encoding="utf-8"), root), encoding="utf-8")
-    shutil.copy2(root / "_config.yml", folder)
+    settings = (root / "_config.yml").read_text(encoding="utf-8")
+    (folder / "_config.yml").write_text(config(settings), encoding="utf-8")
     (folder / "notebooks").mkdir()
     frozen = notebooks == root / "notebooks"
     for name in listed_notebooks(root):

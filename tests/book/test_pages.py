@@ -11,7 +11,7 @@ import yaml
 from bs4 import BeautifulSoup
 
 import vgpo
-from book.builder.render import html, listed_notebooks
+from book.builder.render import PLACEHOLDER, config, html, listed_notebooks
 from tests.conftest import ROOT
 
 LOADED = {
@@ -180,19 +180,37 @@ def test_every_page_can_be_found(site):
         assert f'"{entry}"' in index
 
 
-def test_notebooks_open_in_colab_and_binder_and_can_be_downloaded(pages, site):
-    config = yaml.safe_load((ROOT / "_config.yml").read_text())
-    repository = config["repository"]["url"].removeprefix("https://github.com/")
+def test_notebooks_can_be_downloaded_and_open_in_colab_and_binder(pages, site):
+    """Once there is an address to open them from; no button leads nowhere."""
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text())
+    repository = settings["repository"]["url"].removeprefix("https://github.com/")
+    published = PLACEHOLDER not in repository
     for name in listed_notebooks(ROOT):
         page = pages[site / "notebooks" / f"{name}.html"]
         links = [a["href"] for a in page.select("a[href]")]
         path = f"notebooks/{name}.ipynb"
-        colab = (
-            f"https://colab.research.google.com/github/{repository}/blob/main/{path}"
-        )
-        assert colab in links
-        assert any(link.startswith("https://mybinder.org/v2/gh/") for link in links)
         assert any(link.endswith(f"_sources/{path}") for link in links)
+        assert published == any(
+            link.startswith("https://mybinder.org/v2/gh/") for link in links
+        )
+        assert published == (
+            f"https://colab.research.google.com/github/{repository}/blob/main/{path}"
+            in links
+        )
+        assert published == any(link.endswith(repository) for link in links)
+
+
+def test_buttons_come_with_an_address():
+    text = (ROOT / "_config.yml").read_text()
+    address = r"github\.com/[\w-]+/"
+    without = yaml.safe_load(
+        config(re.sub(address, f"github.com/{PLACEHOLDER}/", text))
+    )
+    assert "launch_buttons" not in without
+    assert without["html"]["use_repository_button"] is False
+    assert without["sphinx"] == yaml.safe_load(text)["sphinx"]
+    published = re.sub(address, "github.com/somebody/", text)
+    assert config(published) == published
 
 
 def test_the_ledger_gives_every_claim_a_verdict(pages, site):
