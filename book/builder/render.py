@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from book.builder import BuildError
+from book.builder.api import write_pages
 from book.builder.house import fill
 from book.builder.inline import inline
 from book.builder.scrub import ANSI
@@ -53,6 +54,7 @@ def stage(root: Path, notebooks: Path, folder: Path) -> None:
     )
     for page in (folder / "book").glob("*.md"):
         page.write_text(fill(page.read_text(encoding="utf-8"), root), encoding="utf-8")
+    write_pages(root, folder)
     settings = (root / "_config.yml").read_text(encoding="utf-8")
     (folder / "_config.yml").write_text(config(settings), encoding="utf-8")
     (folder / "notebooks").mkdir()

@@ -241,9 +241,17 @@ def test_the_examples_of_the_readme_run():
 
 
 def test_every_public_name_is_on_the_api_page(pages, site):
-    documented = {tag["id"] for tag in pages[site / "book/api.html"].select("dt[id]")}
+    documented = {
+        tag["id"]
+        for path in (site / "book").glob("api*.html")
+        for tag in pages[path].select("dt[id]")
+    }
     functions = {name for name in vgpo.__all__ if callable(getattr(vgpo, name))}
     assert {name.rsplit(".")[-1] for name in documented} >= functions
+    index = pages[site / "book/api.html"].select_one("article")
+    assert {
+        code.get_text().strip("()") for code in index.select("table a")
+    } == functions
 
 
 def test_no_tracked_file_names_a_place_on_a_machine():

@@ -1,0 +1,73 @@
+"""One file of modules becomes an index and a page for each group."""
+
+import re
+
+import pytest
+import yaml
+
+import vgpo
+from book.builder import BuildError
+from book.builder.api import public_names, split, write_pages
+from tests.conftest import ROOT
+
+TEXT = """# The package
+
+Words.
+
+<!-- How to add. -->
+
+## The first
+
+Some words.
+
+### One
+
+### Two
+
+## A second
+"""
+
+
+def test_every_group_is_a_page_and_the_index_leads_to_it():
+    pages = split(TEXT, "| a table |")
+    assert list(pages) == ["api", "api_the_first", "api_a_second"]
+    assert pages["api_the_first"].startswith("# The first\n\nSome words.\n\n## One\n")
+    assert "| a table |" in pages["api"] and "How to add" not in pages["api"]
+    assert "- {doc}`api_the_first`: One; Two" in pages["api"]
+
+
+def test_two_groups_of_one_name_are_told():
+    with pytest.raises(BuildError, match="A second"):
+        split(TEXT + "\n## A second\n", "")
+
+
+def test_the_names_of_the_package_are_listed_with_their_equations():
+    table = public_names(ROOT)
+    named = re.findall(r"^\| \{py:(?:func|class)\}`~([\w.]+)`", table, re.MULTILINE)
+    assert {name.rpartition(".")[2] for name in named} == {
+        name for name in vgpo.__all__ if callable(getattr(vgpo, name))
+    }
+    [gate] = [row for row in table.splitlines() if "visual_gate`" in row]
+    assert gate.endswith("| 6 |") and "(Eq." not in gate
+    assert all(len(row.split("|")) == 5 for row in table.splitlines())
+
+
+def test_nothing_of_the_file_is_lost_and_the_contents_know_the_pages(tmp_path):
+    (tmp_path / "book").mkdir()
+    text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    for name in ("api.md", "_toc.yml"):
+        copied = (ROOT / "book" / name).read_text(encoding="utf-8")
+        (tmp_path / "book" / name).write_text(copied, encoding="utf-8")
+    write_pages(ROOT, tmp_path)
+    whole = "".join(page.read_text() for page in (tmp_path / "book").glob("api_*.md"))
+    modules = re.compile(r"automodule:: (\S+)")
+    assert sorted(modules.findall(whole)) == sorted(modules.findall(text))
+    toc = yaml.safe_load((tmp_path / "book" / "_toc.yml").read_text())
+    [entry] = [
+        chapter
+        for part in toc["parts"]
+        for chapter in part["chapters"]
+        if chapter["file"] == "book/api"
+    ]
+    pages = {f"book/{p.stem}" for p in (tmp_path / "book").glob("api_*.md")}
+    assert {section["file"] for section in entry["sections"]} == pages
