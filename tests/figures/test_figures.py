@@ -31,7 +31,7 @@ def test_a_figure_is_styled_and_closed_and_the_style_ends_with_it():
 
 def test_every_public_figure_is_in_style():
     drawn = [name for name in figures.__all__ if name.endswith("_figure")]
-    assert len(drawn) >= 40
+    assert len(drawn) >= 38
     for name in drawn:
         assert getattr(figures, name).__wrapped__ is not None
 
@@ -65,12 +65,13 @@ def chain(length: int, first_of_tail: int) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("first", "edges"), [(3, (3.5, 5.5)), (0, (0.5, 5.5))])
 def test_the_grey_ground_lies_under_the_tail(first, edges):
-    figure = figures.knobs_figure({"γ": {0.4: chain(5, first)}})
-    ground = figure.axes[0].patches[-1]
-    assert (ground.get_x(), ground.get_x() + ground.get_width()) == edges
-    assert figure.axes[0].get_title(loc="left") == "γ = 0.4"
-    without_tail = figures.knobs_figure({"γ": {0.0: chain(5, 5)}})
-    assert len(without_tail.axes[0].patches) == len(figure.axes[0].patches) - 1
+    schedules = pd.DataFrame({"linear": np.arange(1, 6) / 5})
+    panels = figures.compensation_figure(schedules, {"focus": chain(5, first)}).axes
+    for axes in panels:  # the schedules, and the score
+        ground = axes.patches[-1]
+        assert (ground.get_x(), ground.get_x() + ground.get_width()) == edges
+    without_tail = figures.compensation_figure(schedules, {"focus": chain(5, 5)}).axes
+    assert len(without_tail[1].patches) == len(panels[1].patches) - 1
 
 
 def test_mean_ratios_are_drawn_as_given():

@@ -17,7 +17,6 @@ from vgpo.figures.compensation import (
     along_the_chain_figure,
     compensation_figure,
     gate_precision_figure,
-    knobs_figure,
     psi_strength_figure,
 )
 from vgpo.figures.departures import clamp_figure, departures_figure, runs_figure
@@ -44,7 +43,7 @@ from vgpo.figures.qlora import (
     precision_figure,
     training_memory_figure,
 )
-from vgpo.figures.reweighting import group_figure, length_figure, reweighting_figure
+from vgpo.figures.reweighting import length_figure, reweighting_figure
 from vgpo.figures.style import SCORE_LABELS, SOURCE_COLOURS, in_style
 from vgpo.figures.testbed import (
     cold_start_figure,
@@ -78,9 +77,7 @@ __all__ = [
     "focus_chain_figure",
     "gallery_figure",
     "gate_precision_figure",
-    "group_figure",
     "in_style",
-    "knobs_figure",
     "layers_figure",
     "length_figure",
     "looking_figure",

@@ -96,27 +96,6 @@ def compensation_figure(
 
 
 @in_style
-def knobs_figure(panels: Mapping[str, Mapping[float, pd.DataFrame]]) -> Figure:
-    """Small multiples of one chain: a row per knob, a panel per value of it.
-
-    Args:
-        panels: Symbol of the knob -> its value -> the chain's tokens under it
-            (:func:`vgpo.studies.gates.compensated_chain`).
-    """
-    columns = max(map(len, panels.values()))
-    figure, axes = plt.subplots(
-        len(panels), columns, figsize=(7.6, 1.25 * len(panels) + 0.2),
-        sharex=True, sharey=True, layout="constrained", squeeze=False,
-    )  # fmt: skip
-    for row, (symbol, chains) in zip(axes, panels.items(), strict=True):
-        for axis, (value, chain) in zip(row, chains.items(), strict=False):
-            _gate_bars(axis, chain)
-            axis.set_title(f"{symbol} = {value:g}", loc="left", fontsize=9)
-            axis.set(xticks=[], ylim=(0, 1.75))
-    return figure
-
-
-@in_style
 def gate_precision_figure(grades: pd.DataFrame) -> Figure:
     """Precision of the gate over kappa, a panel per gamma and a line per score, with
     95 % bands; dashed: a gate that knows nothing, dotted: one that knows the truth

@@ -72,22 +72,6 @@ def reweighting_figure(weights, mask, psi, phi, shaped, advantages) -> Figure:
 
 
 @in_style
-def group_figure(shaped, mask, rewards) -> Figure:
-    """Shaped advantages of one group: a row per rollout, a cell per token."""
-    figure, axes = plt.subplots(
-        figsize=(7.4, 0.6 + 0.28 * len(shaped)), layout="constrained"
-    )
-    limit = float(np.abs(np.asarray(shaped)).max()) or 1.0
-    _heat(axes, shaped, mask, limit)
-    names = ["right" if reward else "wrong" for reward in rewards]
-    axes.set_yticks(range(len(shaped)), names)
-    axes.set_xlabel("token of the completion")
-    axes.set_xlim(-0.5, int(np.asarray(mask).sum(1).max()) - 0.5)
-    figure.colorbar(axes.images[0], ax=axes, label="advantage", shrink=0.9)
-    return figure
-
-
-@in_style
 def length_figure(table: pd.DataFrame, correlations: Mapping[str, float]) -> Figure:
     """phi against length less its group's mean, for both accumulations.
 
