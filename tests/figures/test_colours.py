@@ -109,6 +109,27 @@ def test_outside_the_book_the_same_colours_serve_both_grounds(theme):
     assert contrast(INK, "#ffffff") >= 4.5
 
 
+@pytest.mark.parametrize("theme", GROUNDS)
+@pytest.mark.parametrize("tint", ["gain", "loss"])
+def test_words_can_be_read_on_the_strongest_tint(tint, theme):
+    folder = ROOT / "vgpo" / "explorer" / "assets"
+
+    def shade(sheet: str, name: str) -> np.ndarray:
+        text = (folder / sheet).read_text(encoding="utf-8")
+        [pair] = re.findall(rf"--{name}: light-dark\((#\w{{6}}), (#\w{{6}})\)", text)
+        colour = pair[theme == "dark"]
+        return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+    [most] = re.findall(r"share \* (\d+)\)", (folder / "group.js").read_text())
+    share = int(most) / 100
+    mixed = share * shade("group.css", tint) + (1 - share) * shade("page.css", "ground")
+    ground, ink = (
+        "#{:02x}{:02x}{:02x}".format(*rgb.round().astype(int))
+        for rgb in (mixed, shade("page.css", "ink"))
+    )
+    assert contrast(ink, ground) >= 4.5
+
+
 def test_colours_come_with_a_dash_and_a_mark_of_their_own():
     assert len(set(PALETTE)) == len(PALETTE) == 6
     assert len(set(map(str, DASHES))) == len(set(MARKS)) == 6
