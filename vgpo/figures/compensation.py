@@ -85,7 +85,7 @@ def compensation_figure(
         axis.set_title(SCORE_LABELS.get(score, score), loc="left")
     _shade(axes[0], place[chain["tail"]])
     words = [word_label(token) for token in chain["token"]]
-    axes[-1].set_xticks(place, words, rotation=90, fontsize=7, family="monospace")
+    axes[-1].set_xticks(place, words, rotation=90, fontsize=8, family="monospace")
     axes[-1].set_xlim(0.4, length + 0.6)
     for i, (source, colour) in enumerate(SOURCE_COLOURS.items()):
         axes[1].text(

@@ -43,7 +43,7 @@ def draw_picture(
     for tile in range(rows * columns):
         y, x = divmod(tile, columns)
         axes.text(
-            x * side + 1, y * side + 1, str(tile), fontsize=7, va="top", ha="left",
+            x * side + 1, y * side + 1, str(tile), fontsize=8, va="top", ha="left",
             color="black",
             bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.6, "linewidth": 0},
         )  # fmt: skip
@@ -87,7 +87,7 @@ def draw_tokens(
             places = ",".join(map(str, token.tiles))
             axes.text(
                 x + room / 2, -line * 2.2 - 0.98, places, ha="center", va="center",
-                fontsize=6.5, color=colour,
+                fontsize=8, color=colour,
             )  # fmt: skip
         x += room
     axes.set_xlim(-0.5, width + 0.5)
