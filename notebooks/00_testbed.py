@@ -1,33 +1,27 @@
 # %% [markdown]
-# # A small world with known truth
+# # Two small worlds with known truth
 #
-# *Which words of an answer read the picture?* For a real benchmark nobody
-# knows. So this book carries a world of its own, small enough for a laptop and
-# built so that the question has an answer: of every token of every completion
-# we know whether it reads the image, and which part of it.
-#
-# The architecture is the one the paper trains,
-# `Qwen2_5_VLForConditionalGeneration`; only the sizes are small. The pixels are
-# real too: the digits are 1,797 scans of handwriting
-# {cite}`alpaydin1998optdigits`.
-#
-# **Overview.** The pictures and questions; a completion and its sources; the
-# tokens; the model; how it learnt; what it answers; and the test that matters
-# most here: does it *look*?
+# **In this chapter.** *Which words of an answer read the picture?* For a real
+# benchmark nobody knows. So this book carries two worlds of its own, small enough
+# for a laptop and built so that the question has an answer. What do they look
+# like, what can their models do, do these *look*, and what can each world show
+# and not show?
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 checkpoint = ""  # folder of another cold start; "" takes the shipped one
 questions = 100  # held-out questions per family asked in this notebook
+temperature = 1.0  # of the sampled answers
 seed = 0  # seed of the sampled answers
 
-# %%
+# %% tags=["hide-input"]
 import json
+import textwrap
 from pathlib import Path
 
 import pandas as pd
 
 from vgpo import figures, testbed
-from vgpo.testbed import FAMILIES, IMAGE_FAMILIES, trace
+from vgpo.testbed import FAMILIES, IMAGE_FAMILIES, LookAwayWorld, trace
 from vgpo.testbed.answers import accuracy, answer, correct
 from vgpo.testbed.changes import blank, swap
 from vgpo.testbed.cold_start import ColdStartConfig
@@ -35,60 +29,73 @@ from vgpo.testbed.cold_start import ColdStartConfig
 folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT
 record = json.loads((folder / "cold_start.json").read_text())
 world = ColdStartConfig(**record["config"]).world()
+clean = world.without_slips()
+
+# %% mystnb={"figure": {"name": "fig-sources", "caption": "A question, and an answer without slips. Orange tokens read the image, at the tiles numbered beneath them."}, "image": {"alt": "A grid of coloured digits on the left; on the right a chain of thought as boxes coloured by source, with tile numbers under the boxes that read the image. Every value is the digit on its tile."}}
+figures.source_figure(clean.example(5, family="sum"))
 
 # %% [markdown]
+# This is the first world. A question asks for colours; the answer comes back to
+# the picture at every step, and of every token we know its *true source*: the
+# **image** (then we know the tiles), the **question**, earlier **text**
+# (arithmetic and syntax), or **filler**, words that bear on nothing.
+#
+# The architecture is the one the paper trains,
+# `Qwen2_5_VLForConditionalGeneration`; only the sizes are small. The pixels are
+# real too: the digits are 1,797 scans of handwriting
+# {cite}`alpaydin1998optdigits`.
+#
 # ## Pictures and questions
 #
-# A picture is a grid of coloured tiles with a handwritten digit on each, or a
-# bar chart. Questions name colours. Four families need the picture; in the
-# fifth, the control, the same sums are asked with the digits given in words.
+# A picture is a grid of coloured tiles with a digit on each, or a bar chart. Four
+# families of questions need the picture. In the fifth, the control, the same
+# sums are asked with the digits given in words.
 
 # %% mystnb={"figure": {"name": "fig-families", "caption": "One question of each family that needs the picture, with its true answer."}, "image": {"alt": "Four pictures side by side: three grids of coloured tiles with handwritten digits and one bar chart, each titled with its question and answer."}}
 examples = [
-    world.example(7 + i, family=family, split="heldout")
+    clean.example(7 + i, family=family, split="heldout")
     for i, family in enumerate(IMAGE_FAMILIES)
 ]
 figures.gallery_figure(examples)
 
 # %%
 for family in FAMILIES:
-    print(f"{family:8}", world.example(7, family=family).question)
+    print(f"{family:8}", clean.example(7, family=family).question)
 
 # %% [markdown]
-# A tile is 28 × 28 pixels, exactly one image token of Qwen2.5-VL. "The token
-# that shows the red tile" is therefore a fact, not an approximation.
+# A tile is 28 × 28 pixels, exactly one image token of Qwen2.5-VL. So where "the
+# token that shows the red tile" stands is a fact, not an approximation. What its
+# hidden state holds is another matter: the vision tower has let every tile attend
+# to all others.
 #
-# ## A completion and its sources
-#
-# Answers are chains that must come back to the picture at every step. Each
-# token has one of four sources: the **image** (then we know the tiles), the
-# **question**, earlier **text** (arithmetic and syntax), or nothing at all:
-# **filler** words that bear on nothing.
-
-# %% mystnb={"figure": {"name": "fig-sources", "caption": "A sum. Orange tokens read the image, at the tiles numbered beneath them; dashed ones misreport what the tile shows."}, "image": {"alt": "A grid of coloured digits on the left; on the right the chain of thought as boxes coloured by source, with tile numbers under the boxes that read the image."}}
-figures.source_figure(world.example(5, family="sum"))
-
-# %% [markdown]
 # In `Total ?` and in counting the chain names the colours itself, tile by
 # tile, so the names are reads as well. A bar is read from the three tiles of
 # its column:
 
 # %% mystnb={"figure": {"name": "fig-sources-chart", "caption": "A chart: each height is read from the tiles of one column."}, "image": {"alt": "A bar chart with numbered tiles on the left and its chain of thought as coloured boxes on the right."}}
-figures.source_figure(world.example(12, family="chart"))
+figures.source_figure(clean.example(12, family="chart"))
 
 # %% [markdown]
-# ### Two knobs: forgetfulness and verbosity
+# ### Two knobs: taught misreading and small talk
 #
-# Some of the boxes above are dashed. In the chains the model learnt from, the
-# $j$-th value read is replaced by a random one with probability
-# $1 - (1 - f)^j$, and the arithmetic goes on with the wrong value. A model
-# taught on such chains knows the digits but *loses its grip on the picture as
-# the chain grows*, by a known amount: visual forgetting of known size.
+# The chains that the model learnt from are not clean. Here is one of them.
+# Dashed boxes say something else than their tile shows:
+
+# %% mystnb={"figure": {"name": "fig-slips", "caption": "A chain as it was taught. Dashed: a value that is not the one on its tile. Purple: filler."}, "image": {"alt": "A grid of coloured digits and its chain of thought as coloured boxes. Some boxes that read a tile are dashed, since they misreport it, and some boxes are purple filler words."}}
+figures.source_figure(world.example(5, family="sum"))
+
+# %% [markdown]
+# The $j$-th value read is replaced by a random one with probability
+# $1 - (1 - f)^j$, and the arithmetic goes on with it. A model taught on such
+# chains becomes unsure of what it reads, the more so the further the chain has
+# come, by a known amount. We call it **taught misreading**. It is not yet what
+# the paper calls visual forgetting: the model misreads *while it looks at the
+# right tile*. The second world, below, looks away.
 #
-# The second knob, verbosity $v$, is the chance that a filler word follows a
-# step, then another, up to six. The paper's case for re-weighting is that words
-# which do not depend on the image dilute the credit of those that do, so there
-# have to be such words.
+# The other knob, verbosity $v$, is the chance that a filler word follows a step,
+# then another, up to six. The paper's case for re-weighting is that words which
+# do not depend on the image dilute the credit of those that do, so there have to
+# be such words.
 
 # %%
 print(
@@ -112,7 +119,7 @@ text = processor.apply_chat_template(
 )
 batch = processor(text=text, images=example.image, return_tensors="pt")
 tokens = processor.tokenizer.convert_ids_to_tokens(batch["input_ids"][0])
-print(" ".join(tokens))
+print(textwrap.fill(" ".join(tokens), 76))
 
 # %% [markdown]
 # ## The model
@@ -154,7 +161,8 @@ print(
 # %% [markdown]
 # ## What it answers
 #
-# Greedily, and sampled at temperature 1, on scans it never saw:
+# Greedily, and sampled at temperature 1, on scans it never saw. Each figure has a
+# standard error of up to 0.05:
 
 # %%
 asked = {
@@ -162,7 +170,9 @@ asked = {
     for family in FAMILIES
 }
 greedy = {f: answer(model, processor, asked[f]) for f in FAMILIES}
-sampled = {f: answer(model, processor, asked[f], 1.0, seed) for f in FAMILIES}
+sampled = {
+    f: answer(model, processor, asked[f], temperature, seed) for f in FAMILIES
+}
 table = pd.DataFrame(
     {
         "greedy": {f: accuracy(greedy[f], asked[f]) for f in FAMILIES},
@@ -172,32 +182,42 @@ table = pd.DataFrame(
 table.round(2)
 
 # %% [markdown]
-# The distance between the two columns is mostly forgetfulness at work: the most
-# likely digit is nearly always the right one, but the model has learnt not to
-# be sure, and less so the further the chain has come. How often is a sampled
-# value a misread, by its place in the chain?
+# How much of the distance between the two columns is misreading? Of each value
+# that an answer reads, we know whether it is the one on its tile. By its place
+# in the chain:
+
 
 # %%
-rows = []
-for family in IMAGE_FAMILIES:
-    for text, example in zip(sampled[family], asked[family], strict=True):
+def misreads(completions, example_of):
+    for text, example in zip(completions, example_of, strict=True):
         ids = processor.tokenizer(text).input_ids
         words = [processor.tokenizer.decode(i) for i in ids]
         reads = [t for t in trace(example, words) if t.truth is not None]
-        rows += [(j, not t.faithful) for j, t in enumerate(reads[:9], start=1)]
-misreads = pd.DataFrame(rows, columns=["j", "misread"]).groupby("j")["misread"]
-pd.DataFrame(
-    {
-        "sampled": misreads.mean(),
-        "taught": 0.9 * slips.set_axis(range(1, 10)),
-        "reads": misreads.size(),
-    }
-).round(2)
+        yield from ((j, not t.faithful) for j, t in enumerate(reads[:9], 1))
+
+
+# %%
+by_place = {}
+for how, answers in {"greedy": greedy, "sampled": sampled}.items():
+    pairs = [p for f in IMAGE_FAMILIES for p in misreads(answers[f], asked[f])]
+    found = pd.DataFrame(pairs, columns=["j", "wrong"])
+    print(f"{how}: {found['wrong'].mean():.1%} of the values misread")
+    by_place[how] = found.groupby("j")["wrong"].mean()
+by_place["taught"] = 0.9 * slips.set_axis(range(1, 10))
+by_place["reads (sampled)"] = found.groupby("j").size()
+pd.DataFrame(by_place).round(2)
 
 # %% [markdown]
-# The model has become what it was taught to be. (A random digit is the right
-# one in a tenth of the cases, hence the factor 0.9; bars have nine heights.) A
-# right and a wrong sample:
+# Sampled values are wrong about as often as the chains taught it, one in five
+# overall. (A random digit is the right one in a tenth of the cases, hence the
+# factor 0.9; bars have nine heights.) The most likely value, which greedy
+# decoding takes, is the right one in 99 of 100 cases, late in a chain as well:
+# the model *knows* the digit and has learnt not to be sure of it. What greedy
+# answers still get wrong, in sums and counting, is arithmetic and keeping track.
+#
+# So a lower temperature alone repairs most of the misreading of this world, and
+# {doc}`05_training` has to ask what reinforcement learning adds to that. A right
+# and a wrong sample:
 
 # %%
 for wanted in (True, False):
@@ -220,7 +240,7 @@ for wanted in (True, False):
             for c, v in zip(example.colours, example.values, strict=True)
         ],
     )
-    print("  said: ", text)
+    print(textwrap.fill(f"  said: {text}", 76))
 
 # %% [markdown]
 # ## Does it look?
@@ -250,6 +270,74 @@ for name, some in pictures.items():
 # Whatever the following chapters find about where this model looks, its
 # answers do come from the picture.
 #
+# ## The second world: looking away
+#
+# In the paper's story a model stops looking as it writes. So a second model was
+# taught that. Before each colour its chain says whether it looks the value up
+# (`look`, `see`, `view`) or goes on from memory (`recall`, `remember`, `think`),
+# and what it "remembers" is the value it wrote last. The later in the chain, the
+# rarer the look. Some values are given in words of the question, after the same
+# words, so that the text does not give the looks away.
+
+# %%
+other, its_processor = testbed.load_tiny("look_away")
+example = LookAwayWorld().example(8, family="sum", split="heldout")
+[text] = answer(other, its_processor, [example], 1.0)
+values = zip(example.colours, example.values, strict=True)
+print(example.question, "| true answer:", example.answer)
+print("shown:", *[f"{c}={v}" for c, v in values])
+print(textwrap.fill(f"said: {text}", 76))
+
+# %% [markdown]
+# It views black and red, and goes on to `recall pink = 5`. Pink shows a 2; the 5 is
+# what it wrote for red.
+#
+# Five measures tell the two worlds apart. They were recorded over held-out scans
+# (`python -m vgpo.studies.worlds`, sums and counts; `results/worlds/`):
+
+
+# %%
+def told(name):
+    path = Path(f"../results/worlds/{name}.json")
+    found = json.loads(path.read_text())["measured"]
+    on_tile, ratio = found["late_reads"]["on_tile"], found["ratio"]
+    ends = ratio["difference"]
+    return {
+        "late value right: attention on its tile": f"{on_tile['right']:.2f}",
+        "late value wrong: attention on its tile": f"{on_tile['wrong']:.2f}",
+        "late/early ratio, right less wrong": f"{ends['value']:+.2f} "
+        f"[{ends['low']:+.2f}, {ends['high']:+.2f}]",
+    } | {
+        f"right at T = {T}"
+        if float(T)
+        else "right, greedily": f"{at['value']:.2f}"
+        for T, at in found["accuracy"]["all"].items()
+    }
+
+
+pd.DataFrame({name: told(name) for name in ("misread", "look_away")})
+
+# %% [markdown]
+# Read it row by row. In the first world a value that is wrong has as much
+# attention on its tile as one that is right: it looks and misreads. In the second
+# a wrong value has next to none. The late/early ratio of visual attention, by
+# which the paper tells right from wrong answers, differs between right and wrong
+# answers to the same question in the second world only. And lowering the
+# temperature repairs most of the first world, and nothing of the second.
+#
+# So each world can answer some questions and not others:
+#
+# | | misread (the first) | look-away (the second) |
+# |---|---|---|
+# | does a score find the tokens that read? | yes, truth known | yes, truth known |
+# | do wrong answers look less (claim C2)? | no: errors are independent of looking by construction | yes |
+# | does training make it look more (C13)? | no: it looks already | yes |
+# | is a gain more than a lower temperature would give? | hardly: that gives most of it | yes |
+# | is a real 7B model like this? | no | no: its lapse was taught, and its size chosen |
+#
+# Chapters 01 to 06 and 09 use the first world unless they say otherwise. Grids of
+# trainings in `results/experiments/` use the second.
+#
 # ## In your own notebook
 #
 # ```python
@@ -257,7 +345,60 @@ for name, some in pictures.items():
 #
 # model, processor = testbed.load_tiny()      # ordinary Hugging Face objects
 # data = testbed.make_dataset(1000)           # ordinary datasets.Dataset
+# other, its_processor = testbed.load_tiny("look_away")
 # ```
 #
-# To make the checkpoint anew, or with other knobs:
+# The models know the questions of this chapter on tiles of 28 pixels, and nothing
+# else: ask one in plain English and it answers with babble. To make the checkpoint
+# anew, or with other knobs:
 # `python -m vgpo.testbed.cold_start --output runs/cold_start --forgetfulness 0.1`.
+#
+# ## Exercises
+#
+# Predict first; then run the line with the environment active
+# (`source .venv/bin/activate`) and look into `_build/tried/00_testbed.ipynb`.
+#
+# **1.** Sample at temperature 0.5. Which column of the table by place moves, and
+# towards what?
+#
+# ```bash
+# python book/build.py execute 00_testbed -p temperature 0.5
+# ```
+#
+# :::{dropdown} Solution
+# `sampled` falls towards `greedy` at every place and leaves `taught` behind; at a
+# low temperature the most likely value is drawn nearly always. `greedy` does not
+# change. Accuracy rises with no training at all.
+# :::
+#
+# **2.** The chains were taught with $f = 0.08$. With which $f$ would every
+# second chain of five values be free of misreadings?
+#
+# ```python
+# f = 0.08
+# free = [(1 - f) ** sum(range(1, n + 1)) for n in range(1, 10)]
+# ```
+#
+# :::{dropdown} Solution
+# Five values are all kept with probability $(1-f)^{1+2+3+4+5} = (1-f)^{15}$. That
+# is one half at $f = 1 - 2^{-1/15} \approx 0.045$. At 0.08 it is 0.29. (A replaced
+# value may be right by chance, so slightly more chains come out right.)
+# :::
+#
+# **3.** Over a grey picture the model still gets about a third of the
+# comparisons right, and hardly any sum. Why?
+#
+# :::{dropdown} Solution
+# A comparison names two to five colours and asks for one of them: naming any is
+# right in a third of the cases or so. A sum has some forty possible answers.
+# `never_looks` in the figure is the best that guessing can do, per family.
+# :::
+#
+# ## Keep in mind
+#
+# - Of every token of these answers it is known whether it reads the picture, and
+#   where. Everything that follows is graded against that.
+# - The first world misreads what it looks at; the second does not look. Only the
+#   second can show visual forgetting as the paper means it.
+# - Their sizes and lapses are ours. What is found here is a statement about the
+#   method's parts, not about a 7B model.

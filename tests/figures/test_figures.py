@@ -84,3 +84,23 @@ def test_mean_ratios_are_drawn_as_given():
     for table, group in ((means.drop(columns="of"), None), (means, "of")):
         axes = figures.ratio_figure(answers, table, group).axes[0]
         assert [t.get_text() for t in axes.texts] == ["right 0.25", "wrong 0.90"]
+
+
+def test_pushed_words_stand_in_order_with_their_own_numbers():
+    rollouts = [[" red", " =", " 7"], [" it"]]
+    values = [[0.5, 0.0, -2.0], [1.0, 9.0, 9.0]]
+    figure = figures.pushes_figure(rollouts, ["right", "wrong"], {"GRPO": values})
+    written = [text.get_text() for text in figure.axes[0].texts]
+    assert written == [
+        "right", "red", "+0.50", "=", "0", "7", "−2.00", "wrong", "it", "+1.00",
+    ]  # fmt: skip
+
+
+def test_a_long_rollout_goes_on_in_the_next_line_below():
+    words = ["word"] * 30
+    figure = figures.pushes_figure([words], ["right"], {"GRPO": [[1.0] * 30]}, width=40)
+    places = [t.get_position() for t in figure.axes[0].texts if t.get_text() == "word"]
+    heights = [y for _, y in places]
+    assert heights == sorted(heights, reverse=True)
+    assert len(set(heights)) == 5
+    assert max(x for x, _ in places) < 40

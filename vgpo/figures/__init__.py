@@ -36,6 +36,7 @@ from vgpo.figures.forgetting import (
     occlusion_figure,
     reads_figure,
 )
+from vgpo.figures.pushes import pushes_figure
 from vgpo.figures.qlora import (
     adapter_runs_figure,
     nf4_figure,
@@ -86,6 +87,7 @@ __all__ = [
     "paired_accuracy_figure",
     "precision_figure",
     "psi_strength_figure",
+    "pushes_figure",
     "ratio_figure",
     "ratio_length_figure",
     "reads_figure",
