@@ -1,22 +1,18 @@
 # %% [markdown]
 # # Compensation: lifting what looks late
 #
-# As a completion grows, its tokens look at the image less. The paper's remedy
-# starts here: the most visual tokens of the *tail* of a completion are given
-# more weight, and the more the later they come.
-#
-# **Overview.** The two formulas on one chain; what their three parameters do;
-# whether the gate opens for tokens that truly read the image; the tail
-# against the full trajectory; and how much of the lift is left one step
-# later.
+# **In this chapter.** As a completion grows, its tokens look at the image less, says
+# the paper. Its remedy starts here: the most visual tokens of the *tail* of a
+# completion are given more weight, the more the later they come. *Which tokens
+# does that lift, by how much, and do they read the image?*
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 checkpoint = ""  # folder of another cold start; "" takes the shipped one
 chains = 200  # completions the gate is graded on
 seed = 0  # seed of the completions
 resamples = 2000  # of whole chains, for the intervals
 
-# %%
+# %% tags=["hide-input"]
 from pathlib import Path
 
 import pandas as pd
@@ -30,15 +26,6 @@ from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import answer
 
 torch.set_printoptions(precision=2, sci_mode=False, linewidth=78)
-
-# %%
-folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT
-model, processor = testbed.load_tiny(folder)
-each = chains // len(IMAGE_FAMILIES)
-examples = World().examples(each, IMAGE_FAMILIES, seed=30, split="heldout")
-texts = answer(model, processor, examples, temperature=1.0, seed=seed)
-table = token_table(model, processor, examples, texts)
-print(f"{len(examples)} sampled completions, {len(table)} tokens")
 
 # %% [markdown]
 # ## Two formulas, one chain
@@ -83,6 +70,22 @@ knobs = {"tail_ratio": gamma, "top_ratio": kappa}
 assert torch.equal(vgpo.visual_gate(rho[None], one, **knobs)[0], gate)
 lifted = vgpo.compensate(rho[None], one, strength=beta, **knobs)
 torch.testing.assert_close(lifted[0], w)
+
+# %% [markdown]
+# ## A chain of the small model
+#
+# The model of {doc}`00_testbed` answers held-out questions at temperature 1. Every
+# token of its answers is scored twice: by the state *at* it, and by the state one
+# place *before*, which chose it.
+
+# %% tags=["hide-input"]
+folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT
+model, processor = testbed.load_tiny(folder)
+each = chains // len(IMAGE_FAMILIES)
+examples = World().examples(each, IMAGE_FAMILIES, seed=30, split="heldout")
+texts = answer(model, processor, examples, temperature=1.0, seed=seed)
+table = token_table(model, processor, examples, texts)
+print(f"{len(examples)} sampled completions, {len(table)} tokens")
 
 # %% [markdown]
 # Here is a sampled chain of some length, a sum:
@@ -167,9 +170,22 @@ figures.gate_precision_figure(grades)
 # With one and the same formula, the alignment decides whether compensation lifts
 # what looks or what stands beside it.
 #
-# Two cautions. In this world almost every digit after `=` is a read or a sum,
-# so the states that look are easy to tell; and whether it *harms* to lift the
-# neighbour is another question, since its state is the one that looked.
+# Two cautions before this becomes a verdict.
+#
+# **The texts of this world are regular.** Nearly every digit after `=` is a value
+# read or a sum. In a sentence such as "The bar for *Tuesday* reaches *40*, twice as
+# much as *Monday's*", reads are words of many kinds, and no equals sign
+# announces them. Whether the gate would find them there is open; the precision
+# above is that of an easy case.
+#
+# **The neighbour is not a stranger.** Suppose that the gate lifts `=` in
+# `pink = 3`. The state at `=` is the one that looked at the pink tile and is about
+# to write 3. But the advantage of `=` multiplies $\log \pi(\text{=} \mid \text{pink})$,
+# the decision to write an equals sign, which was certain anyway. The push on
+# $\log \pi(3 \mid \text{pink =})$, where reading can go wrong, is not lifted. A push
+# on a certain token moves next to nothing ({doc}`00b_one_group`), so the lift is more
+# likely lost than harmful. The recorded grids (`results/experiments/`) train with
+# both alignments.
 #
 # The same by family, for the paper's setting:
 
@@ -292,3 +308,59 @@ pd.DataFrame(changes, columns=columns).set_index(columns[:2]).round(3)
 # states at $t$, the late ones gain nothing either. Whether a later reader
 # *should* count for more is the method's premise, which no figure of this
 # chapter can test; the next chapter follows the weights into the advantage.
+#
+# ## Exercises
+#
+# Predict first; then run the line with the environment active
+# (`source .venv/bin/activate`), or change the value in its cell here.
+#
+# **1.** In "Two formulas, one chain", let the tail be everything: `gamma = 1.0`.
+# Which tokens of `rho` are gated, and which weight becomes the largest?
+#
+# ```python
+# beta, gamma, kappa = 0.3, 1.0, 0.5  # and run the rest of that cell
+# ```
+#
+# :::{dropdown} Solution
+# Four of eight pass: 0.9, 0.8, 0.7 and 0.6. The 0.9 stands first and gains only
+# $0.3 \cdot 1/8$, to 0.93; the 0.8 stands sixth and gains $0.3 \cdot 6/8$, to 0.98.
+# The late token has overtaken the more visual one.
+# :::
+#
+# **2.** A completion in which nothing looks at the image has focus scores between
+# 0.30 and 0.32. How many of its tokens are gated, and how large is their $\psi$?
+#
+# ```python
+# flat = 0.30 + 0.02 * torch.rand(1, 40)
+# everything = torch.ones(1, 40)
+# weights = vgpo.compensate(flat, everything)
+# vgpo.intra_trajectory_weights(weights, everything)[weights > flat]
+# ```
+#
+# :::{dropdown} Solution
+# As many as in any completion of 40 tokens: $0.2 \cdot 20 = 4$. The lift of up to
+# 30 % is far larger than the spread of the scores, so these four are the largest
+# weights and get $\psi$ of about 0.5 to 0.9, as much as gated tokens of a completion
+# that does look. The min-max knows no "hardly".
+# :::
+#
+# **3.** Grade the gate on chains of another seed, and fewer of them. Does the order
+# of the two alignments depend on it?
+#
+# ```bash
+# python book/build.py execute 03_compensation -p seed 1 -p chains 80
+# ```
+#
+# :::{dropdown} Solution
+# The intervals grow by a factor of about $\sqrt{200/80} \approx 1.6$ and stay far
+# apart: 0 for states at $t$, around 0.4 for states at $t - 1$.
+# :::
+#
+# ## Keep in mind
+#
+# - Compensation lifts a fixed share of the tail by up to $\beta$, whether anything in
+#   it looks or not.
+# - With states at $t$, the released code's choice, none of the lifted tokens reads the
+#   image here; with states at $t - 1$ about two in five do.
+# - What it changes is *when*: late readers gain what early ones lose. Without the gate
+#   it becomes a reward for coming last.

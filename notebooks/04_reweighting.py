@@ -1,21 +1,19 @@
 # %% [markdown]
 # # Re-weighting the advantage, twice
 #
-# The visual weights of the last chapter change the *advantage*: the number that
-# says whether a token is to become more or less likely. They do so within a
-# completion (which tokens get the credit?) and between the completions of a
-# prompt (which completion gets more of it?).
-#
-# **Overview.** The equations on four rollouts small enough to follow by eye;
-# then a real group; the sign; and the question of length.
+# **In this chapter.** The visual weights of the last chapter change the *advantage*,
+# the number that says whether a token is to become more or less likely. *Within a
+# completion: which tokens get the credit? Between the completions of a prompt:
+# which one gets more of it, and is it the one that looks, or the one that is long?*
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 checkpoint = ""  # folder of another cold start; "" takes the shipped one
 groups = 40  # prompts whose rollouts are weighted
 rollouts = 8  # G, completions per prompt
 seed = 0  # seed of the rollouts
 
-# %%
+# %% tags=["hide-input"]
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -33,9 +31,10 @@ torch.set_printoptions(precision=2, sci_mode=False, linewidth=78)
 # %% [markdown]
 # ## Four rollouts by hand
 #
-# One prompt, four completions of five tokens; the last one stops after three.
-# The numbers are chosen, not measured: they stand for compensated weights $w$
-# (Eq. 5).
+# {doc}`00b_one_group` went from rewards to the gradient. Here are its last steps
+# once more, on weights chosen to show what they can do: one prompt, four completions
+# of five tokens; the last one stops after three. The numbers stand for compensated
+# weights $w$ (Eq. 5).
 
 # %%
 weights = torch.tensor(
@@ -123,7 +122,7 @@ figures.reweighting_figure(weights, mask, psi, phi, shaped, advantages)
 #
 # Now rollouts of the testbed's model, sampled at temperature 1.
 
-# %%
+# %% tags=["hide-input"]
 folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT
 model, processor = testbed.load_tiny(folder)
 each = groups // len(IMAGE_FAMILIES)
@@ -172,8 +171,7 @@ print(f"factor: {factor.min():.2f} to {factor.max():.2f}")
 # ## How much of φ is length?
 #
 # $s_i$ is a *sum* over tokens. All focus scores are positive, so a longer
-# completion accumulates more, whatever it looks at. Then right answers that are
-# long gain, and wrong answers that are long lose more.
+# completion accumulates more, whatever it looks at. The alternative is the mean:
 
 # %%
 lengths = mask.sum(dim=1)
@@ -202,7 +200,125 @@ figures.length_figure(length_table, correlations)
 
 # %% [markdown]
 # The table gives the correlation of $\phi$ with length within a group, averaged
-# over the groups. Under Eq. 9 most of $\phi$ is length;
-# `accumulation="mean"` takes nearly all of that out, and what is left is focus.
-# The paper is silent on this. The default here is the paper's sum, and every
+# over the groups. Under Eq. 9 most of $\phi$ is length; with
+# `accumulation="mean"` nearly all of that is gone.
+#
+# ### Who gains when φ is length?
+#
+# Take the wrong answer that is longest beside its group. What does $\phi$ do to it?
+
+# %%
+of_group = lengths.view(-1, rollouts).float().mean(1)[group_ids]
+some_right = (grouped.mean(1) > 0.2)[group_ids] & (rewards == 0)
+longest = int(((lengths - of_group) * some_right).argmax())
+print(asked[longest].question, "| true answer:", asked[longest].answer)
+print(textwrap.fill(texts[longest], 76))
+print(
+    f"{lengths[longest]} tokens, group mean {of_group[longest]:.1f};", end=" "
+)
+print(f"1 + φ = {1 + phi[longest]:.2f}")
+
+# %% [markdown]
+# It slips into a sum that nobody asked for, counts a tile that is not in the
+# picture, and is longer for it. Its advantage is negative, and the factor nearly
+# doubles it: every token of it, the correct reads at its beginning included, is
+# pushed down almost twice as hard as without $\phi$. A wrong answer of the same
+# prompt that stays short gets off with less than 1. Had a *right* answer rambled
+# like this, each of its fillers would have been pushed up as hard. So under Eq. 9
+# $\phi$ speaks about length from both sides: be short when you are wrong, be long
+# when you are right. Neither has to do with the picture.
+#
+# ### Is what the mean leaves over a matter of looking?
+#
+# The mean is free of length, but is it about the picture? Of each token we know
+# whether it reads the image. So: $\phi$ against the *share of tokens that truly read*,
+# again within groups. The score at the state before ($t - 1$) finds reads better
+# ({doc}`02_focus`), so it gets its chance as well:
+
+# %%
+looks = (table["source"] == "image").groupby(table["row"]).mean()
+looks = torch.tensor(looks.to_numpy())
+accumulated = {}
+for column, label in figures.SCORE_LABELS.items():
+    each_w = vgpo.compensate(padded(table, column)[0], mask)
+    for how in ("sum", "mean"):
+        each_phi = vgpo.inter_trajectory_weights(
+            each_w, mask, group_ids, accumulation=how
+        )
+        accumulated[label, how] = {
+            "r with length": within_group_correlation(
+                each_phi, lengths, group_ids
+            ),
+            "r with share of reads": within_group_correlation(
+                each_phi, looks, group_ids
+            ),
+        }
+pd.DataFrame(accumulated).T.round(2)
+
+# %% [markdown]
+# It is not. With the sum, $\phi$ is *higher* for answers of which a smaller share
+# reads: they are the longer ones, padded with filler. With the mean it hardly
+# follows the share of reads at all, by either score. Answers to one question read the
+# same tiles, so they differ little in looking; what differs is wording. In this world
+# neither version of $\phi$ finds the completion that looks more, because there is
+# hardly any such completion. In the look-away world there is ({doc}`00_testbed`).
+#
+# The paper is silent on length. The default here is the paper's sum, and every
 # training run logs the correlation as `visual/phi_length_corr`.
+#
+# ## Exercises
+#
+# Predict first; then change the line in its cell and run the cells below it, or run
+# the command with the environment active (`source .venv/bin/activate`).
+#
+# **1.** In "Four rollouts by hand", multiply the second row of `weights` by ten.
+# What happens to its $\psi$, and to all four $\phi$?
+#
+# ```python
+# weights[1] *= 10
+# ```
+#
+# :::{dropdown} Solution
+# $\psi$ stays as it was: the min-max of a row does not see its scale. But the second
+# completion's sum becomes 23 beside 3, 1.2 and 1.5, so it has $\hat s = 1$ and the
+# others have nearly 0: one outlier leaves no difference between the rest.
+# :::
+#
+# **2.** A group of 16 rollouts in place of 8. Does the correlation of $\phi$ with
+# length rise, fall or stay?
+#
+# ```bash
+# python book/build.py execute 04_reweighting -p rollouts 16 -p groups 20
+# ```
+#
+# :::{dropdown} Solution
+# It stays high, 0.91 on these prompts: that a sum of positive numbers grows with
+# their count does not depend on how many sums are compared. (One very long rollout
+# among 16 is likelier than among 8, and the min-max then presses the others together.)
+# :::
+#
+# **3.** All tokens of a right completion have the same weight. What are $\psi$ and the
+# advantages of its tokens? And what if all completions of a group are like that, with
+# lengths 10 and 20?
+#
+# ```python
+# flat, ones = torch.full((2, 20), 0.5), torch.ones(2, 20)
+# ones[0, 10:] = 0
+# vgpo.intra_trajectory_weights(flat, ones).abs().max()
+# vgpo.inter_trajectory_weights(flat, ones, torch.zeros(2, dtype=torch.long))
+# ```
+#
+# :::{dropdown} Solution
+# $\psi = 0$, so each token keeps its group advantage times $1 + \phi$. The sums are 5
+# and 10: $\phi$ is $-0.5$ for the short and $+0.5$ for the long one, and nothing
+# but length made the difference.
+# :::
+#
+# ## Keep in mind
+#
+# - $\psi$ sees the shape of a completion's weights and not their size, $\phi$ the other
+#   way round; both factors lie between 0 and 2, so no advantage changes its sign.
+# - With the paper's sum, $\phi$ is length: within a group the two correlate at 0.95.
+#   Long wrong answers are punished most, long right ones rewarded most.
+# - With the mean it is not length, and not looking either, as far as this world can
+#   tell.
