@@ -1,6 +1,7 @@
 """Departures one at a time: none is the paper, all are the released code."""
 
 import math
+import re
 from decimal import Decimal
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vgpo
+from vgpo.method import released
 from vgpo.method.released import factors_from_cosines
 from vgpo.studies import departures
 
@@ -184,10 +186,24 @@ def test_changes_are_zero_without_departures_and_one_row_per_prompt():
     assert largest["none"] == 0 and largest["all"] > 0.05
 
 
-def test_the_table_has_ten_numbered_rows():
-    table = departures.departure_table({1: "a", 10: "b"})
-    assert table.index.tolist() == list(range(1, 11))
-    assert table["measured"].tolist() == ["a", *["–"] * 8, "b"]
+def test_the_table_has_a_numbered_row_for_each_departure():
+    table = departures.departure_table({1: "a", 11: "b"})
+    assert table.index.tolist() == list(range(1, 12))
+    assert table["measured"].tolist() == ["a", *["–"] * 9, "b"]
+
+
+def test_departures_have_the_same_numbers_in_the_released_variant():
+    """One topic a number, there in prose and here in the table."""
+    told = dict(re.findall(r"^(\d+)\. (.+(?:\n   .+)*)", released.__doc__, re.M))
+    topics = {
+        1: "Groups", 2: "min-maxed over the whole batch", 3: "sum of the min-maxed",
+        4: "clamped", 5: "Compensation", 6: "start_ratio", 7: "t/T", 8: "bfloat16",
+        9: "without an image", 10: "length", 11: "graded",
+    }  # fmt: skip
+    assert list(map(int, told)) == list(topics)
+    assert len(departures.DEPARTURES) == len(topics)
+    for number, words in topics.items():
+        assert words in told[str(number)], number
 
 
 @pytest.mark.parametrize(

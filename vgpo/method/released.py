@@ -16,10 +16,14 @@ It departs from the paper; :mod:`vgpo.method.focus`, :mod:`vgpo.method.compensat
 6. ``start_ratio`` is where the tail begins, 1 - gamma: see :func:`start_ratio_of`.
 7. t/T is t/(T - 1) with t from 0; all scores equal to the gate's threshold pass;
    floors are those of float64; 1e-8 is added to the range of each min-max.
-8. A row without an image has weights 0, so its trajectory factor drops to the
+8. Scores are recomputed at every update and rounded to bfloat16: not imitated here.
+9. A row without an image has weights 0, so its trajectory factor drops to the
    clamp in a group that has images elsewhere.
+10. Sums over tokens grow with length: a property of the paper's Eq. 9 as well.
+11. Answers are graded by mathruler: ``vgpo.rewards.recipe_reward``, not here.
 
-Not imitated: scores there are recomputed at every update and rounded to bfloat16.
+The numbers are those of the chapter "The paper against its code", which has what each
+of them moves.
 """
 
 from dataclasses import dataclass

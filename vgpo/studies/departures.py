@@ -84,8 +84,14 @@ DEPARTURES = (
         "sum over tokens",
         'the paper\'s; `accumulation="mean"` beside it',
     ),
+    Departure(
+        "grading",
+        "exact match of the box",
+        "mathruler, which drops units and signs",
+        "`accuracy_reward`; `recipe_reward` beside it",
+    ),
 )
-"""The ten departures, in the order of their numbers (from 1)."""
+"""The departures, in the order of their numbers (from 1)."""
 
 SWITCHES = (
     "groups",
@@ -566,7 +572,7 @@ def departure_table(measured: Mapping[int, str]) -> pd.DataFrame:
     """The departures with what was measured of each.
 
     Args:
-        measured: Text for the departures by number, 1 to 10; those without one
+        measured: Text for the departures by number, from 1; those without one
             have a dash.
 
     Returns:
