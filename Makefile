@@ -1,4 +1,4 @@
-# VGPO, reproduced. `make` alone lists what there is.
+# VGPO, put to the test. `make` alone lists what there is.
 # Works with GNU make 3.81 (macOS) and later.
 
 PYTHON ?= python3

@@ -1,4 +1,4 @@
-"""VGPO, reproduced: visually-guided policy optimization for multimodal reasoning.
+"""VGPO, put to the test: visually-guided policy optimization for multimodal reasoning.
 
 Names are loaded on first use, so that the mathematics alone needs torch and
 nothing else, and ``import vgpo`` costs nothing.

@@ -6,6 +6,9 @@ import torch
 import vgpo
 from book import picture
 from tests.conftest import ROOT
+from vgpo.studies.tables import padded, token_table
+from vgpo.testbed import World, load_tiny
+from vgpo.testbed.answers import answer
 
 
 def test_the_picture_is_what_its_script_draws():
@@ -29,3 +32,17 @@ def test_the_picture_shows_what_the_package_computes():
     expected = vgpo.reweight_advantages(base, psi, phi)
     for row, drawn in zip(expected, picture.advantages(), strict=True):
         assert row[: len(drawn)].tolist() == pytest.approx(drawn, abs=1e-5)
+
+
+def test_the_scores_are_those_of_the_small_model():
+    """The answers of the chapter "One group": same question, same seed."""
+    model, processor = load_tiny()
+    asked = [World().example(31, family="sum", split="heldout")] * 4
+    texts = answer(model, processor, asked, temperature=1.0, seed=7)
+    table = token_table(model, processor, asked, texts)
+    focus, mask = padded(table, "focus_prediction")
+    for row, drawn in zip(focus, picture.FOCUS, strict=False):
+        assert row[: len(drawn)].tolist() == pytest.approx(drawn, abs=2e-4)
+    assert mask.sum(dim=1).tolist()[:3] == [len(row) for row in picture.FOCUS]
+    for text, answered in zip(texts, picture.ANSWERS, strict=False):
+        assert text.endswith(f"{{{answered}}}")
