@@ -49,7 +49,9 @@ def test_every_recipe_is_understood(name, recipe):
     assert args.dynamic_sampling
     assert args.num_generations == 8
     assert model.lora_dropout == 0
-    assert args.max_completion_length == (128 if name == "tiny_cpu" else 2048)
+    # The paper's 2,048, but where a card of 24 GB or a CPU is all there is.
+    shorter = {"tiny_cpu": 128, "qwen2_5_vl_7b_qlora_1gpu": 1024}
+    assert args.max_completion_length == shorter.get(name, 2048)
 
 
 @pytest.mark.parametrize("name", RECIPES)
