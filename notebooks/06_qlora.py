@@ -4,8 +4,8 @@
 # **In this chapter.** A 7B model with AdamW and all weights trained does not fit on any
 # one GPU of 80 GB. With LoRA, small matrices are trained beside frozen ones; with QLoRA,
 # the frozen ones are kept in 4 bits. *What does that cost, in memory, time and
-# accuracy, and does VGPO's focus score survive it?* Here: half the memory or less,
-# hardly any accuracy, and nearly the same weights.
+# accuracy, and does VGPO's focus score survive it?* Here it saves half of the
+# memory, takes time, and leaves accuracy and weights nearly as they were.
 
 # %% tags=["parameters", "hide-input"]
 questions = 60  # held-out questions per family
