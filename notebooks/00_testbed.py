@@ -78,8 +78,9 @@ figures.source_figure(clean.example(12, family="chart"))
 # %% [markdown]
 # ### Two knobs: taught misreading and small talk
 #
-# The chains that the model learnt from are not clean. Here is one of them.
-# Dashed boxes say something else than their tile shows:
+# The chains that the model learnt from are not clean. Here is one of them, over the
+# picture at the top of this page. Dashed boxes say something else than their tile
+# shows; the total is 32, and the chain boxes 41:
 
 # %% mystnb={"figure": {"name": "fig-slips", "caption": "A chain as it was taught. Dashed: a value that is not the one on its tile. Purple: filler."}, "image": {"alt": "A grid of coloured digits and its chain of thought as coloured boxes. Some boxes that read a tile are dashed, since they misreport it, and some boxes are purple filler words."}}
 figures.source_figure(world.example(5, family="sum"))
@@ -186,14 +187,18 @@ table.round(2)
 # that an answer reads, we know whether it is the one on its tile. By its place
 # in the chain:
 
-
 # %%
+places = range(1, 10)  # of a value among those that the answer reads
+
+
 def misreads(completions, example_of):
     for text, example in zip(completions, example_of, strict=True):
         ids = processor.tokenizer(text).input_ids
         words = [processor.tokenizer.decode(i) for i in ids]
         reads = [t for t in trace(example, words) if t.truth is not None]
-        yield from ((j, not t.faithful) for j, t in enumerate(reads[:9], 1))
+        yield from (
+            (j, not t.faithful) for j, t in zip(places, reads, strict=False)
+        )
 
 
 # %%
@@ -203,7 +208,7 @@ for how, answers in {"greedy": greedy, "sampled": sampled}.items():
     found = pd.DataFrame(pairs, columns=["j", "wrong"])
     print(f"{how}: {found['wrong'].mean():.1%} of the values misread")
     by_place[how] = found.groupby("j")["wrong"].mean()
-by_place["taught"] = 0.9 * slips.set_axis(range(1, 10))
+by_place["taught"] = 0.9 * slips.set_axis(places)
 by_place["reads (sampled)"] = found.groupby("j").size()
 pd.DataFrame(by_place).round(2)
 
@@ -295,8 +300,10 @@ print(textwrap.fill(f"said: {text}", 76))
 # Five measures tell the two worlds apart. They were recorded over held-out scans
 # (`python -m vgpo.studies.worlds`, sums and counts; `results/worlds/`):
 
-
 # %%
+worlds = ("misread", "look_away")
+
+
 def told(name):
     path = Path(f"../results/worlds/{name}.json")
     found = json.loads(path.read_text())["measured"]
@@ -315,7 +322,7 @@ def told(name):
     }
 
 
-pd.DataFrame({name: told(name) for name in ("misread", "look_away")})
+pd.DataFrame({name: told(name) for name in worlds})
 
 # %% [markdown]
 # Read it row by row. In the first world a value that is wrong has as much

@@ -49,7 +49,7 @@ rewards = torch.tensor(rewards)
 lengths = torch.tensor([len(words) for words in rollouts])
 mask = torch.arange(8) < lengths[:, None]  # True on real tokens
 
-# %% mystnb={"figure": {"name": "fig-one-group-grpo", "caption": "GRPO: a reward becomes one number for the whole completion, and every word of it gets that number. Blue words are to become likelier, orange ones less likely."}, "image": {"alt": "A picture of four coloured tiles with handwritten digits and the question Add black plus green. Below, four short answers word by word: all words of the two right ones have plus 0.87 under them, all words of the two wrong ones minus 0.87."}} tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-one-group-grpo", "caption": "GRPO: a reward becomes one number for the whole completion, and every word of it gets that number. Blue words are to become likelier, orange ones less likely."}, "image": {"alt": "A picture of four coloured tiles with handwritten digits and the question Add black plus green. Below, four short answers word by word: all words of the two right ones have plus 0.87 under them, all words of the two wrong ones minus 0.87."}}
 advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
 labels = ["right" if reward else "wrong" for reward in rewards]
 figures.pushes_figure(
@@ -97,11 +97,13 @@ print(advantages)
 # pays where the advantage is positive, and lowering it where it is negative.
 # `clamp` ends the reward for going further than 20 % in one update:
 
-
 # %%
+clip = 0.2
+
+
 def grpo_loss(log_probs, old_log_probs, advantages, mask):
     ratio = (log_probs - old_log_probs).exp()
-    clipped = ratio.clamp(1 - 0.2, 1 + 0.2)
+    clipped = ratio.clamp(1 - clip, 1 + clip)
     gain = torch.minimum(ratio * advantages, clipped * advantages)
     per_completion = (gain * mask).sum(dim=1) / mask.sum(dim=1)
     return -per_completion.mean()
@@ -112,11 +114,12 @@ def grpo_loss(log_probs, old_log_probs, advantages, mask):
 # parameters. Their values are made up, and they do not matter yet: only the
 # gradient does. Right after sampling, the policy is still the old one, $r = 1$.
 
-
 # %%
+old = torch.full((4, 8), -1.0)
+
+
 def push_of(loss, advantages, change=0.0):
     """How fast the objective grows with each token's log-probability."""
-    old = torch.full((4, 8), -1.0)
     log_probs = (old + change).requires_grad_()
     loss(log_probs, old, advantages, mask).backward()
     return -log_probs.grad
@@ -145,11 +148,13 @@ print(push)
 # 4. *No KL term.* GRPO's full loss also holds the policy near the one it
 #    started from. (It was left out above.)
 
-
 # %%
+clip_higher = 0.28
+
+
 def dapo_loss(log_probs, old_log_probs, advantages, mask):
     ratio = (log_probs - old_log_probs).exp()
-    clipped = ratio.clamp(1 - 0.2, 1 + 0.28)  # clip higher
+    clipped = ratio.clamp(1 - clip, 1 + clip_higher)
     gain = torch.minimum(ratio * advantages, clipped * advantages)
     return -(gain * mask).sum() / mask.sum()  # token mean: Eq. 1
 
@@ -183,9 +188,10 @@ print((same - same.mean()) / (same.std() + 1e-4))
 #
 # ## VGPO in a dozen more
 #
-# VGPO changes one thing: the number that multiplies each token. A token whose
-# hidden state leans on the picture shall get more of the credit, or of the
-# blame. So each token needs a number that says how visual it is.
+# VGPO changes one thing: the number that multiplies each token. At every token,
+# of the picture as of the text, the model holds a long vector, its *hidden state*.
+# A token whose hidden state resembles those of the picture shall get more of the
+# credit, or of the blame. So each token needs a number that says how visual it is.
 #
 # **Focus** (Eq. 3-4). The last layer's states at the image's tokens have a mean,
 # the *visual prototype* $\mu_v$. The *focus score* of a token is the cosine
@@ -268,7 +274,7 @@ push = push_of(dapo_loss, shaped)
 torch.testing.assert_close(push * mask.sum(), shaped)
 print(shaped)
 
-# %% mystnb={"figure": {"name": "fig-one-group-vgpo", "caption": "What each word is pushed by, by DAPO and by VGPO. The shade is the size."}, "image": {"alt": "The four answers twice. Under DAPO all words of an answer have the same number. Under VGPO the values 7 and 1 of the right answers have the largest positive numbers, the 7 and the misread 4 of the third answer the largest negative ones, and the guess, which does not look, has small negative numbers throughout."}} tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-one-group-vgpo", "caption": "What each word is pushed by, by DAPO and by VGPO. The shade is the size."}, "image": {"alt": "The four answers twice. Under DAPO all words of an answer have the same number. Under VGPO the values 7 and 1 of the right answers have the largest positive numbers, the 7 and the misread 4 of the third answer the largest negative ones, and the guess, which does not look, has small negative numbers throughout."}}
 panels = {"DAPO": advantages[:, None].expand(4, 8), "VGPO": shaped}
 figures.pushes_figure(rollouts, labels, panels)
 
@@ -338,7 +344,7 @@ psi = vgpo.intra_trajectory_weights(w, mask)
 phi = vgpo.inter_trajectory_weights(w, mask, group)
 shaped = vgpo.reweight_advantages(advantages, psi, phi)
 
-# %% mystnb={"figure": {"name": "fig-one-group-real", "caption": "The same for four answers of the small model: what VGPO pushes each token by."}, "image": {"alt": "Four answers of about 22 tokens each, two right and two wrong, with a number under each token. Values after an equals sign have the largest numbers; answers with a larger phi have darker shades throughout."}} tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-one-group-real", "caption": "The same for four answers of the small model: what VGPO pushes each token by."}, "image": {"alt": "Four answers of about 22 tokens each, two right and two wrong, with a number under each token. Values after an equals sign have the largest numbers; answers with a larger phi have darker shades throughout."}}
 labels = ["right" if r else "wrong" for r in right]
 figures.pushes_figure(words, labels, {"VGPO": shaped})
 
@@ -346,10 +352,11 @@ figures.pushes_figure(words, labels, {"VGPO": shaped})
 # Does a pushed token move? Take one step along the gradient and ask for all
 # log-probabilities again.
 
-
 # %%
+batch = encode_prompts(processor, asked, texts)
+
+
 def log_probs_of(model):
-    batch = encode_prompts(processor, asked, texts)
     scores = model(**batch).logits[:, :-1].log_softmax(dim=-1)
     chosen = scores.gather(2, batch["input_ids"][:, 1:, None])[..., 0]
     ends = zip(chosen, mask.sum(dim=1).tolist(), strict=True)
@@ -370,7 +377,7 @@ def change_after_one_step(advantages):
 
 probability, change = change_after_one_step(shaped)
 
-# %% mystnb={"figure": {"name": "fig-one-group-moved", "caption": "What became of it: the change of each token's log-probability after one step."}, "image": {"alt": "The same four answers. Nearly all tokens have plus or minus 0.00 under them and no tint. The misread digits and the filler words of the wrong answers have large negative numbers, the filler words of right answers positive ones."}} tags=["hide-input"]
+# %% tags=["hide-input"] mystnb={"figure": {"name": "fig-one-group-moved", "caption": "What became of it: the change of each token's log-probability after one step."}, "image": {"alt": "The same four answers. Nearly all tokens have plus or minus 0.00 under them and no tint. The misread digits and the filler words of the wrong answers have large negative numbers, the filler words of right answers positive ones."}}
 figures.pushes_figure(words, labels, {"moved by": change.detach()})
 
 # %% [markdown]
@@ -381,9 +388,9 @@ figures.pushes_figure(words, labels, {"moved by": change.detach()})
 # up and two pushes down nearly balance. The misread digits stand in one answer
 # each, and nothing holds them up.
 #
-# **What is certain cannot move.** A token with probability near 1 has no room to
-# become likelier, and its logits have a gradient of size $1 - p$ in either
-# direction. Count:
+# **What is certain cannot move.** A token with probability $p$ near 1 has no room to
+# become likelier. And the gradient with respect to its logit, the score before the
+# softmax, is the push times $1 - p$, whichever way the push goes. Count:
 
 # %%
 sure = probability[mask] > 0.99
