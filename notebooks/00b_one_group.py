@@ -349,6 +349,11 @@ labels = ["right" if r else "wrong" for r in right]
 figures.pushes_figure(words, labels, {"VGPO": shaped})
 
 # %% [markdown]
+# Here the signals are fainter than the ones we made up: the states of most tokens are
+# about as near to the picture as each other. Still, values stand out. The largest blame
+# of all, -2.17, goes to the `7` of the last answer, which was read correctly; its `4`,
+# the mistake, has -1.48.
+#
 # Does a pushed token move? Take one step along the gradient and ask for all
 # log-probabilities again.
 
