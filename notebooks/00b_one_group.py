@@ -3,7 +3,7 @@
 #
 # **In this chapter.** A model answers one question four times; two answers are
 # right. *Which words become likelier, which less likely, and by how much?*
-# First by GRPO, the usual way; then with DAPO's four changes; then by VGPO, the
+# First by GRPO, the usual way; then with what DAPO changes; then by VGPO, the
 # method of this book. Each is a dozen lines of PyTorch, on numbers small enough
 # to check by eye. At the end the same lines push a real model.
 
@@ -137,7 +137,8 @@ print(push)
 #
 # ## What DAPO changes
 #
-# VGPO is built on DAPO {cite:p}`yu2025dapo`, which changes four things.
+# VGPO is built on DAPO {cite:p}`yu2025dapo`. Of what that changes, four things matter
+# here.
 #
 # 1. *Token mean.* All tokens of all completions are averaged at once, so every
 #    token has one vote.
