@@ -38,9 +38,17 @@ def reward_figure(metrics: dict[str, pd.DataFrame], window: int = 5) -> Figure:
 
 
 @in_style
-def visual_metrics_figure(log: pd.DataFrame) -> Figure:
-    """The visual metrics of one VGPO run over its steps, in three panels."""
+def visual_metrics_figure(
+    log: pd.DataFrame, beside: pd.DataFrame | None = None
+) -> Figure:
+    """The visual metrics of one VGPO run over its steps, in three panels.
+
+    Args:
+        log: Of the run, from :func:`vgpo.training.metrics.read_metrics`.
+        beside: Of another run, drawn thin.
+    """
     log = log.dropna(subset=["reward"])
+    beside = None if beside is None else beside.dropna(subset=["reward"])
     panels = [
         ("focus score", {"focus_early": "first half", "focus_late": "second half"}),
         ("standard deviation", {"psi_std": "ψ", "phi_std": "φ"}),
@@ -50,7 +58,9 @@ def visual_metrics_figure(log: pd.DataFrame) -> Figure:
     for place, (unit, lines) in zip(axes, panels, strict=True):
         for (name, label), colour in zip(lines.items(), PALETTE, strict=False):
             look = line_look(colour, marks=False)
-            place.plot(log["step"], log[f"visual/{name}"], **look, label=label)
+            place.plot(log["step"], log[f"visual/{name}"], **look, lw=2, label=label)
+            if beside is not None:
+                place.plot(beside["step"], beside[f"visual/{name}"], **look, lw=0.8)
         place.legend(loc="best", handlelength=2.2)
         place.set(title=unit, xlabel="step")
     return figure
