@@ -203,8 +203,13 @@ def faults_of_passes(passes: list[dict], asked: set[str], pad: int) -> list[str]
     return sorted(faults)
 
 
-def train(name: str, rows: Dataset) -> list[str]:
+def train(name: str, rows: Dataset, **fields: object) -> list[str]:
     """Two steps of VGPO with LoRA, dynamic sampling and accumulation.
+
+    Args:
+        name: The family.
+        rows: What is trained on.
+        **fields: Of ``VGPOConfig``, such as another ``method``.
 
     Returns:
         What is wrong with the passes it made, see :func:`faults_of_passes`.
@@ -233,6 +238,7 @@ def train(name: str, rows: Dataset) -> list[str]:
             report_to="none",
             disable_tqdm=True,
             logging_steps=1,
+            **fields,
         )
         trainer = VGPOTrainer(
             model=model,

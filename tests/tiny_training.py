@@ -11,7 +11,8 @@ from functools import cache
 
 import reference
 import torch
-from datasets import Dataset
+from datasets import Dataset, Features, List
+from datasets import Image as ImageFeature
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid
 
@@ -51,6 +52,23 @@ def rows_of(*families):
     """One question per entry."""
     rows = [dataset(family)[i] for i, family in enumerate(families)]
     return Dataset.from_list(rows, features=dataset("sum").features)
+
+
+def two_images_each():
+    def prompt(text):
+        image = {"type": "image", "text": ""}
+        content = [image, image, {"type": "text", "text": text}]
+        return [{"role": "user", "content": content}]
+
+    pictures = [row["image"] for row in dataset()]
+    rows = [
+        {"prompt": prompt(f"red + {i} ?"), "images": pictures[2 * i : 2 * i + 2]}
+        for i in range(8)
+    ]
+    prompt_type = dataset().features["prompt"]
+    return Dataset.from_list(
+        rows, features=Features({"prompt": prompt_type, "images": List(ImageFeature())})
+    )
 
 
 def reward(completion_ids, **columns):

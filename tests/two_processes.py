@@ -18,6 +18,7 @@ from vgpo.method.shaping import register
 from vgpo.method.visual import VGPO
 
 GROUPS = 3
+LOGGED = ("visual/", "dynamic_sampling/", "vppo/")
 FAMILIES = ["sum", "text", "count", "sum", "text", "count"] * 2
 
 SETTINGS = {
@@ -50,7 +51,22 @@ SETTINGS = {
         "dynamic_sampling_upper_bound": 0.6,
         "dynamic_sampling_max_attempts": 3,
     },
+    # Its term is a mean over a process's own micro-batch, so steps differ: none here.
+    "PAPO": {"method": "papo", "learning_rate": 0.0},
+    "VPPO, dynamic sampling": {
+        "method": "vppo",
+        "method_kwargs": {"floor": 0.1},
+        "dynamic_sampling": True,
+        "dynamic_sampling_lower_bound": 0.4,
+        "dynamic_sampling_upper_bound": 0.6,
+        "dynamic_sampling_max_attempts": 3,
+    },
+    "entropy shaping": {"method": "entropy", "method_kwargs": {"alpha": 5.0}},
 }
+FOCUSED = [
+    n for n, f in SETTINGS.items() if f.get("method", "vgpo") in ("vgpo", "contrast")
+]
+"""Those in which VGPO has a part."""
 
 
 @register("contrast")
@@ -74,10 +90,20 @@ class Recording(Scripted):
         batch = super()._generate_and_score_completions(inputs)
         rows = []
         for i, mask in enumerate(batch["completion_mask"].bool()):
+
+            def of_tokens(values, i=i, mask=mask):
+                """A number per token, where all of a row may have the same."""
+                return values[i].expand(len(mask))[mask].tolist()
+
             rows.append(
                 {
                     "completion": batch["completion_ids"][i][mask].tolist(),
-                    "advantages": batch["advantages"][i][mask].tolist(),
+                    "advantages": of_tokens(batch["advantages"]),
+                    "extras": {
+                        key: of_tokens(values)
+                        for key, values in batch.items()
+                        if key.startswith("extra:")
+                    },
                     "images": batch["num_images"][i],
                     "items": int(batch["num_items_in_batch"]),
                 }
@@ -106,9 +132,7 @@ def record(folder: Path, processes: int) -> dict:
                 train_dataset=rows_of(*FAMILIES),
                 per_device_train_batch_size=GROUPS * GROUP // processes,
                 max_steps=2 * fields.get("num_iterations", 1),
-                learning_rate=1e-3,
-                loss_type="dapo",
-                **fields,
+                **{"learning_rate": 1e-3, "loss_type": "dapo"} | fields,
             )
         finally:
             vgpo.method.visual.visual_factors = original
@@ -118,7 +142,7 @@ def record(folder: Path, processes: int) -> dict:
             "factors": factors,
             "calls": trainer.calls,
             "log": [
-                {k: v for k, v in row.items() if "visual" in k or "sampling" in k}
+                {k: v for k, v in row.items() if k.startswith(LOGGED)}
                 for row in trainer.state.log_history
             ],
             "weights": [float(weights.mean()), float(weights.std())],

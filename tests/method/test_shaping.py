@@ -206,3 +206,22 @@ def test_released_vgpo_logs_what_its_clamps_hold_back():
     share = sum(tokens) / len(tokens)
     assert logs["visual/psi_clamped_share"] == pytest.approx(share)
     assert logs["visual/phi_clamped_share"] == pytest.approx(sum(rows) / len(rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "nearest"),
+    [
+        ("entropie", {}, "entropy"),
+        ("PAPO", {}, "papo"),
+        ("vppo", {"top_ration": 0.3}, "top_ratio"),
+        ("vgpo", {"align": "token"}, "alignment"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(name, settings, nearest):
+    with pytest.raises(ValueError, match=rf"; did you mean '{nearest}'\?$"):
+        make_method(name, settings)
+
+
+def test_a_name_that_is_near_to_none_is_answered_without():
+    with pytest.raises(ValueError, match=r"got 'xyz'$"):
+        make_method("xyz")

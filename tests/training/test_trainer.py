@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from datasets import Dataset, Features, List
-from datasets import Image as ImageFeature
+from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from tiny_training import (
     GROUP,
@@ -30,6 +29,7 @@ from tiny_training import (
     script,
     split,
     train,
+    two_images_each,
 )
 from transformers import (
     Qwen2_5_VLForConditionalGeneration,
@@ -137,23 +137,6 @@ def test_weights_of_one_train_like_gspo_up_to_rounding(
 
 
 # -- every row keeps its own weights ----------------------------------------------
-
-
-def two_images_each():
-    def prompt(text):
-        image = {"type": "image", "text": ""}
-        content = [image, image, {"type": "text", "text": text}]
-        return [{"role": "user", "content": content}]
-
-    pictures = [row["image"] for row in dataset()]
-    rows = [
-        {"prompt": prompt(f"red + {i} ?"), "images": pictures[2 * i : 2 * i + 2]}
-        for i in range(8)
-    ]
-    prompt_type = dataset().features["prompt"]
-    return Dataset.from_list(
-        rows, features=Features({"prompt": prompt_type, "images": List(ImageFeature())})
-    )
 
 
 def lora(**fields):

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 import two_processes
-from two_processes import SETTINGS
+from two_processes import FOCUSED, SETTINGS
 
 PROCESSES = 2
 
@@ -78,11 +78,28 @@ def test_same_batches_and_advantages(name, runs):
             assert row["completion"] == wanted["completion"]
             assert row["images"] == wanted["images"]
             assert row["items"] == wanted["items"]
-            assert row["advantages"] == pytest.approx(wanted["advantages"], abs=1e-3)
+            assert row["advantages"] == pytest.approx(
+                wanted["advantages"], abs=1e-3, rel=1e-3
+            )
+            assert row["extras"].keys() == wanted["extras"].keys()
+            for key, values in wanted["extras"].items():
+                assert row["extras"][key] == pytest.approx(values, abs=1e-3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SETTINGS)
+def test_views_of_papo_travel_with_their_rows(runs):
+    one, _ = runs
+    views = [
+        value
+        for batch in one["PAPO"]["batches"]
+        for row in batch
+        for value in row["extras"]["extra:masked_log_probs"]
+    ]
+    assert len(set(views)) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FOCUSED)
 def test_same_factors_on_every_process(name, runs):
     one, two = runs
     assert two[0][name]["factors"] == two[1][name]["factors"]

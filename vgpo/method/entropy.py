@@ -23,9 +23,9 @@ class EntropyShaping(Method):
     Exactly an advantage. With κ above 1 no sign changes, and groups without
     advantage stay without. Positive advantages grow and negative ones shrink.
 
-    Departure: H is the entropy of the policy that wrote the rollout. The ports that
-    were read take the current policy's, which is the same at the first step after a
-    generation. No code of the authors is known.
+    H is the entropy of the policy that is being updated, without gradient, as in the
+    ports that were read (no code of the authors is known). The loss computes it
+    anyway, so the bonus costs no forward pass.
 
     Attributes:
         alpha: α, at least 0. The paper's value for GRPO: 0.4.
@@ -40,6 +40,7 @@ class EntropyShaping(Method):
     """
 
     preset: ClassVar[Mapping[str, Any]] = DAPO_LOSS
+    in_loss: ClassVar[bool] = True
 
     alpha: float = 0.4
     kappa: float = 2.0

@@ -25,8 +25,9 @@ A method of one's own, in a notebook, in ten lines:
 it. What ``"entropy"`` and the other signals are is in :mod:`vgpo.models.probes`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import Tensor
@@ -101,9 +102,15 @@ class Method(Protocol):
     Attributes:
         preset: Its fields of ``VGPOConfig``, those of TRL included, as its paper
             sets them.
+        in_loss: Whether :meth:`shape` is called in the loss, with one micro-batch and
+            the signals of the policy as it is then, in place of once per generation.
+            It costs no forward pass. The signals may be ``log_probs`` and
+            ``entropy`` alone, and each row has to stand for itself: ``group_ids``
+            are all different, ``rewards`` NaN, and there are no ``extras``.
     """
 
     preset: ClassVar[Mapping[str, Any]] = {}
+    in_loss: ClassVar[bool] = False
 
     @property
     def signals(self) -> frozenset[str]:
@@ -127,7 +134,8 @@ class Method(Protocol):
         """The advantages of the tokens.
 
         Called once per generation, with the rollouts of all processes, on every
-        process alike: the result has to be a function of the rollouts alone.
+        process alike: the result has to be a function of the rollouts alone. For
+        methods that are shaped ``in_loss``, see there.
         """
         ...
 
@@ -208,7 +216,10 @@ def make_method(name: str, settings: Mapping[str, Any] | None = None) -> Method:
 tail_ratio, top_ratio, schedule, intra, inter, accumulation, alignment, variant
     """
     if name not in METHODS:
-        raise ValueError(f"method must be one of {tuple(METHODS)}, got {name!r}")
+        raise ValueError(
+            f"method must be one of {tuple(METHODS)}, got {name!r}"
+            f"{did_you_mean(name, METHODS)}"
+        )
     method = METHODS[name]
     settings = {} if settings is None else dict(settings)
     known = [f.name for f in fields(method) if f.init]  # type: ignore[arg-type]
@@ -217,11 +228,23 @@ tail_ratio, top_ratio, schedule, intra, inter, accumulation, alignment, variant
             only = f"only {', '.join(known)}" if known else "nor any other"
             raise ValueError(
                 f"method_kwargs: {name!r} has no setting {setting!r}, {only}"
+                f"{did_you_mean(setting, known)}"
             )
     try:
         return method(**settings)
     except (ValueError, TypeError) as error:
         raise ValueError(f"method_kwargs of {name!r}: {error}") from error
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message that refuses a name: the known one it is nearest to.
+
+    Example:
+        >>> did_you_mean("VPPO", ["papo", "vppo"]), did_you_mean("x", ["papo"])
+        ("; did you mean 'vppo'?", '')
+    """
+    near = get_close_matches(str(name).lower(), known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def check_shaped(shaped: Shaped, rollouts: Rollouts, name: str) -> None:

@@ -36,8 +36,8 @@ class VPPO(Method):
     advantages as they are.
 
     A non-negative factor goes through the clipped loss, so both are exactly an
-    advantage. The loss goes on averaging over all tokens, as the release's does: a
-    mask of 0.4 makes the gradient that much smaller.
+    advantage. The loss goes on averaging over all tokens, as the release's does: what
+    is masked is lost, and nothing is scaled up for it.
 
     Added to the loss is :math:`-\eta` times the mean log-probability of the sampled
     tokens of a micro-batch, which the release calls an entropy.

@@ -109,9 +109,14 @@ class Probe:
 
     Attributes:
         needs: What it wants of that pass, of ``"log_probs"`` and ``"entropy"``.
+        of_image: Whether it says something of the image, so that a model without
+            images cannot give it.
+        passes: Forward passes that it makes itself.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset()
+    of_image: ClassVar[bool] = False
+    passes: ClassVar[int] = 0
 
     @property
     def needs_pictures(self) -> bool:
@@ -124,7 +129,13 @@ class Probe:
 
 
 class PassProbe:
-    """Measures one signal during the scoring pass."""
+    """Measures one signal during the scoring pass.
+
+    Attributes:
+        of_image: As of a :class:`Probe`.
+    """
+
+    of_image: ClassVar[bool] = False
 
     def watch(
         self, model: nn.Module, completion_length: int, rows: int
@@ -257,6 +268,8 @@ class Focus(PassProbe):
             :func:`~vgpo.models.capture.capture_focus`.
     """
 
+    of_image = True
+
     alignment: str = "token"
 
     @contextmanager
@@ -321,6 +334,9 @@ class MaskedLogProbs(Probe):
     Raises:
         ValueError: A setting is out of range.
     """
+
+    of_image = True
+    passes = 1
 
     probability: float = 0.6
     patch: int = 14
@@ -393,6 +409,8 @@ class LayerCosines(PassProbe):
     Attributes:
         gradient: Watch passes with gradient, in place of those without.
     """
+
+    of_image = True
 
     gradient: bool = False
 
@@ -468,6 +486,8 @@ class HiddenLogProbs(Probe):
     Attributes:
         spans: The signal whose 1 is hidden.
     """
+
+    passes = 1
 
     spans: str = "perception"
 

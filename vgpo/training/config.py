@@ -24,7 +24,7 @@ import torch
 from trl import GRPOConfig
 
 from vgpo.method.plain import RECIPE
-from vgpo.method.shaping import METHODS, Method, make_method
+from vgpo.method.shaping import METHODS, Method, did_you_mean, make_method
 from vgpo.method.visual import VGPO
 
 # VGPO's settings, and the fields they are under here.
@@ -195,7 +195,10 @@ class VGPOConfig(GRPOConfig):
             ValueError: Unknown preset.
         """
         if name not in METHODS:
-            raise ValueError(f"preset must be one of {tuple(METHODS)}, got {name!r}")
+            raise ValueError(
+                f"preset must be one of {tuple(METHODS)}, got {name!r}"
+                f"{did_you_mean(name, METHODS)}"
+            )
         chosen: dict[str, Any] = {"method": name}
         if METHODS[name] is not VGPO:
             chosen |= {"intra_trajectory": False, "inter_trajectory": False}

@@ -29,6 +29,9 @@ Forward = Callable[..., tuple[Tensor, Tensor | None, Any]]
 # colon in its name.
 _PASS = "pass:"
 
+IN_LOSS = frozenset({"log_probs", "entropy"})
+"""The signals that the loss's own pass gives."""
+
 
 @dataclass(frozen=True)
 class Signals:
@@ -44,11 +47,19 @@ class Signals:
 
     @classmethod
     def of(cls, method: Method) -> "Signals":
-        """The probes that a method names.
+        """The probes that a method names; none if it is shaped in the loss.
 
         Raises:
-            ValueError: There is no such signal, or it has no such setting.
+            ValueError: There is no such signal, or it has no such setting, or the
+                loss cannot give it.
         """
+        if method.in_loss:
+            if beyond := sorted(method.signals - IN_LOSS):
+                raise ValueError(
+                    f"signals: in_loss leaves {', '.join(sorted(IN_LOSS))}, and "
+                    f"{type(method).__name__} asks for {', '.join(beyond)}"
+                )
+            return cls()
         settings = method.signal_settings
         probes = {
             name: make_probe(name, settings.get(name))
@@ -74,6 +85,12 @@ class Signals:
                 raise ValueError(f"loss_signals: {name!r} does not watch a pass")
             watching[name] = probe
         return cls(watching)
+
+    @property
+    def of_image(self) -> bool:
+        """Whether a probe measures what a token has to do with an image."""
+        probes = *self.watching.values(), *self.measuring.values()
+        return any(probe.of_image for probe in probes)
 
     @property
     def needs_pictures(self) -> bool:
@@ -275,6 +292,36 @@ def gather_rollouts(
         },
         has_image=has_image.bool(),
         rewards=rewards,
+        progress=progress,
+    )
+
+
+def rollouts_in_loss(
+    inputs: Mapping[str, Any],
+    log_probs: Tensor,
+    entropy: Tensor,
+    progress: float,
+) -> Rollouts:
+    """A micro-batch, for a method that is shaped in the loss.
+
+    Args:
+        inputs: Of the loss, with advantages (b,).
+        log_probs: Of the loss's pass, (b, T).
+        entropy: The same.
+        progress: Share of the training that is done.
+    """
+    advantages = inputs["advantages"].float()
+    images = inputs.get("num_images") or [0] * len(advantages)
+    return Rollouts(
+        advantages=advantages,
+        mask=loss_mask(inputs),
+        group_ids=torch.arange(len(advantages), device=advantages.device),
+        signals={
+            "log_probs": log_probs.detach().float(),
+            "entropy": entropy.detach().float(),
+        },
+        has_image=torch.tensor(images, device=advantages.device) > 0,
+        rewards=torch.full_like(advantages, torch.nan),
         progress=progress,
     )
 

@@ -13,7 +13,8 @@ a batch:
 4. The method makes advantages (B, T) of the advantages (B,) and the signals of all
    processes (:mod:`vgpo.method.shaping`).
 5. TRL shuffles the rows, splits them into micro-batches and computes its loss; a
-   method may add a term.
+   method may add a term. One that needs no more than the loss's own pass gives, such
+   as the entropy, makes its advantages there.
 
 A checkpoint taken between two generations holds the rollouts still in use, and a
 resumed run goes on as if it had not been stopped (``vgpo.training.resume``). With
@@ -29,6 +30,7 @@ FSDP and DeepSpeed, which want one type throughout.
 """
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -45,7 +47,7 @@ from trl import GRPOTrainer
 from trl.data_utils import apply_chat_template
 from trl.models.utils import disable_gradient_checkpointing
 
-from vgpo.method.shaping import LossStep, check_shaped
+from vgpo.method.shaping import LossStep, Rollouts, Shaped, check_shaped
 from vgpo.method.statistics import masked_mean
 from vgpo.models.capture import AdapterState
 from vgpo.models.handle import image_token_id, unwrap_model
@@ -62,6 +64,7 @@ from vgpo.training.signals import (
     Signals,
     gather_rollouts,
     loss_mask,
+    rollouts_in_loss,
     scored_rollouts,
 )
 
@@ -153,14 +156,14 @@ class VGPOTrainer(GRPOTrainer):
         self._method = args.make_method()
         self._signals = Signals.of(self._method)
         self._loss_signals = Signals.of_loss(self._method)
-        if self._signals.watching:
-            image_token_id(self.model)
+        self._check_signals()
         self._accuracy_column = self._find_accuracy_column()
         self._dynamic_sampling = self._make_dynamic_sampling()
         self._adapters = AdapterState(self.model)
         # What goes from one of TRL's methods to another, past what lies between.
         self._reading: dict[str, Tensor] | None = None
         self._loss_pass: tuple[Tensor, Tensor, Mapping[str, Tensor]] | None = None
+        self._to_shape: dict[str, Any] | None = None
         self._prompted: tuple[list[Any], list[list[Any]]] = [], []
         self._rewards: Tensor | None = None
         self._resumed_notes: dict[str, Any] | None = None
@@ -193,6 +196,27 @@ class VGPOTrainer(GRPOTrainer):
             return
         if together and isinstance(self.train_dataset, Dataset):
             workarounds.refuse_rows_without_image(self.train_dataset, engine)
+
+    def _check_signals(self) -> None:
+        """Says before the first step what the model or the data cannot give."""
+        both = self._signals, self._loss_signals
+        if not any(signals.of_image for signals in both):
+            return
+        image_token_id(self.model)
+        rows = self.train_dataset
+        if isinstance(rows, Dataset) and not workarounds.any_image(rows):
+            logger.warning(
+                "method %r weighs tokens by what they have to do with an image, and no "
+                "row of train_dataset has one: advantages will stay as they are",
+                self.args.method,
+            )
+        if self.tools and self._signals.needs_pictures:
+            logger.warning(
+                "method %r degrades the pictures of the prompts and cannot go on once "
+                "a tool returns a picture; method_kwargs may have a view of the "
+                "processed pixels, or the tools have to return text alone",
+                self.args.method,
+            )
 
     def _make_dynamic_sampling(self) -> DynamicSampling | None:
         args = self.args
@@ -320,6 +344,9 @@ class VGPOTrainer(GRPOTrainer):
 
     def _shape(self, batch: dict[str, Any]) -> None:
         """Puts the advantages that the method gives, (B, T), into ``batch``."""
+        if self._method.in_loss:
+            batch.pop("rewards")
+            return
         signals = self._measure(batch)
         advantages = batch["advantages"]
         rows, length = batch["completion_ids"].shape
@@ -342,22 +369,37 @@ class VGPOTrainer(GRPOTrainer):
         batch["advantages"] = local(shaped.advantages).to(advantages.dtype)
         for name, values in shaped.extras.items():
             batch[_EXTRA + name] = local(values)
-        everywhere = shaped.advantages.reshape(len(rollouts.mask), -1).abs()
-        self._note(
-            {
-                "advantages/mean_abs": masked_mean(
-                    everywhere.expand_as(rollouts.mask), rollouts.mask
-                ),
-                **shaped.logs,
-            }
-        )
+        self._note_shaped(shaped, rollouts)
         # TRL has logged the advantages that it gave the method.
         self._logs["advantages"].extend(
             logs.mean_advantages(shaped.advantages, rollouts.mask)
         )
 
+    def _shape_in_loss(
+        self, inputs: dict[str, Any], log_probs: Tensor, entropy: Tensor
+    ) -> None:
+        """The same for a micro-batch, by the pass of the loss."""
+        rollouts = rollouts_in_loss(inputs, log_probs, entropy, self._progress())
+        shaped = self._method.shape(rollouts)
+        check_shaped(shaped, rollouts, type(self._method).__name__)
+        inputs["advantages"] = shaped.advantages.to(inputs["advantages"].dtype)
+        self._note_shaped(shaped, rollouts)
+
+    def _note_shaped(self, shaped: Shaped, rollouts: Rollouts) -> None:
+        everywhere = shaped.advantages.reshape(len(rollouts.mask), -1).abs()
+        everywhere = everywhere.expand_as(rollouts.mask)
+        size = masked_mean(everywhere, rollouts.mask)
+        self._note({"advantages/mean_abs": size, **shaped.logs})
+
     def _compute_loss(self, model, inputs):
-        loss = super()._compute_loss(model, inputs)
+        if self._method.in_loss and self.model.training:
+            # TRL reads the advantages after its pass, in which they are put here. A
+            # copy, since rollouts may serve several updates.
+            inputs = self._to_shape = dict(inputs)
+        try:
+            loss = super()._compute_loss(model, inputs)
+        finally:
+            self._to_shape = None
         kept, self._loss_pass = self._loss_pass, None
         if kept is None or not self.model.training:
             return loss
@@ -404,6 +446,8 @@ class VGPOTrainer(GRPOTrainer):
                 forward, model, len(input_ids), logits_to_keep
             )
             self._loss_pass = out[0], out[1], self._loss_signals.watched(read)
+            if self._to_shape is not None:
+                self._shape_in_loss(self._to_shape, out[0], out[1])
             return out
         read_along = (
             # Read once, and in the first pass of a round: only the policy's own is
@@ -496,9 +540,17 @@ class VGPOTrainer(GRPOTrainer):
         return self.state.global_step / max(1, self.state.max_steps)
 
     def _note(self, values: Mapping[str, float]) -> None:
-        """Numbers for the log of this step."""
+        """Numbers for the log of this step, NaN where there was nothing to average.
+
+        A micro-batch without any does not count beside one that has some.
+        """
         for name, value in values.items():
-            self._metrics["train"][name].append(value)
+            noted = self._metrics["train"][name]
+            if noted and math.isnan(value):
+                continue
+            if noted and math.isnan(noted[-1]):
+                noted.pop()
+            noted.append(value)
 
     # -- TRL's faults and resuming ------------------------------------------------
 

@@ -6,6 +6,7 @@ the function may go. Two more are in :mod:`vgpo.training.resume`.
 """
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -173,21 +174,34 @@ def rows_without_image(dataset: Dataset) -> list[int]:
         >>> rows_without_image(Dataset.from_dict(rows))
         [1]
     """
+    return [row for row, lacks in enumerate(_lacks_image(dataset)) if lacks]
+
+
+def any_image(dataset: Dataset) -> bool:
+    """Whether a row has an image; reads on to the first that has one.
+
+    Example:
+        >>> any_image(Dataset.from_dict({"prompt": ["a"]}))
+        False
+    """
+    return not all(_lacks_image(dataset))
+
+
+def _lacks_image(dataset: Dataset) -> Iterator[bool]:
+    """Row by row."""
     for name in ("images", "image"):
         if name in dataset.column_names:
             break
     else:
-        return list(range(len(dataset)))
-    found: list[int] = []
+        yield from (True for _ in range(len(dataset)))
+        return
     column = dataset.select_columns([name]).with_format("arrow")
     for start in range(0, len(dataset), 1000):
         values = column[start : start + 1000].column(0)
         if name == "images":
-            lacks = [not value.is_valid or len(value) == 0 for value in values]
+            yield from (not value.is_valid or len(value) == 0 for value in values)
         else:
-            lacks = values.is_null().to_pylist()
-        found += [start + i for i, yes in enumerate(lacks) if yes]
-    return found
+            yield from values.is_null().to_pylist()
 
 
 def refuse_rows_without_image(dataset: Dataset, engine: str) -> None:

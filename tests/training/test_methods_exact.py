@@ -1,0 +1,242 @@
+"""What methods are exactly: neutral ones, GPG's own loss, shaping in the loss."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from listening import log_probs_of, logits_of
+from tiny_training import (
+    GROUP,
+    Scripted,
+    different,
+    make_trainer,
+    model,
+    parameters,
+    reward_of,
+    split,
+    train,
+)
+from trl import GRPOTrainer
+
+from vgpo.method.entropy import EntropyShaping
+from vgpo.method.shaping import METHODS, Method, Shaped, register
+
+
+@pytest.fixture(autouse=True)
+def registries():
+    """What a test registers is gone after it."""
+    before = dict(METHODS)
+    yield
+    METHODS.clear()
+    METHODS.update(before)
+
+
+NEUTRAL = {
+    "papo": {"gamma": 0.0, "mask_entropy": 0.0, "entropy": 0.0},
+    "papo_grpo": {"gamma": 0.0, "mask_entropy": 0.0, "entropy": 0.0},
+    "vppo": {"top_ratio": 1.0, "floor": 1.0, "entropy": 0.0},
+    "entropy": {"alpha": 0.0},
+    "gpg": {"scale": False},
+    "srpo": {"temperature": 0.0},
+}
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_neutral_settings_are_the_base_loss_bit_for_bit(name, tmp_path):
+    fields = {"loss_type": "dapo", "num_iterations": 2, "epsilon_high": 0.28}
+    ours = train(tmp_path, Scripted, method=name, method_kwargs=NEUTRAL[name], **fields)
+    base = train(tmp_path, Scripted, method="dapo", **fields)
+    assert not different(parameters(ours), parameters(base))
+
+
+@pytest.mark.parametrize("name", ["pepo", "pepo_grpo"])
+def test_pepo_begins_as_the_base_loss_bit_for_bit(name, tmp_path):
+    """Nothing of its weights is annealed in at the first step, and later something."""
+    settings = {"temperature": 0.01}
+    ours, base = {}, {}
+    for steps in (1, 2):
+        fields = {"loss_type": "dapo", "max_steps": steps, "optim": "sgd"}
+        ours[steps] = parameters(
+            train(tmp_path, Scripted, method=name, method_kwargs=settings, **fields)
+        )
+        base[steps] = parameters(train(tmp_path, Scripted, method="dapo", **fields))
+    assert not different(ours[1], base[1])
+    assert different(ours[2], base[2])
+
+
+# -- GPG --------------------------------------------------------------------------
+
+
+def one_group_in_two(completion_ids, **columns):
+    """Rewards that differ in the first group and are equal in the second."""
+    return [
+        reward_of(ids) if row < GROUP else 0.5 for row, ids in enumerate(completion_ids)
+    ]
+
+
+def test_gpg_takes_the_step_of_its_own_loss(tmp_path):
+    """TRL's loss of the preset, against -log pi (R - mean R) / share, by hand."""
+    rate = 0.01
+    preset = {"loss_type": "grpo", "beta": 0.0, "scale_rewards": "none"}
+    trainer = train(
+        tmp_path,
+        Scripted,
+        method="gpg",
+        reward_funcs=one_group_in_two,
+        max_steps=1,
+        learning_rate=rate,
+        optim="sgd",
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        **preset,
+    )
+    assert trainer.state.log_history[0]["gpg/useful_share"] == 0.5
+    start = model()
+    rows = [row for seen in trainer.seen for row in split(seen)]
+    useful = [row for row in rows if row["advantages"].abs().max() > 0]
+    rewards = torch.tensor([reward_of(row["completion"].tolist()) for row in useful])
+    assert len(rows) == 2 * GROUP and len(useful) >= 2
+    mean = mean_of_first_group(trainer)
+    total = 0.0
+    for row, value in zip(useful, rewards, strict=True):
+        mask = row["mask"].bool()
+        taken = log_probs_of(start, row, gradient=True)[mask]
+        total = total - taken.mean() * (float(value) - mean) / (0.5 + 1e-5)
+    (total / len(rows)).backward()
+    moved = 0
+    for name, parameter in start.named_parameters():
+        if parameter.grad is None:
+            continue
+        wanted = parameter.detach() - rate * parameter.grad
+        after = dict(trainer.model.named_parameters())[name].detach()
+        torch.testing.assert_close(after, wanted, atol=2e-6, rtol=1e-4)
+        moved += int((after != parameter).any())
+    assert moved > 5
+
+
+def mean_of_first_group(trainer):
+    """Mean reward of the group with different ones, out of its advantages."""
+    rows = [row for seen in trainer.seen for row in split(seen)]
+    row = next(row for row in rows if row["advantages"].abs().max() > 0)
+    advantage = float(row["advantages"].reshape(-1)[0]) * (0.5 + 1e-5)
+    return reward_of(row["completion"].tolist()) - advantage
+
+
+# -- shaped in the loss -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BeforeTheLoss(EntropyShaping):
+    """Entropy shaping by a pass of its own, once per generation."""
+
+    in_loss = False
+
+
+STRONG = {"alpha": 5.0, "kappa": 1.1}
+
+
+def counted_passes(monkeypatch):
+    passes = []
+    original = GRPOTrainer._get_per_token_logps_and_entropies
+
+    def counted(*arguments, **named):
+        passes.append(torch.is_grad_enabled())
+        return original(*arguments, **named)
+
+    name = "_get_per_token_logps_and_entropies"
+    monkeypatch.setattr(GRPOTrainer, name, counted)
+    return passes
+
+
+def test_on_policy_the_loss_shapes_as_a_pass_before_it_would(tmp_path, monkeypatch):
+    register("before")(BeforeTheLoss)
+    passes = counted_passes(monkeypatch)
+    fields = {
+        "method_kwargs": STRONG,
+        "max_steps": 2,
+        "optim": "sgd",
+        "per_device_train_batch_size": GROUP,
+        "gradient_accumulation_steps": 2,
+    }
+    ours = train(tmp_path, Scripted, method="entropy", **fields)
+    assert passes.count(False) == 0
+    before = train(tmp_path, Scripted, method="before", **fields)
+    assert passes.count(False) == 2
+    base = train(tmp_path, Scripted, method="dapo", **fields | {"method_kwargs": {}})
+    for name, values in parameters(ours).items():
+        torch.testing.assert_close(
+            values, parameters(before)[name], atol=1e-7, rtol=1e-5
+        )
+    assert different(parameters(ours), parameters(base))
+    for name in (
+        "advantages/mean_abs",
+        "entropy_shaping/bonus",
+        "entropy_shaping/capped_share",
+    ):
+        one, other = (
+            [row[name] for row in trainer.state.log_history if name in row]
+            for trainer in (ours, before)
+        )
+        assert len(one) == len(other) == 2
+        # Micro-batches have different numbers of tokens.
+        assert one == pytest.approx(other, rel=0.3)
+
+
+class Looking(Scripted):
+    """Entropies of each micro-batch under the policy as it is, and what was shaped."""
+
+    wanted: list
+    given: list
+
+    def _compute_loss(self, model, inputs):
+        rows = []
+        for row in split(inputs):
+            logits = logits_of(self.model, row).log_softmax(-1)
+            rows.append(-(logits.exp() * logits).sum(-1))
+        self.wanted.append(torch.stack(rows))
+        before = inputs["advantages"].clone()
+        loss = super()._compute_loss(model, inputs)
+        assert torch.equal(inputs["advantages"], before), "rollouts are used again"
+        return loss
+
+
+def test_each_update_is_shaped_by_the_policy_of_then(tmp_path):
+    @register("shown")
+    @dataclass(frozen=True)
+    class Shown(EntropyShaping):
+        def shape(self, rollouts):
+            Looking.given.append(rollouts)
+            return super().shape(rollouts)
+
+    Looking.wanted, Looking.given = [], []
+    train(
+        tmp_path,
+        Looking,
+        method="shown",
+        method_kwargs=STRONG,
+        num_iterations=2,
+        max_steps=2,
+        learning_rate=0.05,
+    )
+    assert len(Looking.given) == len(Looking.wanted) == 2
+    for rollouts, wanted in zip(Looking.given, Looking.wanted, strict=True):
+        mask = rollouts.mask
+        torch.testing.assert_close(
+            rollouts.signals["entropy"][mask], wanted[mask], atol=1e-4, rtol=1e-4
+        )
+    first, second = (each.signals["entropy"] for each in Looking.given)
+    assert (first - second).abs()[Looking.given[0].mask].max() > 0.01
+
+
+def test_only_what_the_loss_gives_can_be_asked_for_there(tmp_path):
+    @register("sighted")
+    @dataclass(frozen=True)
+    class Sighted(Method):
+        in_loss = True
+        signals = frozenset({"entropy", "focus"})
+
+        def shape(self, rollouts):
+            return Shaped(rollouts.advantages)
+
+    with pytest.raises(ValueError, match=r"in_loss leaves .* and Sighted asks for foc"):
+        make_trainer(tmp_path, method="sighted")
