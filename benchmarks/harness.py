@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -52,6 +53,7 @@ def measure(
     rounds: int = 15,
     warm_up: int = 2,
     device: str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Rounds:
     """Runs every function once per round, in turn.
 
@@ -60,11 +62,13 @@ def measure(
         rounds: Timed rounds, at least 2.
         warm_up: Rounds before them that do not count.
         device: ``"cuda"`` times with device events, anything else with the clock.
+        clock: Seconds; ``time.process_time`` for those of the processor, which count
+            all threads and not the waiting for others.
 
     Returns:
         The :class:`Rounds`.
     """
-    timer = _time_on_device if device == "cuda" else _time_by_clock
+    timer = _time_on_device if device == "cuda" else partial(_time_by, clock)
     seconds = {name: [] for name in functions}
     for turn in range(-warm_up, rounds):
         for name, function in functions.items():
@@ -74,10 +78,10 @@ def measure(
     return Rounds(seconds)
 
 
-def _time_by_clock(function):
-    start = time.perf_counter()
+def _time_by(clock, function):
+    start = clock()
     function()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _time_on_device(function):

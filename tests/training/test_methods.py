@@ -175,6 +175,28 @@ def test_signals_cost_no_pass_that_they_do_not_need(tmp_path, monkeypatch):
         assert passes.count(False) == number, asked
 
 
+@pytest.mark.parametrize(
+    ("asked", "all_tokens"), [(("focus",), False), (("focus", "log_probs"), True)]
+)
+def test_a_pass_that_is_watched_alone_makes_no_logits(
+    asked, all_tokens, tmp_path, monkeypatch
+):
+    lengths = []
+    original = GRPOTrainer._get_per_token_logps_and_entropies
+
+    def noted(*arguments, **named):
+        out = original(*arguments, **named)
+        if not torch.is_grad_enabled():
+            lengths.append(out[0].shape[1])
+        return out
+
+    name = "_get_per_token_logps_and_entropies"
+    monkeypatch.setattr(GRPOTrainer, name, noted)
+    rollouts, _ = listen(tmp_path, *asked)
+    assert lengths == [rollouts.mask.shape[1] if all_tokens else 1]
+    assert rollouts.signals["focus"][rollouts.mask].std() > 0
+
+
 def test_probe_of_another_shape_is_refused(tmp_path):
     register_probe("number")(lambda scored: torch.zeros(3))
     with pytest.raises(ValueError, match=r"signal 'number': its probe gave shape \(3,"):

@@ -1,6 +1,6 @@
 """What methods are exactly: neutral ones, GPG's own loss, shaping in the loss."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from tiny_training import (
     model,
     parameters,
     reward_of,
+    rows_of,
     split,
     train,
 )
@@ -20,15 +21,17 @@ from trl import GRPOTrainer
 
 from vgpo.method.entropy import EntropyShaping
 from vgpo.method.shaping import METHODS, Method, Shaped, register
+from vgpo.models.probes import PROBES, register_probe
 
 
 @pytest.fixture(autouse=True)
 def registries():
     """What a test registers is gone after it."""
-    before = dict(METHODS)
+    before = dict(METHODS), dict(PROBES)
     yield
-    METHODS.clear()
-    METHODS.update(before)
+    for now, then in zip((METHODS, PROBES), before, strict=True):
+        now.clear()
+        now.update(then)
 
 
 NEUTRAL = {
@@ -182,6 +185,88 @@ def test_on_policy_the_loss_shapes_as_a_pass_before_it_would(tmp_path, monkeypat
         assert one == pytest.approx(other, rel=0.3)
 
 
+SPANS = {"temperature": 5.0, "spans": "every_other"}
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("pepo", {"temperature": 0.05}),
+        ("pepo", {"temperature": 0.05, "variant": "released"}),
+        ("srpo", SPANS),
+    ],
+)
+def test_shaping_in_the_loss_is_that_of_before_it(
+    name, settings, checkpointing, tmp_path, monkeypatch
+):
+    """On-policy, with rows without an image, and whatever is computed again."""
+
+    @register_probe("every_other")
+    def every_other(scored):
+        out = torch.zeros(scored.completion_ids.shape)
+        out[:, ::2] = 1.0
+        return out
+
+    @register("before")
+    @dataclass(frozen=True)
+    class Before(METHODS[name]):
+        in_loss = False
+
+    given = {"before": [], name: []}
+    for which, method in (("before", Before), (name, METHODS[name])):
+        original = method.shape
+
+        def shape(self, rollouts, original=original, which=which):
+            given[which].append(replace(rollouts, progress=1.0))
+            return original(self, given[which][-1])
+
+        monkeypatch.setattr(method, "shape", shape)
+    passes = counted_passes(monkeypatch)
+    fields = {
+        "method_kwargs": settings,
+        "max_steps": 2,
+        "optim": "sgd",
+        "learning_rate": 0.1,
+        "gradient_checkpointing": checkpointing,
+        "train_dataset": rows_of("sum", "text", "count", "sum"),
+    }
+    ours = train(tmp_path, Scripted, method=name, **fields)
+    took = passes.count(False)
+    before = train(tmp_path, Scripted, method="before", **fields)
+    assert passes.count(False) - took == took + 2
+    assert len(given[name]) == len(given["before"]) == 2
+    base = train(tmp_path, Scripted, method="dapo", **fields | {"method_kwargs": {}})
+    apart = 0.0
+    for key, values in parameters(ours).items():
+        torch.testing.assert_close(
+            values, parameters(before)[key], atol=2e-5, rtol=1e-3
+        )
+        apart = max(apart, float((values - parameters(base)[key]).abs().max()))
+    assert apart > 1e-3
+
+
+def test_log_probs_in_the_loss_are_of_the_policy_that_wrote(tmp_path):
+    """At the second update, too, unlike the entropy."""
+    given = []
+
+    @register("kept")
+    @dataclass(frozen=True)
+    class Kept(Method):
+        in_loss = True
+        signals = frozenset({"log_probs", "entropy"})
+
+        def shape(self, rollouts):
+            given.append(rollouts.signals)
+            return Shaped(rollouts.advantages)
+
+    fields = {"method": "kept", "num_iterations": 2, "max_steps": 2}
+    train(tmp_path, Scripted, learning_rate=0.05, **fields)
+    first, second = given
+    assert torch.equal(first["log_probs"], second["log_probs"])
+    assert not torch.allclose(first["entropy"], second["entropy"], atol=0.01)
+
+
 class Looking(Scripted):
     """Entropies of each micro-batch under the policy as it is, and what was shaped."""
 
@@ -238,5 +323,5 @@ def test_only_what_the_loss_gives_can_be_asked_for_there(tmp_path):
         def shape(self, rollouts):
             return Shaped(rollouts.advantages)
 
-    with pytest.raises(ValueError, match=r"in_loss leaves .* and Sighted asks for foc"):
+    with pytest.raises(ValueError, match=r"in_loss: signal 'focus' of Sighted cannot"):
         make_trainer(tmp_path, method="sighted")

@@ -355,6 +355,8 @@ def test_every_workaround_names_the_test_that_says_when_it_may_go():
         if name not in (
             "trained_parameters",
             "rows_without_image",
+            "any_image",
+            "_lacks_image",
             "refuse_rows_without_image",
         ):
             assert "``test_" in function.__doc__, name

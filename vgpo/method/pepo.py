@@ -26,7 +26,8 @@ class PEPO(Method):
 
     with the weights of :func:`pepo_weights` and p the share of training that is done.
     Rows without an image keep their advantages; the release scores them by all
-    tokens instead.
+    tokens instead. As there, weights are those of the policy that is being updated,
+    read in the loss's own pass.
 
     ``variant="detached"`` is this, exactly an advantage. In the released code the
     weights carry a gradient, through hidden states and entropy; ``"released"`` adds
@@ -36,7 +37,7 @@ class PEPO(Method):
 
     with sg the weights without gradient. It is exact with one optimizer step per
     rollout, where ratios are 1. It keeps the inputs of all layers until the backward
-    pass, and hooks into the pass of the loss.
+    pass.
 
     The preset is that of the release's DAPO scripts: averages over the tokens of a
     micro-batch, a symmetric clip, a light KL term, truncated rollouts left out.
@@ -61,6 +62,7 @@ class PEPO(Method):
         "dynamic_sampling": True,
         "mask_truncated_completions": True,
     }
+    in_loss: ClassVar[bool] = True
     over_sequences: ClassVar[bool] = False
     """Whether the loss is a mean over sequences, and the added term with it."""
 

@@ -103,10 +103,11 @@ class Method(Protocol):
         preset: Its fields of ``VGPOConfig``, those of TRL included, as its paper
             sets them.
         in_loss: Whether :meth:`shape` is called in the loss, with one micro-batch and
-            the signals of the policy as it is then, in place of once per generation.
-            It costs no forward pass. The signals may be ``log_probs`` and
-            ``entropy`` alone, and each row has to stand for itself: ``group_ids``
-            are all different, ``rewards`` NaN, and there are no ``extras``.
+            the policy as it is then, in place of once per generation. ``entropy``,
+            and what can watch the loss's own pass, are of that policy, ``log_probs``
+            are still of the one that wrote the rollouts, and neither costs a pass.
+            Each row has to stand for itself: ``group_ids`` are all different, and
+            ``rewards`` NaN.
     """
 
     preset: ClassVar[Mapping[str, Any]] = {}

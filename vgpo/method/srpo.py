@@ -37,7 +37,8 @@ class SRPOOurReading(Method):
     with the image masked as in PAPO, and with the perception span P hidden from
     attention. The weights are those of :func:`srpo_weights`. A response without
     spans, or without an image, keeps its advantages. Exactly an advantage. It takes
-    two forward passes without gradient more than VGPO.
+    two forward passes without gradient, for the masked image and for the hidden span;
+    the policy's own log-probabilities come out of the loss.
 
     Attributes:
         temperature: How far weights go from 1, at least 0; 0 gives plain DAPO.
@@ -57,6 +58,7 @@ class SRPOOurReading(Method):
     """
 
     preset: ClassVar[Mapping[str, Any]] = DAPO_LOSS
+    in_loss: ClassVar[bool] = True
 
     temperature: float = 0.5
     spans: str = "perception"

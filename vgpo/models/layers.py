@@ -83,6 +83,7 @@ def capture_layer_cosines(
     completion_length: int,
     rows: int | None = None,
     gradient: bool = False,
+    detached: bool = False,
 ) -> Iterator[LayerCosines]:
     r"""Captures how near each token's states are to the image's, over all layers.
 
@@ -97,13 +98,14 @@ def capture_layer_cosines(
 
     Without gradient, each layer's states are reduced when they enter the next layer.
     With ``gradient``, they are kept until the pass is over, and the result has a
-    gradient.
+    gradient; not so if it is to be ``detached``.
 
     Args:
         model: A vision-language model, wrapped or not, or its handle.
         completion_length: T; the completion is the last T positions of each row.
         rows: Stop once this many rows are captured.
         gradient: Watch passes that record gradients, in place of those that do not.
+        detached: Of such a pass, give a result without gradient.
 
     Yields:
         The :class:`LayerCosines` that fill up: (B, T) float32; 0 for rows without an
@@ -132,7 +134,8 @@ def capture_layer_cosines(
     handle = resolve(model)
     capture = LayerCosines()
     adapters = AdapterState(handle.wrapped)
-    watch = _Watch(handle.image_token_id, completion_length, gradient)
+    keep = gradient and not detached
+    watch = _Watch(handle.image_token_id, completion_length, keep)
 
     def on_entry(module, args, kwargs):
         watch.stop()
@@ -172,10 +175,10 @@ def capture_layer_cosines(
 class _Watch:
     """Adds up the cosines of one pass, layer by layer."""
 
-    def __init__(self, image_token_id: int, length: int, gradient: bool) -> None:
+    def __init__(self, image_token_id: int, length: int, keep: bool) -> None:
         self.image_token_id = image_token_id
         self.length = length
-        self.gradient = gradient
+        self.keep = keep
         self.on = False
 
     def start(self, input_ids: Tensor, attention_mask: Tensor | None) -> None:
@@ -197,13 +200,14 @@ class _Watch:
     def add(self, states: Tensor) -> None:
         if not self.on:
             return
-        if self.gradient:
+        if self.keep:
             # Only kept: inside a checkpointed layer, an operation of ours would be
             # missing when the layer is computed again. What enters a layer is part of
             # the graph, with either kind of checkpointing.
             self.states.append(states)
         else:
-            self._reduce(states)
+            with torch.no_grad():
+                self._reduce(states)
 
     def stop(self) -> Tensor:
         """The mean over the layers, once the pass is over."""

@@ -408,11 +408,13 @@ class LayerCosines(PassProbe):
 
     Attributes:
         gradient: Watch passes with gradient, in place of those without.
+        detached: Of such a pass, give values without gradient and keep no states.
     """
 
     of_image = True
 
     gradient: bool = False
+    detached: bool = False
 
     @contextmanager
     def watch(
@@ -423,6 +425,7 @@ class LayerCosines(PassProbe):
             completion_length=completion_length,
             rows=rows,
             gradient=self.gradient,
+            detached=self.detached,
         ) as capture:
             yield lambda: capture.values
 

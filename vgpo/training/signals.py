@@ -47,43 +47,60 @@ class Signals:
 
     @classmethod
     def of(cls, method: Method) -> "Signals":
-        """The probes that a method names; none if it is shaped in the loss.
+        """The probes to measure once per generation.
+
+        All that the method names or, where it is shaped in the loss, those that the
+        loss's own pass cannot give.
 
         Raises:
-            ValueError: There is no such signal, or it has no such setting, or the
-                loss cannot give it.
+            ValueError: There is no such signal, or it has no such setting; a method
+                is shaped in the loss, and a signal needs a scoring pass.
         """
-        if method.in_loss:
-            if beyond := sorted(method.signals - IN_LOSS):
-                raise ValueError(
-                    f"signals: in_loss leaves {', '.join(sorted(IN_LOSS))}, and "
-                    f"{type(method).__name__} asks for {', '.join(beyond)}"
-                )
-            return cls()
         settings = method.signal_settings
-        probes = {
-            name: make_probe(name, settings.get(name))
-            for name in sorted(method.signals)
-        }
-        return cls(
-            {n: p for n, p in probes.items() if isinstance(p, PassProbe)},
-            {n: p for n, p in probes.items() if not isinstance(p, PassProbe)},
-        )
+        asked = method.signals - (IN_LOSS if method.in_loss else frozenset())
+        probes = {name: make_probe(name, settings.get(name)) for name in sorted(asked)}
+        watching = {n: p for n, p in probes.items() if isinstance(p, PassProbe)}
+        measuring = {n: p for n, p in probes.items() if not isinstance(p, PassProbe)}
+        if not method.in_loss:
+            return cls(watching, measuring)
+        for name, probe in measuring.items():
+            if probe.needs:
+                raise ValueError(
+                    f"in_loss: signal {name!r} of {type(method).__name__} needs the "
+                    "policy's own scores beforehand"
+                )
+        return cls(measuring=measuring)
 
     @classmethod
     def of_loss(cls, method: Method) -> "Signals":
-        """The probes that a method wants of the loss's pass, with gradient.
+        """The probes that watch the loss's pass.
+
+        Those whose gradient a method wants and, where it is shaped in the loss, those
+        that would else watch a scoring pass.
 
         Raises:
-            ValueError: There is no such signal, or it has no gradient to give.
+            ValueError: There is no such signal, or it cannot be read there.
         """
         settings = method.signal_settings
-        watching = {}
+        watching: dict[str, PassProbe] = {}
         for name in sorted(method.loss_signals):
             probe = make_probe(name, {**settings.get(name, {}), "gradient": True})
             if not isinstance(probe, PassProbe):
                 raise ValueError(f"loss_signals: {name!r} does not watch a pass")
             watching[name] = probe
+        if not method.in_loss:
+            return cls(watching)
+        for name in sorted(method.signals - watching.keys()):
+            if not isinstance(make_probe(name, settings.get(name)), PassProbe):
+                continue
+            seen = {**settings.get(name, {}), "gradient": True, "detached": True}
+            try:
+                watching[name] = make_probe(name, seen)  # type: ignore[assignment]
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"in_loss: signal {name!r} of {type(method).__name__} cannot be "
+                    "read in the loss"
+                ) from error
         return cls(watching)
 
     @property
@@ -300,6 +317,7 @@ def rollouts_in_loss(
     inputs: Mapping[str, Any],
     log_probs: Tensor,
     entropy: Tensor,
+    signals: Mapping[str, Tensor],
     progress: float,
 ) -> Rollouts:
     """A micro-batch, for a method that is shaped in the loss.
@@ -308,17 +326,21 @@ def rollouts_in_loss(
         inputs: Of the loss, with advantages (b,).
         log_probs: Of the loss's pass, (b, T).
         entropy: The same.
+        signals: By name, (b, T): what else has been measured.
         progress: Share of the training that is done.
     """
     advantages = inputs["advantages"].float()
+    # TRL leaves them out where the policy is still the one that wrote the rollouts.
+    old = inputs.get("old_per_token_logps")
     images = inputs.get("num_images") or [0] * len(advantages)
     return Rollouts(
         advantages=advantages,
         mask=loss_mask(inputs),
         group_ids=torch.arange(len(advantages), device=advantages.device),
         signals={
-            "log_probs": log_probs.detach().float(),
+            "log_probs": (log_probs if old is None else old).detach().float(),
             "entropy": entropy.detach().float(),
+            **{name: values.detach().float() for name, values in signals.items()},
         },
         has_image=torch.tensor(images, device=advantages.device) > 0,
         rewards=torch.full_like(advantages, torch.nan),

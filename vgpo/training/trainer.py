@@ -82,8 +82,10 @@ _FORWARD_KEYS = (
     "image_position_ids",
 )
 
-# Under such keys, what a method needs in its loss travels with the rows.
+# Under such keys, what a method needs in its loss travels with the rows, and what has
+# been measured of them for a method that is shaped there.
 _EXTRA = "extra:"
+_SIGNAL = "signal:"
 
 logger = logging.getLogger(__name__)
 
@@ -344,10 +346,11 @@ class VGPOTrainer(GRPOTrainer):
 
     def _shape(self, batch: dict[str, Any]) -> None:
         """Puts the advantages that the method gives, (B, T), into ``batch``."""
+        signals = self._measure(batch)
         if self._method.in_loss:
             batch.pop("rewards")
+            batch |= {_SIGNAL + name: values for name, values in signals.items()}
             return
-        signals = self._measure(batch)
         advantages = batch["advantages"]
         rows, length = batch["completion_ids"].shape
         rollouts = gather_rollouts(
@@ -376,13 +379,21 @@ class VGPOTrainer(GRPOTrainer):
         )
 
     def _shape_in_loss(
-        self, inputs: dict[str, Any], log_probs: Tensor, entropy: Tensor
+        self,
+        inputs: dict[str, Any],
+        log_probs: Tensor,
+        entropy: Tensor,
+        watched: Mapping[str, Tensor],
     ) -> None:
         """The same for a micro-batch, by the pass of the loss."""
-        rollouts = rollouts_in_loss(inputs, log_probs, entropy, self._progress())
+        measured = _under(_SIGNAL, inputs)
+        rollouts = rollouts_in_loss(
+            inputs, log_probs, entropy, {**measured, **watched}, self._progress()
+        )
         shaped = self._method.shape(rollouts)
         check_shaped(shaped, rollouts, type(self._method).__name__)
         inputs["advantages"] = shaped.advantages.to(inputs["advantages"].dtype)
+        inputs |= {_EXTRA + name: values for name, values in shaped.extras.items()}
         self._note_shaped(shaped, rollouts)
 
     def _note_shaped(self, shaped: Shaped, rollouts: Rollouts) -> None:
@@ -408,11 +419,7 @@ class VGPOTrainer(GRPOTrainer):
             log_probs=log_probs,
             entropy=entropy,
             mask=loss_mask(inputs),
-            extras={
-                name.removeprefix(_EXTRA): values
-                for name, values in inputs.items()
-                if name.startswith(_EXTRA)
-            },
+            extras=_under(_EXTRA, inputs),
             progress=self._progress(),
             signals=signals,
         )
@@ -429,8 +436,17 @@ class VGPOTrainer(GRPOTrainer):
     # -- forward passes -----------------------------------------------------------
 
     def _get_per_token_logps_and_entropies(
-        self, model, input_ids, attention_mask, logits_to_keep, *others, **named
+        self,
+        model,
+        input_ids,
+        attention_mask,
+        logits_to_keep,
+        *others,
+        completion_length=None,
+        **named,
     ):
+        # Probes that watch may want more tokens than there are logits asked for.
+        length = completion_length or logits_to_keep
         forward = partial(
             super()._get_per_token_logps_and_entropies,
             model,
@@ -443,11 +459,11 @@ class VGPOTrainer(GRPOTrainer):
         if torch.is_grad_enabled():
             # The pass of the loss: TRL keeps its results to itself.
             out, read = self._loss_signals.read_along(
-                forward, model, len(input_ids), logits_to_keep
+                forward, model, len(input_ids), length
             )
             self._loss_pass = out[0], out[1], self._loss_signals.watched(read)
             if self._to_shape is not None:
-                self._shape_in_loss(self._to_shape, out[0], out[1])
+                self._shape_in_loss(self._to_shape, *self._loss_pass)
             return out
         read_along = (
             # Read once, and in the first pass of a round: only the policy's own is
@@ -460,16 +476,24 @@ class VGPOTrainer(GRPOTrainer):
         if not read_along:
             return forward()
         out, self._reading = self._signals.read_along(
-            forward, model, len(input_ids), logits_to_keep
+            forward, model, len(input_ids), length
         )
         return out
 
-    def _score(self, batch: dict[str, Any], hidden: Tensor | None = None) -> Tensor:
+    def _score(
+        self,
+        batch: dict[str, Any],
+        hidden: Tensor | None = None,
+        log_probs: bool = True,
+    ) -> Tensor:
         """Log-probabilities of the rollouts, by a forward pass of its own.
 
-        Tokens that are hidden, bool (B, T), are left out of the attention mask.
+        Tokens that are hidden, bool (B, T), are left out of the attention mask. Without
+        ``log_probs``, for probes that watch the pass, it ends before the vocabulary
+        for all tokens but one.
         """
         attended = batch["completion_mask"]
+        length = batch["completion_ids"].shape[1]
         if hidden is not None:
             attended = attended * ~hidden
         with (
@@ -482,7 +506,8 @@ class VGPOTrainer(GRPOTrainer):
                 self.model,
                 torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
                 torch.cat([batch["prompt_mask"], attended], dim=1),
-                batch["completion_ids"].shape[1],
+                length if log_probs else 1,
+                completion_length=length,
                 batch_size=self.args.per_device_train_batch_size,
                 **{key: batch[key] for key in _FORWARD_KEYS if key in batch},
             )[0]
@@ -491,8 +516,9 @@ class VGPOTrainer(GRPOTrainer):
         """The method's signals, (B, T) each."""
         if self._signals.missing(batch):
             self._reading = {}
+            results = self._signals.needed - self._signals.watching.keys()
             try:
-                self._score(batch)
+                self._score(batch, log_probs=bool(results))
             finally:
                 read, self._reading = self._reading, None
             batch |= read
@@ -721,3 +747,12 @@ class VGPOTrainer(GRPOTrainer):
         if not (self.log_completions and self.accelerator.is_main_process):
             return None
         return logs.without_images(self._logs)
+
+
+def _under(prefix: str, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What travels with the rows under such keys, by its own names."""
+    return {
+        name.removeprefix(prefix): values
+        for name, values in inputs.items()
+        if name.startswith(prefix)
+    }

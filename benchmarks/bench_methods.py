@@ -1,0 +1,118 @@
+"""Time and peak memory of a step of every method, against a step of DAPO.
+
+    python -m benchmarks methods
+
+A step is one round of rollouts and all updates made from it: generation, rewards,
+scoring, forward, backward, optimiser. All methods have DAPO's loss without dynamic
+sampling and KL term, and completions of full length, so that what differs is the
+method alone. Two settings:
+
+- rollouts used once: what a method wants to know of them takes passes of its own,
+  without gradient;
+- rollouts used twice: TRL scores them anyway, and probes read along.
+
+On a CPU the seconds are those of the processor, on one thread, which other programs
+on the machine change less than those of the clock.
+"""
+
+import tempfile
+import time
+
+import torch
+
+from benchmarks.bench_trainer import GROUP, LENGTH, PROMPTS, build, step
+from benchmarks.harness import measure, print_table, write
+from vgpo import VGPOTrainer
+from vgpo.models.memory import peak_bytes
+
+METHODS = ("dapo", "vgpo", "papo", "vppo", "pepo", "entropy", "gpg", "srpo")
+SETTINGS = {"rollouts used once": 1, "rollouts used twice": 2}
+LOSS = {"loss_type": "dapo", "epsilon_high": 0.28, "beta": 0.0}
+# Without a pass that is there anyway, VGPO's own is allowed what it is in `trainer`.
+TIME_LIMITS = {
+    "vgpo": 1.20,
+    "papo": 1.35,
+    "vppo": 1.35,
+    "srpo": 1.35,
+    "pepo": 1.05,
+    "entropy": 1.02,
+    "gpg": 1.02,
+}
+MEMORY_LIMITS = {"vgpo": 1.02, "entropy": 1.02, "gpg": 1.02}
+ROUNDS = 9
+
+
+def bench(updates: int, device: str) -> dict[str, object]:
+    """Times, ratios and peaks of all methods in one setting."""
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = {
+            name: build(
+                VGPOTrainer,
+                device,
+                folder,
+                method=name,
+                num_iterations=updates,
+                **LOSS,
+            )
+            for name in METHODS
+        }
+        steps = {
+            name: lambda trainer=trainer: step(trainer)
+            for name, trainer in trainers.items()
+        }
+        times = measure(steps, rounds=ROUNDS, warm_up=1, device=device, clock=clock)
+        peaks = {name: peak_bytes(call, device) for name, call in steps.items()}
+    return {
+        "milliseconds": {name: times.milliseconds(name) for name in METHODS},
+        "time_ratio": {name: times.ratio(name, "dapo") for name in METHODS},
+        "time_ratio_quartiles": {name: times.spread(name, "dapo") for name in METHODS},
+        "peak_bytes_above_weights": peaks,
+        "memory_ratio": {name: peaks[name] / peaks["dapo"] for name in METHODS},
+    }
+
+
+def main() -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        torch.set_num_threads(1)
+    figures = {name: bench(updates, device) for name, updates in SETTINGS.items()}
+    over = []
+    for setting, found in figures.items():
+        print_table(
+            f"One step, {setting}, {PROMPTS[device]} prompts x {GROUP} rollouts x "
+            f"{LENGTH[device]} tokens ({device})",
+            ["", "ms", "time / DAPO", "peak MiB", "memory / DAPO"],
+            [
+                [
+                    name,
+                    found["milliseconds"][name],
+                    found["time_ratio"][name],
+                    found["peak_bytes_above_weights"][name] / 2**20,
+                    found["memory_ratio"][name],
+                ]
+                for name in METHODS
+            ],
+        )
+        for kind, limits in (("time", TIME_LIMITS), ("memory", MEMORY_LIMITS)):
+            for name, limit in limits.items():
+                ratio = found[f"{kind}_ratio"][name]
+                if ratio > limit:
+                    over.append(f"{name} ({kind}, {setting}: {ratio:.2f} > {limit})")
+    write(
+        "methods",
+        {
+            "device": device,
+            "seconds_of": "device" if device == "cuda" else "processor",
+            "rounds": ROUNDS,
+            **figures,
+            "time_limits": TIME_LIMITS,
+            "memory_limits": MEMORY_LIMITS,
+        },
+    )
+    if over:
+        raise SystemExit(f"methods: over the limit: {', '.join(over)}")
+
+
+if __name__ == "__main__":
+    main()
