@@ -332,11 +332,28 @@ class KillAfter(TrainerCallback):
             raise Killed
 
 
-def test_extras_survive_a_kill_between_two_generations(saved_model, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("praise", {"factor": 0.5}),
+        # Shaped in the loss, of what was measured before it.
+        ("srpo", {"temperature": 5.0, "spans": "every_other"}),
+    ],
+)
+def test_what_a_loss_needs_survives_a_kill_between_two_generations(
+    method, settings, saved_model, tmp_path
+):
     register("praise")(MorePraise)
+
+    @register_probe("every_other")
+    def every_other(scored):
+        out = torch.zeros(scored.completion_ids.shape)
+        out[:, ::2] = 1.0
+        return out
+
     fields = {
-        "method": "praise",
-        "method_kwargs": {"factor": 0.5},
+        "method": method,
+        "method_kwargs": settings,
         "per_device_train_batch_size": GROUP,
         "steps_per_generation": 2,
         "num_iterations": 2,

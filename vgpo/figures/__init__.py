@@ -37,6 +37,13 @@ from vgpo.figures.forgetting import (
     reads_figure,
 )
 from vgpo.figures.pushes import pushes_figure
+from vgpo.figures.neighbours import (
+    cost_figure,
+    entropy_term_figure,
+    papo_figure,
+    shaped_figure,
+    statistic_figure,
+)
 from vgpo.figures.qlora import (
     adapter_runs_figure,
     nf4_figure,
@@ -68,12 +75,14 @@ __all__ = [
     "clamp_figure",
     "cold_start_figure",
     "compensation_figure",
+    "cost_figure",
     "decay_figure",
     "decay_split_figure",
     "departures_figure",
     "dependence_figure",
     "draw_picture",
     "draw_tokens",
+    "entropy_term_figure",
     "focus_around_reads_figure",
     "focus_chain_figure",
     "gallery_figure",
@@ -85,6 +94,7 @@ __all__ = [
     "nf4_figure",
     "occlusion_figure",
     "paired_accuracy_figure",
+    "papo_figure",
     "precision_figure",
     "psi_strength_figure",
     "pushes_figure",
@@ -97,8 +107,10 @@ __all__ = [
     "role_auroc_figure",
     "runs_figure",
     "seeds_figure",
+    "shaped_figure",
     "source_figure",
     "states_figure",
+    "statistic_figure",
     "training_memory_figure",
     "visual_metrics_figure",
 ]
