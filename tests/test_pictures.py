@@ -1,5 +1,6 @@
 """Pictures of every Pillow mode, deep, turned and transparent ones."""
 
+import base64
 from io import BytesIO
 
 import numpy as np
@@ -122,3 +123,22 @@ def test_what_is_no_picture_is_named():
         open_picture(b"red")
     with pytest.raises(ValueError, match="neither 'bytes' nor 'path'"):
         open_picture({"url": "x"})
+
+
+def test_a_dictionary_may_hold_base64():
+    # In JSON there are no bytes.
+    buffer = BytesIO()
+    Image.new("RGB", (5, 4), "red").save(buffer, "PNG")
+    text = base64.b64encode(buffer.getvalue()).decode()
+    for content in (text, buffer.getvalue(), bytearray(buffer.getvalue())):
+        found = open_picture({"bytes": content, "path": None})
+        assert found.size == (5, 4)
+        assert found.getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "value", [{"bytes": 5}, {"bytes": [137, 80]}, {"path": 5}, {"bytes": "a picture"}]
+)
+def test_a_dictionary_of_something_else_is_refused(value):
+    with pytest.raises(ValueError, match="the picture"):
+        open_picture(value)

@@ -116,10 +116,18 @@ def _decoded(value: Any, folder: str | Path | None) -> Image.Image:
         value.load()
         return value
     if isinstance(value, dict):
-        if value.get("bytes") is not None:
-            return _from_bytes(value["bytes"], str(value.get("path") or "bytes"))
-        if value.get("path") is not None:
-            return _from_file(Path(value["path"]), folder)
+        content, path = value.get("bytes"), value.get("path")
+        if isinstance(content, str):  # JSON has no bytes
+            return _from_base64(content)
+        if isinstance(content, bytes | bytearray | memoryview):
+            return _from_bytes(bytes(content), str(path or "bytes"))
+        if content is None and isinstance(path, str | Path):
+            return _from_file(Path(path), folder)
+        if content is not None or path is not None:
+            raise ValueError(
+                f"the picture's 'bytes' are of type {type(content).__name__} and its "
+                f"'path' is of type {type(path).__name__}; give bytes, base64 or a path"
+            )
         raise ValueError(
             f"the picture has neither 'bytes' nor 'path', it has {sorted(value)}"
         )
