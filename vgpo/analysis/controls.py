@@ -6,12 +6,12 @@ trained shows a falling share of the image, and a difference of right and wrong
 answers, too. What a trained one does is to be read beside it.
 """
 
-import torch
 from torch import nn
 from transformers import PreTrainedModel, ProcessorMixin
 
 from vgpo.analysis.forgetting import ForgettingAnalysis, analyze
 from vgpo.models.handle import resolve
+from vgpo.seeds import seeded
 
 
 def untrained_copy(model: nn.Module, seed: int = 0) -> PreTrainedModel:
@@ -34,8 +34,7 @@ def untrained_copy(model: nn.Module, seed: int = 0) -> PreTrainedModel:
         (True, True)
     """
     outer = resolve(model).model
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         copy = type(outer)(outer.config)
     kept = next(p for p in outer.parameters() if p.is_floating_point())
     return copy.to(device=kept.device, dtype=kept.dtype).eval()

@@ -41,6 +41,7 @@ from vgpo.models.adapters import (
     skeleton_of,
 )
 from vgpo.models.memory import peak_bytes
+from vgpo.seeds import seeded
 from vgpo.stats.intervals import mean_interval
 from vgpo.studies.focus import ALIGNMENTS, beside_plain
 from vgpo.studies.tables import padded, token_table
@@ -514,8 +515,7 @@ def trained_ways(
                 folder, dtype=torch.float32, local_files_only=True
             )
         if way != "all weights":
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+            with seeded(0):
                 model = get_peft_model(model, lora_config(model, r=rank))
         models[way] = model.train()
     return models

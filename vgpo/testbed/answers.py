@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from vgpo.rewards import last_boxed
+from vgpo.seeds import seeded
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.questions import Example
 
@@ -45,8 +46,7 @@ def answer(
     texts: list[str] = []
     was_training = model.training
     model.eval()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
+    with seeded(seed, model.device), torch.no_grad():
         for start in range(0, len(examples), batch_size):
             some = slice(start, start + batch_size)
             begun = None if prefixes is None else prefixes[some]

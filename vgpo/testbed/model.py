@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from vgpo.seeds import seeded
 from vgpo.testbed.processor import TestbedProcessor
 
 CHECKPOINT = Path(__file__).parent / "checkpoint"
@@ -92,8 +93,7 @@ def build_tiny(
         seed: Seed of the weights; the global generator is left as it was.
         **sizes: Passed to :func:`tiny_config`.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = Qwen2_5_VLForConditionalGeneration(tiny_config(processor, **sizes))
     text = model.config.get_text_config()
     model.generation_config.eos_token_id = text.eos_token_id
