@@ -52,6 +52,12 @@ from vgpo.figures.qlora import (
     training_memory_figure,
 )
 from vgpo.figures.reweighting import length_figure, reweighting_figure
+from vgpo.figures.reweighting import group_figure, length_figure, reweighting_figure
+from vgpo.figures.signals import (
+    methods_figure,
+    signal_grades_figure,
+    signal_lags_figure,
+)
 from vgpo.figures.style import SCORE_LABELS, SOURCE_COLOURS, in_style
 from vgpo.figures.testbed import (
     cold_start_figure,
@@ -91,6 +97,7 @@ __all__ = [
     "layers_figure",
     "length_figure",
     "looking_figure",
+    "methods_figure",
     "nf4_figure",
     "occlusion_figure",
     "paired_accuracy_figure",
@@ -108,6 +115,8 @@ __all__ = [
     "runs_figure",
     "seeds_figure",
     "shaped_figure",
+    "signal_grades_figure",
+    "signal_lags_figure",
     "source_figure",
     "states_figure",
     "statistic_figure",

@@ -1,0 +1,142 @@
+"""Signals of tokens: their grades, and what methods make of them."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+
+from vgpo.figures.reweighting import DIVERGING
+from vgpo.figures.style import (
+    INK,
+    PALETTE,
+    SOURCE_COLOURS,
+    in_style,
+    interval_bars,
+    word_label,
+)
+
+KIND_COLOURS = {
+    "state": PALETTE[0],
+    "attention": PALETTE[1],
+    "policy": PALETTE[3],
+    "view": PALETTE[2],
+    "reference": PALETTE[4],
+    "baseline": PALETTE[5],
+}
+"""What a signal is made of."""
+
+TOKEN_COLOURS = SOURCE_COLOURS | {"decision": PALETTE[2], "memory": PALETTE[4]}
+"""Where a token comes from, in both worlds."""
+
+
+@in_style
+def signal_grades_figure(
+    panels: Mapping[str, pd.DataFrame], blind: Mapping[str, float] | None = None
+) -> Figure:
+    """AUROC of signals, one panel a comparison, one row a signal.
+
+    Args:
+        panels: Title -> table with the columns ``label``, ``kind``, ``auroc``,
+            ``low``, ``high``; all with the same labels, which are drawn from the top.
+        blind: Title -> an AUROC that a rule on the text reaches, drawn as a line.
+    """
+    labels = next(iter(panels.values()))["label"].tolist()
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(7.6, 1.0 + 0.25 * len(labels)), sharey=True,
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
+    for place, (title, table) in zip(axes[0], panels.items(), strict=True):
+        for y, row in enumerate(table.itertuples()):
+            bounds = pd.DataFrame({"low": [row.low], "high": [row.high]})
+            interval_bars(
+                place, [y], [row.auroc], bounds, KIND_COLOURS[row.kind], horizontal=True
+            )
+        place.axvline(0.5, color=INK, lw=0.8, ls=":")
+        if blind and title in blind:
+            place.axvline(blind[title], color=INK, lw=0.8, ls="--")
+        place.set_title(title, loc="left", fontsize=10)
+        place.set(xlim=(-0.03, 1.03), xticks=(0, 0.5, 1), xlabel="AUROC")
+        place.grid(axis="y")
+    axes[0, 0].set_yticks(range(len(labels)), labels)
+    axes[0, 0].invert_yaxis()
+    return figure
+
+
+@in_style
+def signal_lags_figure(panels: Mapping[str, pd.DataFrame]) -> Figure:
+    """AUROC of the values read, by the place of the state that scores them.
+
+    Args:
+        panels: Title -> table with ``label``, ``lag``, ``auroc``, ``low``, ``high``.
+    """
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(7.6, 3.0), sharey=True, layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for place, (title, table) in zip(axes[0], panels.items(), strict=True):
+        for number, (label, part) in enumerate(table.groupby("label", sort=False)):
+            interval_bars(
+                place, part["lag"], part["auroc"], part, PALETTE[number], line=True
+            )
+            place.plot([], [], "o-", ms=5, color=PALETTE[number], label=label)
+        place.axhline(0.5, color=INK, lw=0.8, ls=":")
+        place.set_title(title, loc="left")
+        lags = sorted(table["lag"].unique())
+        names = {-1: "−1\nwrites it", 0: "0\nhas read it"}
+        place.set_xticks(
+            lags, [names.get(k, f"{k:+d}".replace("-", "−")) for k in lags]
+        )
+        place.set(xlabel="place of the state, from the value", ylim=(-0.03, 1.05))
+    axes[0, 0].set_ylabel("AUROC of values read")
+    axes[0, -1].legend(loc="lower left", fontsize=9)
+    return figure
+
+
+@in_style
+def methods_figure(
+    tokens: pd.DataFrame, methods: Sequence[str], per_line: int = 26
+) -> Figure:
+    """What each method multiplies the advantage of one completion by, token by token.
+
+    Args:
+        tokens: A row per token: ``token``, ``source``, and a column per method.
+        methods: Those columns, from the top.
+        per_line: Tokens to a line.
+    """
+    lines = -(-len(tokens) // per_line)
+    figure, axes = plt.subplots(
+        lines, 1, figsize=(7.6, lines * (0.75 + 0.2 * len(methods))),
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
+    scale = TwoSlopeNorm(vcenter=1.0, vmin=0.0, vmax=2.0)
+    for line, place in enumerate(axes[:, 0]):
+        some = tokens.iloc[line * per_line : (line + 1) * per_line]
+        values = np.full((len(methods), per_line), np.nan)
+        values[:, : len(some)] = some[list(methods)].to_numpy().T
+        shown = place.imshow(
+            np.ma.masked_invalid(values), cmap=DIVERGING, norm=scale, aspect="auto"
+        )
+        for y, x in np.argwhere(np.isfinite(values)):
+            value = values[y, x]
+            if abs(value - 1) >= 0.005:
+                place.text(
+                    x, y, f"{value:.1f}", ha="center", va="center", fontsize=6.5,
+                    color="#222222",
+                )  # fmt: skip
+        place.set_yticks(range(len(methods)), methods, fontsize=8.5)
+        words = [word_label(token) for token in some["token"]]
+        place.set_xticks(range(len(some)), words, rotation=90, fontsize=8.5)
+        for tick, source in zip(place.get_xticklabels(), some["source"], strict=True):
+            tick.set_color(TOKEN_COLOURS[source])
+        place.xaxis.tick_top()
+        place.tick_params(length=0)
+        for side in place.spines.values():
+            side.set_visible(False)
+    figure.colorbar(
+        shown, ax=axes[:, 0].tolist(), label="factor of the advantage", shrink=0.8,
+        pad=0.01, aspect=40,
+    )  # fmt: skip
+    return figure
