@@ -57,7 +57,7 @@ def signal_grades_figure(
         place.axvline(0.5, color=INK, lw=0.8, ls=":")
         if blind and title in blind:
             place.axvline(blind[title], color=INK, lw=0.8, ls="--")
-        place.set_title(title, loc="left", fontsize=10)
+        place.set_title(title, loc="left", fontsize=9)
         place.set(xlim=(-0.03, 1.03), xticks=(0, 0.5, 1), xlabel="AUROC")
         place.grid(axis="y")
     axes[0, 0].set_yticks(range(len(labels)), labels)
@@ -85,53 +85,66 @@ def signal_lags_figure(panels: Mapping[str, pd.DataFrame]) -> Figure:
         place.axhline(0.5, color=INK, lw=0.8, ls=":")
         place.set_title(title, loc="left")
         lags = sorted(table["lag"].unique())
-        names = {-1: "−1\nwrites it", 0: "0\nhas read it"}
+        names = {-1: "−1\nwrites", 0: "0\nread"}
         place.set_xticks(
             lags, [names.get(k, f"{k:+d}".replace("-", "−")) for k in lags]
         )
         place.set(xlabel="place of the state, from the value", ylim=(-0.03, 1.05))
     axes[0, 0].set_ylabel("AUROC of values read")
-    axes[0, -1].legend(loc="lower left", fontsize=9)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper center", ncols=len(labels), fontsize=9
+    )
     return figure
 
 
 @in_style
 def methods_figure(
-    tokens: pd.DataFrame, methods: Sequence[str], per_line: int = 26
+    tokens: pd.DataFrame,
+    methods: Sequence[str],
+    added: str | None = None,
+    per_line: int = 30,
 ) -> Figure:
     """What each method multiplies the advantage of one completion by, token by token.
 
     Args:
         tokens: A row per token: ``token``, ``source``, and a column per method.
         methods: Those columns, from the top.
+        added: A column that is added to an advantage, not a factor of it; drawn below
+            the others, 0 as they have 1.
         per_line: Tokens to a line.
     """
     lines = -(-len(tokens) // per_line)
+    names = [*methods, *([] if added is None else [added])]
     figure, axes = plt.subplots(
-        lines, 1, figsize=(7.6, lines * (0.75 + 0.2 * len(methods))),
+        lines, 1, figsize=(7.6, lines * (0.75 + 0.2 * len(names))),
         layout="constrained", squeeze=False,
     )  # fmt: skip
+    neutral = np.array([[1.0]] * len(methods) + [[0.0]] * (added is not None))
     scale = TwoSlopeNorm(vcenter=1.0, vmin=0.0, vmax=2.0)
     for line, place in enumerate(axes[:, 0]):
         some = tokens.iloc[line * per_line : (line + 1) * per_line]
-        values = np.full((len(methods), per_line), np.nan)
-        values[:, : len(some)] = some[list(methods)].to_numpy().T
+        values = np.full((len(names), per_line), np.nan)
+        values[:, : len(some)] = some[names].to_numpy().T
         shown = place.imshow(
-            np.ma.masked_invalid(values), cmap=DIVERGING, norm=scale, aspect="auto"
+            np.ma.masked_invalid(values - neutral + 1),
+            cmap=DIVERGING,
+            norm=scale,
+            aspect="auto",
         )
         for y, x in np.argwhere(np.isfinite(values)):
             value = values[y, x]
-            if abs(value - 1) >= 0.005:
+            if abs(value - neutral[y, 0]) >= 0.05:
                 place.text(
                     x, y, f"{value:.1f}", ha="center", va="center", fontsize=6.5,
                     color="#222222",
                 )  # fmt: skip
-        place.set_yticks(range(len(methods)), methods, fontsize=8.5)
+        place.set_yticks(range(len(names)), names, fontsize=8.5)
         words = [word_label(token) for token in some["token"]]
         place.set_xticks(range(len(some)), words, rotation=90, fontsize=8.5)
+        place.xaxis.tick_top()
         for tick, source in zip(place.get_xticklabels(), some["source"], strict=True):
             tick.set_color(TOKEN_COLOURS[source])
-        place.xaxis.tick_top()
         place.tick_params(length=0)
         for side in place.spines.values():
             side.set_visible(False)

@@ -8,17 +8,27 @@
   (``python -m vgpo.studies.signals``).
 """
 
-from vgpo.studies.signals.grading import grade, lags, summary
+from vgpo.studies.signals.grading import (
+    AGAINST,
+    grade,
+    labelled,
+    lags,
+    summary,
+    wide,
+)
 from vgpo.studies.signals.measure import SIGNALS, signal_table
 from vgpo.studies.signals.methods import shaped_by_methods
 from vgpo.studies.signals.record import load_measured
 
 __all__ = [
+    "AGAINST",
     "SIGNALS",
     "grade",
+    "labelled",
     "lags",
     "load_measured",
     "shaped_by_methods",
     "signal_table",
     "summary",
+    "wide",
 ]

@@ -238,3 +238,44 @@ def lags(
             )  # fmt: skip
             found.append((signal, lag, auroc, low, high))
     return pd.DataFrame(found, columns=["signal", "lag", "auroc", "low", "high"])
+
+
+def labelled(table: pd.DataFrame) -> pd.DataFrame:
+    """The same with ``label`` and ``kind`` of each signal, in the order of
+    :data:`~vgpo.studies.signals.measure.SIGNALS`.
+
+    Args:
+        table: With the column ``signal``.
+
+    Example:
+        >>> table = pd.DataFrame({"signal": ["entropy", "focus_token"]})
+        >>> labelled(table).label.tolist()
+        ['focus, state at t', 'entropy']
+    """
+    about = pd.DataFrame(
+        [(name, s.label, s.kind) for name, s in SIGNALS.items()],
+        columns=["signal", "label", "kind"],
+    )
+    return about.merge(table, on="signal", how="inner")
+
+
+def wide(table: pd.DataFrame, columns: str, values: str = "auroc") -> pd.DataFrame:
+    """One row per signal, by its label; one column per value of ``columns``.
+
+    Args:
+        table: With the column ``signal``, and one row per signal and value of
+            ``columns``.
+        columns: The column that is spread.
+        values: What is in the cells.
+
+    Example:
+        >>> table = pd.DataFrame({"signal": ["k3", "k3"], "part": ["a", "b"],
+        ...                       "auroc": [0.9, 0.8]})
+        >>> wide(table, "part")
+        part                      a    b
+        k3 to a masked picture  0.9  0.8
+    """
+    spread = table.pivot(index="signal", columns=columns, values=values)
+    order = [name for name in SIGNALS if name in spread.index]
+    spread = spread.loc[order, list(dict.fromkeys(table[columns]))]
+    return spread.set_axis([SIGNALS[name].label for name in order])

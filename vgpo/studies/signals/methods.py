@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vgpo.method.papo import PAPO, papo_advantages
+from vgpo.method.papo import papo_advantages
 from vgpo.method.shaping import Rollouts, make_method
 from vgpo.studies.signals.measure import log_distributions, of_tokens, signal_table
 from vgpo.studies.tables import batches_of_one_length, padded
@@ -24,9 +24,11 @@ METHODS: Mapping[str, tuple[str, dict]] = {
     "PEPO": ("pepo", {}),
     "entropy shaping": ("entropy", {}),
     "SRPO, our reading": ("srpo", {}),
-    "PAPO, on-policy": ("papo", {}),
 }
 """Row of the comparison -> registered method and its settings; defaults otherwise."""
+
+BONUS = "PAPO's bonus, in γ"
+"""What PAPO adds to the advantage on-policy, as a multiple of its γ."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,19 @@ class ShapedGroup:
         tokens: The token table of all rollouts, by ``row``.
         advantages: Of the group, (G,).
         shaped: Row of :data:`METHODS` -> advantages of the tokens, (G, T).
+        bonus: PAPO's, as a multiple of γ, (G, T).
         mask: bool, (G, T).
     """
 
     tokens: pd.DataFrame
     advantages: Tensor
     shaped: Mapping[str, Tensor]
+    bonus: Tensor
     mask: Tensor
 
     def of(self, row: int) -> pd.DataFrame:
-        """One rollout: per token its text, its source, and by method what its
-        advantage is divided by that of the rollout.
+        """One rollout: per token its text, its source, by method its advantage divided
+        by that of the rollout, and PAPO's bonus.
 
         Raises:
             ValueError: The rollout's advantage is 0.
@@ -60,7 +64,15 @@ class ShapedGroup:
             name: (values[row][real] / self.advantages[row]).numpy()
             for name, values in self.shaped.items()
         }
+        factors[BONUS] = self.bonus[row][real].numpy()
         return mine[["token", "source"]].reset_index(drop=True).assign(**factors)
+
+    def by_source(self) -> pd.DataFrame:
+        """Mean factor of every method, and PAPO's mean bonus, over all rollouts that
+        have an advantage: a row per source of tokens."""
+        rows = self.advantages.nonzero().flatten().tolist()
+        every = pd.concat([self.of(row) for row in rows])
+        return every.drop(columns="token").groupby("source").mean()
 
 
 def shaped_by_methods(
@@ -74,8 +86,9 @@ def shaped_by_methods(
     """Advantages of one group of rollouts, by every method of the package.
 
     Rewards are 1 and 0, advantages as TRL normalises them. PEPO is shown at the end
-    of its annealing. PAPO has no advantage: what is shown is the one that has its
-    loss's gradient on-policy (:func:`~vgpo.method.papo.papo_advantages`). The chains
+    of its annealing. PAPO is no advantage; on-policy its loss has the gradient of one,
+    A plus a bonus (:func:`~vgpo.method.papo.papo_advantages`), which is kept apart.
+    The chains
     have no tags that tell perception from reasoning, so for SRPO the truth does: a
     colour, its equals sign and its value are perception, the rest is reasoning.
 
@@ -119,10 +132,6 @@ def shaped_by_methods(
     }
     shaped = {}
     for label, (name, settings) in METHODS.items():
-        if name == "papo":
-            masked, own = signals["masked_log_probs"], signals["log_probs"]
-            shaped[label] = papo_advantages(advantages, masked, own, PAPO().gamma)
-            continue
         method = make_method(name, settings)
         rollouts = Rollouts(
             advantages=advantages,
@@ -135,7 +144,13 @@ def shaped_by_methods(
         )
         values = method.shape(rollouts).advantages
         shaped[label] = values if values.ndim == 2 else values[:, None].expand_as(mask)
-    return ShapedGroup(table, advantages, shaped, mask)
+    bonus = papo_advantages(
+        torch.zeros_like(advantages),
+        signals["masked_log_probs"],
+        signals["log_probs"],
+        gamma=1.0,
+    )
+    return ShapedGroup(table, advantages, shaped, bonus, mask)
 
 
 def perception_spans(table: pd.DataFrame) -> pd.Series:

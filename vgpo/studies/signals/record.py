@@ -45,8 +45,13 @@ STAGES = ("cold start", "untrained", "trained")
 """Of the network that scores the answers. The second knows nothing, and scores those
 of the cold start."""
 
-LAGGED = ("focus_token", "attention_token", "layer_cosine")
-"""Signals that score a token by the state at its own position."""
+LAGGED = {
+    "focus_token": "focus",
+    "attention_token": "attention, last layer",
+    "layer_cosine": "cosine, all layers",
+}
+"""Signals that score a token by the state at its own position, and their names for a
+state at any."""
 
 TABLES = ("grades", "summary", "lags")
 
@@ -73,11 +78,11 @@ class SignalStudy:
     world: str = "look_away"
     families: tuple[str, ...] = tuple(IMAGE_FAMILIES)
     questions: int = 20
-    samples: int = 4
+    samples: int = 3
     seed: int = 90
-    resamples: int = 1000
+    resamples: int = 500
     method: str = "dapo"
-    steps: int = 24
+    steps: int = 16
     max_new_tokens: int = 128
 
     def __post_init__(self):
@@ -155,7 +160,7 @@ def measure(study: SignalStudy) -> Iterator[Measured]:
         for name, found in (
             ("grades", grade(table, **options)),
             ("summary", summary(table, **options)),
-            ("lags", lags(table, LAGGED, **options)),
+            ("lags", lags(table, tuple(LAGGED), **options)),
         ):
             found.insert(0, "stage", stage)
             tables[name].append(found)
