@@ -36,7 +36,6 @@ from vgpo.figures.forgetting import (
     occlusion_figure,
     reads_figure,
 )
-from vgpo.figures.pushes import pushes_figure
 from vgpo.figures.neighbours import (
     cost_figure,
     entropy_term_figure,
@@ -44,6 +43,7 @@ from vgpo.figures.neighbours import (
     shaped_figure,
     statistic_figure,
 )
+from vgpo.figures.pushes import pushes_figure
 from vgpo.figures.qlora import (
     adapter_runs_figure,
     nf4_figure,
@@ -51,8 +51,6 @@ from vgpo.figures.qlora import (
     precision_figure,
     training_memory_figure,
 )
-from vgpo.figures.reweighting import length_figure, reweighting_figure
-from vgpo.figures.reweighting import group_figure, length_figure, reweighting_figure
 from vgpo.figures.signals import (
     methods_figure,
     signal_grades_figure,
