@@ -132,6 +132,7 @@ def test_known_attention_gives_known_ratios(monkeypatch):
             completion_mask=torch.ones(1, completion_length, dtype=torch.bool),
             image_maps=[[maps]],
             image_attention=maps.flatten(1)[None],
+            prompt_tokens=torch.tensor([[6, 2]]),
         )
 
     monkeypatch.setattr(module, "attention_split", designed)
@@ -381,8 +382,11 @@ def test_tokens_with_a_meaning_to_matplotlib_are_drawn_as_they_are():
 
 def test_curves_by_group(found):
     curves = found.curves(groups=["a", "a", "b", "b"], bins=5)
-    assert len(curves) == 2 * 3 * 5
-    total = curves.groupby(["group", "progress"])["mean"].sum()
+    assert len(curves) == 2 * 4 * 5
+    nulls = curves[curves["kind"] == "uniform"]
+    assert (nulls.groupby("group")["mean"].diff().dropna() < 0).all()
+    shares = curves[curves["kind"] != "uniform"]
+    total = shares.groupby(["group", "progress"])["mean"].sum()
     np.testing.assert_allclose(total, 1.0, atol=1e-5)
     with pytest.raises(ValueError, match="groups"):
         found.curves(groups=["a"])

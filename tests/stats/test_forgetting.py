@@ -544,3 +544,54 @@ def test_nothing_is_forgotten_and_long_answers_have_the_lower_ratio():
 def test_uniform_shares_of_nothing_are_refused(arguments, name):
     with pytest.raises(ValueError, match=name):
         uniform_shares(*arguments)
+
+
+# Answers that share a question -------------------------------------------
+
+
+def test_saying_the_same_thing_again_teaches_nothing():
+    """Each answer four times: intervals over questions are those of one answer each,
+    and those over answers are half as wide."""
+    rng = np.random.default_rng(5)
+    values, right = rng.normal(size=60), rng.random(60) < 0.5
+    once = compare_right_wrong(values, right, clusters=range(60))
+    four = [np.repeat(each, 4) for each in (values, right, np.arange(60))]
+    again = compare_right_wrong(four[0], four[1], clusters=four[2])
+    alone = compare_right_wrong(four[0], four[1])
+    for name in ("right", "wrong", "difference"):
+        np.testing.assert_allclose(getattr(again, name), getattr(once, name))
+    width = again.difference.high - again.difference.low
+    assert alone.difference.high - alone.difference.low == pytest.approx(
+        width / 2, rel=0.2
+    )
+    assert math.isnan(again.p_value) and again.difference.count == 60
+    profile = rng.random((60, 3))
+    pd.testing.assert_frame_equal(
+        decay_curve(profile.repeat(4, axis=0), clusters=four[2]), decay_curve(profile)
+    )
+    table = pd.DataFrame({"ratio": four[0], "correct": four[1], "question": four[2]})
+    means = mean_ratios(table, clusters="question").set_index("correct")
+    assert means.loc[True, "count"] == right.sum()
+    assert tuple(means.loc[True, ["value", "low", "high"]]) == pytest.approx(
+        once.right[:3]
+    )
+
+
+@pytest.mark.slow
+def test_right_less_wrong_over_questions_holds_the_truth():
+    """Eight answers a question, which share most of what they are: drawn singly, the
+    interval is far too narrow."""
+    rng = np.random.default_rng(0)
+    question = np.repeat(np.arange(40), 8)
+    held = {"questions": 0, "answers": 0}
+    for _ in range(300):
+        values = rng.normal(size=40)[question] + 0.5 * rng.normal(size=320)
+        # Hard questions go wrong more often, of whatever value.
+        right = rng.random(320) < rng.beta(2, 2, 40)[question]
+        for name, clusters in (("questions", question), ("answers", None)):
+            found = compare_right_wrong(
+                values, right, clusters=clusters, resamples=300
+            ).difference
+            held[name] += found.low <= 0 <= found.high
+    assert held["questions"] >= 0.9 * 300
+    assert held["answers"] < 0.85 * 300

@@ -5,14 +5,17 @@ import pytest
 import torch
 
 from vgpo.analysis import analyze
-from vgpo.analysis.controls import analyze_untrained, untrained_copy
+from vgpo.analysis.controls import untrained_copy
+from vgpo.stats.forgetting import accumulation_ratio
 from vgpo.studies.controls import (
     NULLS,
+    answers_beside_nulls,
     attention_shares,
-    beside_nulls,
+    observations,
     rule_and_grey,
     uniform_attention,
 )
+from vgpo.studies.forgetting import as_rows
 from vgpo.testbed import World, load_tiny, make_dataset
 from vgpo.testbed.answers import answer
 
@@ -45,11 +48,46 @@ def test_an_untrained_copy_has_the_shape_and_none_of_the_weights(tiny):
 def test_the_same_answers_go_through_both(tiny):
     model, processor = tiny
     rows = make_dataset(3, family="sum", seed=4, split="heldout")
-    found = analyze(model, processor, rows, keep_maps=0)
-    null = analyze_untrained(model, processor, rows, found, keep_maps=0)
-    for column in ("completion", "correct"):
-        assert null.per_answer[column].tolist() == found.per_answer[column].tolist()
-    assert null.per_answer["image"].tolist() != found.per_answer["image"].tolist()
+    found = analyze(model, processor, rows, keep_maps=0, untrained=True)
+    texts = found.per_answer["completion"].tolist()
+    given = analyze(model, processor, rows, texts, keep_maps=0)
+    null = analyze(untrained_copy(model), processor, rows, texts, keep_maps=0)
+    ended = found.tokens["t"] < found.tokens["length"]  # the end is not in a text
+    np.testing.assert_allclose(
+        found.tokens.loc[ended, "untrained"], null.tokens["image"], atol=1e-6
+    )
+    assert "untrained" not in given.tokens and given.nulls == ["uniform"]
+    assert found.nulls == ["uniform", "untrained"]
+
+
+def test_the_summary_sets_what_knows_nothing_beside_each_number(tiny, answered):
+    model, processor = tiny
+    examples, texts = (part[:24] for part in answered)
+    found = analyze(
+        model, processor, as_rows(examples), texts, keep_maps=0, untrained=True
+    )
+    _, mask = found.masses()
+    even = uniform_attention(processor, examples, mask)[..., 0]
+    table = found.tokens
+    np.testing.assert_allclose(table["uniform"], even[mask], atol=1e-12)
+    summary = found.summary(clusters=[i // 2 for i in range(24)])
+    want = np.nanmean(accumulation_ratio(even, mask))
+    assert summary.loc["late/early ratio, spread evenly", "value"] == pytest.approx(
+        want
+    )
+    for name in ("on the image, last less first", "late/early ratio"):
+        rows = [name, f"{name}, spread evenly", f"{name}, untrained network"]
+        places = summary.index.get_indexer(rows).tolist()
+        assert places == [places[0], places[0] + 1, places[0] + 2]
+        # Random weights spread their attention evenly.
+        assert summary.loc[rows[1], "value"] == pytest.approx(
+            summary.loc[rows[2], "value"], abs=0.03
+        )
+    assert summary.loc["right less wrong, untrained network", "count"] == 12
+    kinds = found.curves(bins=4)["kind"].unique().tolist()
+    assert kinds == ["image", "query", "generated", "uniform", "untrained"]
+    with pytest.raises(ValueError, match="clusters: need one per answer"):
+        found.summary(clusters=[1])
 
 
 def test_shares_are_those_of_the_analysis(tiny, answered):
@@ -84,7 +122,8 @@ def test_evenly_spread_attention_by_the_formula(tiny, answered):
 
 
 def test_what_knows_nothing_shows_what_a_growing_context_does(tiny, answered):
-    table = beside_nulls(*tiny, *answered, resamples=200)
+    answers = answers_beside_nulls(*tiny, *answered)
+    table = observations(answers, range(len(answers)), resamples=200)
     assert table.groupby("quantity")["null"].apply(list).iloc[0] == list(NULLS)
     value = table.set_index(["null", "quantity"])["value"]
     for null in NULLS:

@@ -7,9 +7,8 @@ answers, too. What a trained one does is to be read beside it.
 """
 
 from torch import nn
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel
 
-from vgpo.analysis.forgetting import ForgettingAnalysis, analyze
 from vgpo.models.handle import resolve
 from vgpo.seeds import seeded
 
@@ -38,48 +37,3 @@ def untrained_copy(model: nn.Module, seed: int = 0) -> PreTrainedModel:
         copy = type(outer)(outer.config)
     kept = next(p for p in outer.parameters() if p.is_floating_point())
     return copy.to(device=kept.device, dtype=kept.dtype).eval()
-
-
-def analyze_untrained(
-    model: nn.Module,
-    processor: ProcessorMixin,
-    messages_or_dataset,
-    analysis: ForgettingAnalysis,
-    *,
-    seed: int = 0,
-    **options,
-) -> ForgettingAnalysis:
-    """The answers of an analysis once more, through a network that knows nothing.
-
-    Args:
-        model: The model that was analysed.
-        processor: Its processor.
-        messages_or_dataset: What it was asked.
-        analysis: What ``vgpo.analyze`` found. Its answers are taken, and its
-            ``split``; which of them are right stays.
-        seed: Of the untrained weights.
-        **options: Other arguments of ``vgpo.analyze``, as it was called with.
-
-    Returns:
-        The same tables. Where ``analysis`` let the model write, the token that ends an
-        answer is missing here, as in any answer that is given.
-
-    Example:
-        >>> from vgpo.analysis import analyze
-        >>> from vgpo.testbed import load_tiny, make_dataset
-        >>> model, processor = load_tiny()
-        >>> rows = make_dataset(2, family="sum", split="heldout")
-        >>> found = analyze(model, processor, rows, keep_maps=0)
-        >>> null = analyze_untrained(model, processor, rows, found, keep_maps=0)
-        >>> null.per_answer["correct"].tolist() == found.per_answer["correct"].tolist()
-        True
-    """
-    answers = analysis.per_answer.sort_index()
-    return analyze(
-        untrained_copy(model, seed),
-        processor,
-        messages_or_dataset,
-        completions=answers["completion"].tolist(),
-        split=analysis.split,
-        **options,
-    )

@@ -11,10 +11,11 @@ answers keep more of it than wrong ones.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
@@ -28,6 +29,7 @@ from vgpo.analysis.answers_file import (
     model_fingerprint,
     question_fingerprint,
 )
+from vgpo.analysis.controls import untrained_copy
 from vgpo.models.attention import attention_split
 from vgpo.models.handle import resolve
 from vgpo.models.image_grids import shown_whole
@@ -51,6 +53,7 @@ from vgpo.stats.forgetting import (
     length_correlation,
     mean_ratios,
     progress_profile,
+    uniform_shares,
 )
 from vgpo.stats.intervals import mean_interval
 
@@ -60,6 +63,10 @@ if TYPE_CHECKING:
 KINDS = ("image", "query", "generated")
 """Columns of attention shares, in the order of
 :attr:`vgpo.models.attention.AttentionSplit.masses`."""
+
+NULLS = {"uniform": "spread evenly", "untrained": "untrained network"}
+"""Columns of what knows nothing, and their names in the summary: the image's share of
+an attention that is spread evenly, and of a network with random weights."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,10 @@ class ForgettingAnalysis:
     Attributes:
         tokens: One row per answer, layer and token: ``row`` (which conversation),
             ``layer`` (from 0), ``t`` (1..T), ``length`` (T), ``token`` (text),
-            ``image``, ``query``, ``generated`` (shares of attention, sum 1) and
-            ``special`` (share on special tokens before they were left out).
+            ``image``, ``query``, ``generated`` (shares of attention, sum 1),
+            ``special`` (share on special tokens before they were left out),
+            ``uniform`` (the image's share if attention were spread evenly) and, if
+            asked for, ``untrained`` (that of an untrained network).
         responses: One row per answer and layer: ``row``, ``layer``, ``length``,
             ``image`` (mean over tokens), ``ratio`` (late/early visual accumulation
             ratio), ``completion``; ``answer`` and ``correct`` where answers are known.
@@ -143,59 +152,95 @@ class ForgettingAnalysis:
     @cached_property
     def per_token(self) -> pd.DataFrame:
         """``tokens`` with the mean over layers: index ``row`` and ``t``; ``length``,
-        ``token`` and the three shares."""
+        ``token``, the three shares and those of the nulls."""
+        means = dict.fromkeys([*KINDS, *self.nulls], "mean")
         return self.tokens.groupby(["row", "t"]).agg(
-            {"length": "first", "token": "first", **dict.fromkeys(KINDS, "mean")}
+            {"length": "first", "token": "first", **means}
         )
+
+    @property
+    def nulls(self) -> list[str]:
+        """Columns of ``tokens`` with the image's share where nothing is known: one or
+        both of :data:`NULLS`."""
+        return [name for name in NULLS if name in self.tokens]
 
     @cached_property
     def per_answer(self) -> pd.DataFrame:
-        """``responses`` with the mean over layers, one row per answer."""
+        """``responses`` with the mean over layers, one row per answer; ``ratio_NULL``
+        is the late/early ratio of each null."""
         first = self.responses.drop_duplicates("row").set_index("row")
         masses, mask = self.masses()
         image = masses[..., 0]
+        ratios = {"ratio": image}
+        ratios |= {f"ratio_{null}": self._null(null) for null in self.nulls}
         return first.drop(columns="layer").assign(
             image=(image.sum(dim=1) / mask.sum(dim=1)).numpy(),
-            ratio=accumulation_ratio(image, mask, self.split).numpy(),
+            **{
+                name: accumulation_ratio(mass, mask, self.split).numpy()
+                for name, mass in ratios.items()
+            },
         )
 
-    def curves(self, groups: Sequence | None = None, bins: int = 20) -> pd.DataFrame:
+    def curves(
+        self,
+        groups: Sequence | None = None,
+        bins: int = 20,
+        clusters: Sequence | None = None,
+    ) -> pd.DataFrame:
         """Attention over generation progress, mean over answers with 95 % bands.
 
         Args:
             groups: A name for each answer, to have a curve per group (a benchmark,
                 a model); by default all are one group.
             bins: Stretches of progress.
+            clusters: Which question each answer belongs to, where several share one:
+                bands then come from drawing whole questions.
 
         Returns:
-            Tidy: ``group``, ``kind``, and the columns of
+            Tidy: ``group``, ``kind`` (image, query, generated; and the nulls, which
+            are shares of the image), and the columns of
             :func:`vgpo.stats.forgetting.decay_curve`.
 
         Raises:
-            ValueError: ``groups`` does not name every answer.
+            ValueError: ``groups`` or ``clusters`` does not name every answer.
         """
         masses, mask = self.masses()
-        if groups is None:
-            groups = ["all answers"] * len(masses)
-        if len(groups) != len(masses):
-            raise ValueError(
-                f"groups: need one per answer, got {len(groups)} for {len(masses)}."
-            )
-        profile = progress_profile(masses, mask, bins)
-        member = pd.Series(range(len(masses))).groupby(
-            pd.Series(list(groups)), sort=False
+        shares = torch.cat(
+            [masses, *(self._null(null)[..., None] for null in self.nulls)], dim=-1
         )
+        for name, given in (("groups", groups), ("clusters", clusters)):
+            if given is not None and len(given) != len(masses):
+                raise ValueError(
+                    f"{name}: need one per answer, got {len(given)} for {len(masses)}."
+                )
+        groups = ["all answers"] * len(masses) if groups is None else list(groups)
+        owner = pd.Series(range(len(masses)) if clusters is None else list(clusters))
+        profile = progress_profile(shares, mask, bins)
+        member = pd.Series(range(len(masses))).groupby(pd.Series(groups), sort=False)
         return pd.concat(
             [
-                decay_curve(profile[list(rows), :, k]).assign(group=group, kind=kind)
+                decay_curve(
+                    profile[list(rows), :, k], clusters=owner.iloc[list(rows)]
+                ).assign(group=group, kind=kind)
                 for group, rows in member.groups.items()
-                for k, kind in enumerate(KINDS)
+                for k, kind in enumerate([*KINDS, *self.nulls])
             ],
             ignore_index=True,
         )
 
-    def right_against_wrong(self) -> Comparison:
+    def _null(self, name: str) -> torch.Tensor:
+        """(B, T) share of the image in a null, padded like ``masses``."""
+        rows = [
+            torch.tensor(values.to_numpy(), dtype=torch.float64)
+            for _, values in self.per_token[name].groupby(level="row", sort=True)
+        ]
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+    def right_against_wrong(self, clusters: Sequence | None = None) -> Comparison:
         """The late/early ratio of right against wrong answers.
+
+        Args:
+            clusters: Which question each answer belongs to, where several share one.
 
         Raises:
             ValueError: No reference answers were given.
@@ -206,38 +251,77 @@ class ForgettingAnalysis:
                 "cannot be told apart; pass answers=[...], or a data set with a "
                 "column 'answer'."
             )
-        table = self.per_answer.dropna(subset=["correct"])
-        return compare_right_wrong(table["ratio"], table["correct"])
+        return self._right_wrong(self.per_answer["ratio"], clusters)
 
-    def summary(self) -> pd.DataFrame:
+    def _right_wrong(self, ratio: pd.Series, clusters) -> Comparison:
+        correct = self.per_answer["correct"]
+        known = correct.notna()
+        owner = None if clusters is None else np.asarray(clusters)[known]
+        return compare_right_wrong(ratio[known], correct[known], clusters=owner)
+
+    def summary(self, clusters: Sequence | None = None) -> pd.DataFrame:
         """The main numbers with their 95 % intervals, one per row.
 
-        Shares of attention are means over answers; a fifth is one of progress.
+        Shares of attention are means over answers; a fifth is one of progress. Rows
+        that end on "spread evenly" or "untrained network" are the row above them where
+        nothing is known: what a growing context does by itself.
+
+        Args:
+            clusters: Which question each answer belongs to, where several share one:
+                whole questions are then drawn for the intervals.
+
+        Raises:
+            ValueError: ``clusters`` does not name every answer.
         """
         table = self.per_answer
-        fifths = progress_profile(*self.masses(), bins=5)
-        image, generated = fifths[..., 0].numpy(), fifths[:, -1, 2].numpy()
-        share = (0, 1)  # which no end of an interval leaves, of however few answers
-        rows = {
-            "on the image": mean_interval(table["image"], bounds=share),
-            "on the image, first fifth": mean_interval(image[:, 0], bounds=share),
-            "on the image, last fifth": mean_interval(image[:, -1], bounds=share),
-            "on the image, last less first": mean_interval(image[:, -1] - image[:, 0]),
-            "on generated text, last fifth": mean_interval(generated, bounds=share),
-            "late/early ratio": mean_interval(table["ratio"], bounds=(0, float("inf"))),
-            "ratio against length, Spearman's rho": length_correlation(
-                table["ratio"], table["length"]
-            ),
+        if clusters is not None and len(clusters) != len(table):
+            raise ValueError(
+                f"clusters: need one per answer, got {len(clusters)} for {len(table)}."
+            )
+        masses, mask = self.masses()
+        image = {"": masses[..., 0]}
+        image |= {f", {NULLS[name]}": self._null(name) for name in self.nulls}
+        ratio = {"": table["ratio"]}
+        ratio |= {f", {NULLS[name]}": table[f"ratio_{name}"] for name in self.nulls}
+        fifths = {
+            name: progress_profile(mass[..., None], mask, bins=5)[..., 0].numpy()
+            for name, mass in image.items()
         }
+        own, generated = fifths[""], progress_profile(masses, mask, bins=5)[:, -1, 2]
+        share = (0, 1)  # which no end of an interval leaves, of however few answers
+
+        def mean(values, bounds=(-np.inf, np.inf)):
+            return mean_interval(values, clusters=clusters, bounds=bounds)
+
+        rows = {
+            "on the image": mean(table["image"], share),
+            "on the image, first fifth": mean(own[:, 0], share),
+            "on the image, last fifth": mean(own[:, -1], share),
+        }
+        for name, fifth in fifths.items():
+            rows[f"on the image, last less first{name}"] = mean(
+                fifth[:, -1] - fifth[:, 0]
+            )
+        rows["on generated text, last fifth"] = mean(generated.numpy(), share)
+        for name, of_null in ratio.items():
+            rows[f"late/early ratio{name}"] = mean(of_null, (0, np.inf))
+        for name, of_null in ratio.items():
+            rows[f"ratio against length, Spearman's rho{name}"] = length_correlation(
+                of_null, table["length"], clusters=clusters
+            )
         p_values = {}
         if "correct" in table:
-            outcome = self.right_against_wrong()
+            outcome = self.right_against_wrong(clusters)
             rows["late/early ratio, right answers"] = outcome.right
             rows["late/early ratio, wrong answers"] = outcome.wrong
-            rows["right less wrong"] = outcome.difference
-            p_values["right less wrong"] = outcome.p_value
+            for name, of_null in ratio.items():
+                compared = self._right_wrong(of_null, clusters)
+                rows[f"right less wrong{name}"] = compared.difference
+                p_values[f"right less wrong{name}"] = compared.p_value
         summary = pd.DataFrame({name: row._asdict() for name, row in rows.items()}).T
-        return summary.astype({"count": int}).assign(p_value=pd.Series(p_values))
+        return summary.astype({"count": int}).assign(
+            p_value=pd.Series(p_values, dtype=float)
+        )
 
     def example_figure(self, row: int = 0, most: int = 96) -> "Figure":
         """Attention of one answer, token by token, over its words.
@@ -310,10 +394,19 @@ class ForgettingAnalysis:
         if aligned:
             drawn["heatmaps"] = self.heatmap_figure(aligned[0])
         drawn["decay"] = _figures().decay_figure(self.curves())
-        drawn["length"] = _figures().ratio_length_figure(self.per_answer)
+        drawn["length"] = _figures().ratio_length_figure(
+            self.per_answer, null=f"ratio_{self.nulls[-1]}"
+        )
         if "correct" in self.responses:
             drawn["ratio"] = _figures().ratio_figure(
-                self.per_answer, mean_ratios(self.per_answer)
+                self.per_answer,
+                mean_ratios(self.per_answer),
+                nulls={
+                    NULLS[name]: mean_ratios(
+                        self.per_answer.assign(ratio=self.per_answer[f"ratio_{name}"])
+                    )
+                    for name in self.nulls
+                },
             )
         return drawn
 
@@ -331,6 +424,7 @@ def analyze(
     max_new_tokens: int = 2048,
     keep_maps: int = 8,
     completions_file: str | Path | None = None,
+    untrained: bool = False,
     progress: bool | None = None,
 ) -> ForgettingAnalysis:
     r"""Where each token of each answer looks, and how that changes as it reasons.
@@ -362,6 +456,11 @@ def analyze(
             once. What is in it from the same model (weights, adapters, precision and
             generation settings) to the same conversation (pixels included) is not
             generated again: a stopped analysis goes on.
+        untrained: Whether the answers also go through a network of the same shape
+            with random weights (:func:`vgpo.analysis.controls.untrained_copy`), to see
+            what of a falling share needs no forgetting. It costs another forward pass
+            an answer, and the model's memory once more; the column ``uniform``, for
+            which a formula is enough, is there in any case.
         progress: Whether to show a progress bar; by default, if there is a terminal.
 
     Returns:
@@ -410,6 +509,7 @@ def analyze(
     written = None if completions_file is None else AnswersFile(completions_file)
     if written is not None:
         identity = model_fingerprint(handle)
+    null = resolve(untrained_copy(model)) if untrained else None
     tokens: list[pd.DataFrame] = []
     responses: list[dict[str, object]] = []
     kept: dict[int, AnsweredImages] = {}
@@ -434,20 +534,23 @@ def analyze(
                 if written is not None and completion is None:
                     written.add(key, ids.tolist())
                 with mismatch_named(handle, inputs):
-                    found = attention_split(
-                        handle,
-                        inputs,
-                        len(ids),
+                    look = partial(
+                        attention_split,
+                        inputs=inputs,
+                        completion_length=len(ids),
                         layers=layers,
                         alignment=alignment,
                         special_token_ids=special_ids,
                     )
+                    found = look(handle)
+                    knows_nothing = None if null is None else look(null)
                 text = processor.tokenizer.decode(ids, skip_special_tokens=True)
                 graded = _graded(text, asked, None if answers is None else answers[row])
             except ValueError as error:
                 raise ValueError(f"conversation {row}: {error}") from error
             words = token_texts(processor.tokenizer, ids.tolist())
-            tokens += _token_tables(row, words, found)
+            nulls = _nulls(found, knows_nothing, alignment)
+            tokens += _token_tables(row, words, found, nulls)
             responses += [r | graded for r in _response_rows(row, text, found, split)]
             if row < keep_maps:
                 maps = [grid.cpu() for grid in found.image_maps[0]]
@@ -476,7 +579,17 @@ def _figures():
     return figures
 
 
-def _token_tables(row, words, found) -> Iterator[pd.DataFrame]:
+def _nulls(found, knows_nothing, alignment) -> dict[str, torch.Tensor]:
+    """Shares of the image where nothing is known, (layers, T) by name."""
+    images, queries = found.prompt_tokens.cpu().T
+    even = uniform_shares(images, queries, found.completion_mask.cpu(), alignment)
+    nulls = {"uniform": even[0, :, 0].expand(len(found.layers), -1)}
+    if knows_nothing is not None:
+        nulls["untrained"] = knows_nothing.layer_masses[:, 0, :, 0].cpu()
+    return nulls
+
+
+def _token_tables(row, words, found, nulls) -> Iterator[pd.DataFrame]:
     masses = found.layer_masses[:, 0].cpu().numpy()
     special = found.special_mass[:, 0].cpu().numpy()
     for index, layer in enumerate(found.layers):
@@ -489,6 +602,7 @@ def _token_tables(row, words, found) -> Iterator[pd.DataFrame]:
                 "token": words,
                 **{kind: masses[index, :, k] for k, kind in enumerate(KINDS)},
                 "special": special[index],
+                **{name: shares[index].numpy() for name, shares in nulls.items()},
             }
         )
 

@@ -51,6 +51,7 @@ from vgpo.figures.qlora import (
     precision_figure,
     training_memory_figure,
 )
+from vgpo.figures.reweighting import length_figure, reweighting_figure
 from vgpo.figures.signals import (
     methods_figure,
     signal_grades_figure,

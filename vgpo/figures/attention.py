@@ -1,6 +1,6 @@
 """Where a model looks: what ``vgpo.analyze`` draws."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 
 import matplotlib.pyplot as plt
@@ -128,36 +128,65 @@ def _outline(axes, image, shape, tokens) -> None:
         axes.add_patch(plt.Rectangle(*box, fill=False, edgecolor="#0a58a6", lw=1.8))
 
 
+NULL_STYLES = {"uniform": ":", "untrained": (0, (4, 2))}
+"""Lines of what knows nothing: attention spread evenly, an untrained network."""
+
+_NULL_NAMES = {"uniform": "spread evenly", "untrained": "untrained"}
+
+"""Beside their colours, so that groups can be told apart without them."""
+
+
 @in_style
 def decay_figure(curves: pd.DataFrame) -> Figure:
     """Shares of attention over generation progress, a panel per kind, a line per
-    group, with 95 % bands (``ForgettingAnalysis.curves``). The image has a scale of
-    its own: its share is small, and it is what the figure is about."""
+    group, with 95 % bands (``ForgettingAnalysis.curves``).
+
+    The image has a scale of its own, since its share is small. What knows nothing
+    (kinds ``uniform`` and ``untrained``) is drawn over it without colour, as the mean
+    over groups.
+    """
     groups = list(dict.fromkeys(curves["group"]))
-    figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.9), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(7.6, 3.0), layout="constrained")
     looks = {group: PALETTE[i % len(PALETTE)] for i, group in enumerate(groups)}
     for place, (kind, colour) in zip(axes, ATTENTION_COLOURS.items(), strict=True):
         some = curves[curves["kind"] == kind]
         for group, shade in looks.items():
             line = some[some["group"] == group]
             shade = colour if len(groups) == 1 else shade
-            place.plot(line["progress"], line["mean"], **line_look(shade, marks=False))
+            look = line_look(shade, marks=False)
+            place.plot(line["progress"], line["mean"], **look, zorder=3)
             place.fill_between(
                 line["progress"], line["low"], line["high"], color=shade,
                 alpha=0.22, lw=0,
             )  # fmt: skip
         place.set_title(kind, loc="left", color=colour)
-        top = 1.0 if kind != "image" else min(1.0, 1.1 * float(some["high"].max()))
-        place.set(xlim=(0, 100), ylim=(0, top), xlabel="progress of generation, %")
+        place.set(xlim=(0, 100), ylim=(0, 1), xlabel="progress, %")
         if kind == "generated" and len(groups) > 1:
             look_legend(place, looks, marks=False, loc="lower right", fontsize=9)
+    _draw_nulls(axes[0], curves)
+    axes[0].set_ylim(0, None)
     axes[0].set_ylabel("share of attention")
     return figure
 
 
+def _draw_nulls(axes, curves: pd.DataFrame) -> None:
+    there = [kind for kind in NULL_STYLES if kind in set(curves["kind"])]
+    for i, kind in enumerate(there):
+        line = curves[curves["kind"] == kind].groupby("progress")["mean"].mean()
+        axes.plot(line.index, line, color=INK, ls=NULL_STYLES[kind], lw=1.6)
+        axes.text(
+            0.97, 0.97 - 0.085 * i, f"{'·····' if kind == 'uniform' else '– – –'} "
+            f"{_NULL_NAMES[kind]}", ha="right", va="top", color=INK, fontsize=9,
+            transform=axes.transAxes,
+        )  # fmt: skip
+
+
 @in_style
 def ratio_figure(
-    responses: pd.DataFrame, means: pd.DataFrame, group: str | None = None
+    responses: pd.DataFrame,
+    means: pd.DataFrame,
+    group: str | None = None,
+    nulls: Mapping[str, pd.DataFrame] | None = None,
 ) -> Figure:
     """Late/early accumulation ratio of right and wrong answers: a point each, and
     mean and 95 % interval.
@@ -167,12 +196,16 @@ def ratio_figure(
         means: Their means with intervals, by group and outcome
             (:func:`vgpo.stats.forgetting.mean_ratios`).
         group: A column of both tables, to make a row per group.
+        nulls: The same means of ratios where nothing is known, by name; their diamonds
+            are empty.
     """
     names = ["all answers"] if group is None else list(dict.fromkeys(responses[group]))
-    means = means.set_index(["correct"] if group is None else [group, "correct"])
+    by: list[str] = ["correct"] if group is None else [group, "correct"]
+    means = means.set_index(by)
+    empty = {name: table.set_index(by) for name, table in (nulls or {}).items()}
     known = responses.dropna(subset=["ratio"])
     top = float(known["ratio"].quantile(0.99)) if len(known) else 1.0
-    height = 0.9 + 0.72 * len(names)
+    height = 0.9 + (0.72 + 0.2 * len(empty)) * len(names) + 0.25 * bool(empty)
     spread = np.random.default_rng(0)
     figure, axes = plt.subplots(figsize=(7.4, height), layout="constrained")
     for y, name in enumerate(names):
@@ -184,7 +217,7 @@ def ratio_figure(
             values = some.loc[some["correct"] == right, "ratio"].to_numpy()
             if not len(values):
                 continue
-            jitter = spread.uniform(-0.13, 0.13, len(values))
+            jitter = spread.uniform(-0.11, 0.11, len(values))
             axes.scatter(
                 values, y + shift + jitter, s=7, alpha=0.45, color=colour, lw=0,
                 rasterized=True,
@@ -194,6 +227,7 @@ def ratio_figure(
             axes.plot([low, high], [y + shift] * 2, color=INK, lw=2.2)
             mark = "D" if right else "s"
             axes.plot(mean, y + shift, mark, color=colour, ms=7, mec=INK)
+            _draw_null_means(axes, empty, key, y + shift, colour)
             axes.text(
                 1.01, y + shift, f"{'right' if right else 'wrong'} {mean:.2f}",
                 color=colour, va="center", transform=axes.get_yaxis_transform(),
@@ -202,13 +236,40 @@ def ratio_figure(
     axes.invert_yaxis()
     axes.axvline(1.0, color=INK, lw=0.8, ls=":")
     axes.set(xlabel="late/early visual accumulation ratio", xlim=(0, top * 1.03))
+    if empty:
+        marks = " and ".join(
+            f"{name} ({'◇' if i == 0 else '○'})" for i, name in enumerate(empty)
+        )
+        axes.set_title(f"empty marks: {marks}", fontsize=9, loc="right")
     return figure
 
 
+def _draw_null_means(axes, empty, key, y: float, colour: str) -> None:
+    """Means of the nulls, below those of the model."""
+    for i, table in enumerate(empty.values()):
+        if key not in table.index:
+            continue
+        mean, low, high = table.loc[key, ["value", "low", "high"]]
+        place = y + 0.075 * (i + 1)
+        axes.plot([low, high], [place] * 2, color=INK, lw=1.0)
+        axes.plot(
+            mean, place, "D" if i == 0 else "o", ms=5.5, mec=colour, mfc="white",
+            mew=1.4,
+        )  # fmt: skip
+
+
 @in_style
-def ratio_length_figure(responses: pd.DataFrame, group: str | None = None) -> Figure:
+def ratio_length_figure(
+    responses: pd.DataFrame, group: str | None = None, null: str | None = None
+) -> Figure:
     """Late/early accumulation ratio against the length of the answer, with medians
-    over fifths of the lengths (columns ``ratio``, ``length``)."""
+    over fifths of the lengths (columns ``ratio``, ``length``).
+
+    Args:
+        responses: A row per answer.
+        group: A column, to have a line per group.
+        null: A column with the ratio where nothing is known: its medians are dashed.
+    """
     known = responses.dropna(subset=["ratio"])
     names = [None] if group is None else list(dict.fromkeys(known[group]))
     figure, axes = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
@@ -218,9 +279,15 @@ def ratio_length_figure(responses: pd.DataFrame, group: str | None = None) -> Fi
             some["length"], some["ratio"], s=10, alpha=0.45, color=colour, lw=0,
             marker=MARKS[PALETTE.index(colour)], rasterized=True,
         )  # fmt: skip
-        fifth = pd.qcut(some["length"], 5, duplicates="drop")
-        middles = some.groupby(fifth, observed=True)[["length", "ratio"]].median()
+        middles = _medians_by_length(some, "ratio")
         axes.plot(middles["length"], middles["ratio"], **line_look(colour))
+    if null is not None and len(known):
+        middles = _medians_by_length(known, null)
+        axes.plot(middles["length"], middles[null], "--", color=INK, zorder=4)
+        axes.text(
+            0.01, 0.02, "– – –  a network that knows nothing", color=INK, fontsize=9,
+            transform=axes.transAxes,
+        )  # fmt: skip
     if group is not None:
         named = dict(zip(names, cycle(PALETTE), strict=False))
         look_legend(axes, named, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -229,3 +296,8 @@ def ratio_length_figure(responses: pd.DataFrame, group: str | None = None) -> Fi
     if len(known):
         axes.set_ylim(0, float(known["ratio"].quantile(0.99)) * 1.05)
     return figure
+
+
+def _medians_by_length(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    fifth = pd.qcut(table["length"], 5, duplicates="drop")
+    return table.groupby(fifth, observed=True)[["length", column]].median()

@@ -54,6 +54,9 @@ class AttentionSplit:
             them. Empty where the places of a family's image tokens are not known.
         image_attention: (B, T, M) float32, the same shares flat, in the order of
             the image tokens, with zeros after a row's last one.
+        prompt_tokens: (B, 2) int64: how many image and how many query tokens each
+            prompt has, which is what an evenly spread attention depends on
+            (:func:`vgpo.stats.forgetting.uniform_shares`).
     """
 
     layers: tuple[int, ...]
@@ -62,6 +65,7 @@ class AttentionSplit:
     completion_mask: torch.Tensor
     image_maps: list[list[torch.Tensor]]
     image_attention: torch.Tensor
+    prompt_tokens: torch.Tensor
 
     @property
     def masses(self) -> torch.Tensor:
@@ -213,6 +217,7 @@ def attention_split(
             for row, grids in zip(image_attention, grids, strict=True)
         ],
         image_attention=image_attention,
+        prompt_tokens=torch.stack([is_image.sum(dim=1), is_query.sum(dim=1)], dim=1),
     )
 
 

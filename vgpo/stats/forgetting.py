@@ -167,22 +167,29 @@ def progress_profile(masses: Tensor, completion_mask: Tensor, bins: int = 20) ->
 
 
 def decay_curve(
-    profile: Tensor | np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
+    profile: Tensor | np.ndarray,
+    *,
+    clusters: Sequence[object] | np.ndarray | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Mean over responses at each stretch of progress, with a 95 % band.
 
     Args:
         profile: (B, bins): a profile of one kind of mass.
+        clusters: (B,) which question each response belongs to, where several share
+            one: whole questions are then drawn.
         resamples: Bootstrap resamples of responses.
         seed: Seed of the resampling.
 
     Returns:
         One row per stretch: ``progress`` (its middle, 0-100 %), ``mean``, ``low``,
-        ``high``, ``count`` of responses. Rows of NaN are left out; the band is NaN
-        for fewer than two responses, and where few have all the same value.
+        ``high``, ``count`` of responses or clusters. Rows of NaN are left out; the
+        band is NaN for fewer than two of them, and where few have all the same value.
 
     Raises:
-        ValueError: ``profile`` is not two-dimensional.
+        ValueError: ``profile`` is not two-dimensional, or ``clusters`` differ in
+            number.
 
     Example:
         >>> decay_curve(np.array([[0.4, 0.1], [0.6, 0.3]]))[["progress", "mean"]]
@@ -193,21 +200,29 @@ def decay_curve(
     curves = np.asarray(profile, dtype=np.float64)
     if curves.ndim != 2:
         raise ValueError(f"profile: must have shape (B, bins), got {curves.shape}.")
-    curves = curves[~np.isnan(curves).any(axis=1)]
+    known = ~np.isnan(curves).any(axis=1)
+    owner = np.arange(len(curves))
+    if clusters is not None:
+        owner = _paired(np.zeros(len(curves)), clusters, "clusters")[1]
+    names, owner = np.unique(owner[known], return_inverse=True)
+    curves = curves[known]
     bins = curves.shape[1]
     mean = curves.mean(axis=0) if len(curves) else np.full(bins, np.nan)
+    sizes = np.bincount(owner, minlength=len(names))
+    sums = [np.bincount(owner, c, minlength=len(names)) for c in curves.T]
 
     def means(rows: np.ndarray) -> np.ndarray:
-        return np.stack([stretch[rows].mean(axis=1) for stretch in curves.T], axis=1)
+        totals = np.stack([stretch[rows].sum(axis=1) for stretch in sums], axis=1)
+        return totals / sizes[rows].sum(axis=1)[:, None]
 
-    low, high = resampled_ends(len(curves), means, resamples, seed)
+    low, high = resampled_ends(len(names), means, resamples, seed)
     return pd.DataFrame(
         {
             "progress": (np.arange(bins) + 0.5) * 100 / bins,
             "mean": mean,
             "low": np.broadcast_to(low, bins),
             "high": np.broadcast_to(high, bins),
-            "count": len(curves),
+            "count": len(names),
         }
     )
 
@@ -216,6 +231,7 @@ def compare_right_wrong(
     values: Sequence[float] | np.ndarray,
     correct: Sequence[bool] | np.ndarray,
     *,
+    clusters: Sequence[object] | np.ndarray | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
@@ -229,13 +245,17 @@ def compare_right_wrong(
     of the nominal 95 %, 2,000 samples each, with groups of 3 and 12, 5 and 5, 10 and
     30: normal values 94, 95 and 95 %, shares of Beta(0.5, 4) 86, 98 and 92 %.
 
-    Responses are taken as independent: use one per question. For several per
-    question, see :func:`compare_within_questions`.
+    Responses are taken as independent, unless ``clusters`` says which of them share a
+    question. Whether right and wrong answers *to the same question* differ is another
+    matter: :func:`compare_within_questions`.
 
     Args:
         values: One per response, for example :func:`accumulation_ratio`; NaN are
             left out.
         correct: Whether the answer was right, one per response.
+        clusters: Which question each response answers, where several answer one:
+            whole questions are then drawn, right and wrong answers together. There is
+            no p-value, as answers that share a question cannot be exchanged.
         resamples: Of the bootstrap and of the permutation test.
         seed: Seed of both.
 
@@ -253,6 +273,11 @@ def compare_right_wrong(
     """
     numbers, answers = _paired(values, correct, "correct")
     was_right, known = answers.astype(bool), ~np.isnan(numbers)
+    if clusters is not None:
+        owner = _paired(values, clusters, "clusters")[1]
+        return _compare_clustered(
+            numbers[known], was_right[known], owner[known], resamples, seed
+        )
     right, wrong = numbers[known & was_right], numbers[known & ~was_right]
     right_mean = mean_interval(right, resamples=resamples, seed=seed)
     wrong_mean = mean_interval(wrong, resamples=resamples, seed=seed)
@@ -288,13 +313,52 @@ def compare_right_wrong(
     )
 
 
-def mean_ratios(responses: pd.DataFrame, group: str | None = None) -> pd.DataFrame:
+def _compare_clustered(
+    numbers: np.ndarray,
+    was_right: np.ndarray,
+    owner: np.ndarray,
+    resamples: int,
+    seed: int,
+) -> Comparison:
+    """Right against wrong, questions drawn with all their answers."""
+    names, owner = np.unique(owner, return_inverse=True)
+    means = [
+        mean_interval(
+            numbers[some], clusters=owner[some], resamples=resamples, seed=seed
+        )
+        for some in (was_right, ~was_right)
+    ]
+    # (right/wrong, questions): how many answers, and the sum of their numbers.
+    sizes, sums = (
+        np.stack(
+            [np.bincount(owner[s], w[s], len(names)) for s in (was_right, ~was_right)]
+        )
+        for w in (np.ones(len(numbers)), numbers)
+    )
+
+    def difference(rows: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            right, wrong = sums[:, rows].sum(axis=2) / sizes[:, rows].sum(axis=2)
+        return np.asarray(right - wrong)
+
+    low, high = resampled_ends(len(names), difference, resamples, seed)
+    value = means[0].value - means[1].value
+    return Comparison(
+        *means, Interval(value, float(low), float(high), len(names)), float("nan")
+    )
+
+
+def mean_ratios(
+    responses: pd.DataFrame, group: str | None = None, clusters: str | None = None
+) -> pd.DataFrame:
     """Mean late/early ratio of right and of wrong answers, with its 95 % interval.
 
     Args:
         responses: One row per answer: ``ratio`` and ``correct``; a row in which one of
             the two is unknown does not count.
         group: A column that parts the answers; by default all are one group.
+        clusters: A column that says which question is answered, where several answers
+            share one: whole questions are then drawn.
 
     Returns:
         One row per group and outcome that occurs: ``group`` under its own name, where
@@ -308,7 +372,10 @@ def mean_ratios(responses: pd.DataFrame, group: str | None = None) -> pd.DataFra
     by = ["correct"] if group is None else [group, "correct"]
     known = responses.dropna(subset=["ratio", "correct"])
     rows = [
-        dict(zip(by, key, strict=True)) | mean_interval(part["ratio"])._asdict()
+        dict(zip(by, key, strict=True))
+        | mean_interval(
+            part["ratio"], clusters=None if clusters is None else part[clusters]
+        )._asdict()
         for key, part in known.groupby(by)
     ]
     return pd.DataFrame(rows, columns=[*by, *Interval._fields])

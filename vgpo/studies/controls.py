@@ -1,7 +1,7 @@
 """Controls of the book's measurements on the small worlds, each beside its figure.
 
-- :func:`beside_nulls`: forgetting as measured, in a network that knows nothing, and in
-  an attention spread evenly;
+- :func:`answers_beside_nulls` and :func:`observations`: forgetting as measured, in a
+  network that knows nothing, and in an attention spread evenly;
 - :func:`rule_and_grey`: how well a score finds the values read from the picture,
   beside a rule on the text and the same score over a grey picture.
 
@@ -85,66 +85,104 @@ def uniform_attention(
     return uniform_shares(images, queries, mask)
 
 
-def beside_nulls(
+def answers_beside_nulls(
     model,
     processor,
     examples: Sequence[Example],
     completions: Sequence[str],
-    question: Sequence[int] | None = None,
     *,
     seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
-    """The paper's observations on forgetting, as measured and where nothing is known.
+    """What each answer gives to the image, as measured and where nothing is known.
 
     The same answers go through the model, through a network of the same shape that
     was never trained, and through an attention that is spread evenly over image,
-    query and earlier text. What the second and the third show as well is not
-    forgetting, but what a growing context does to any attention.
+    query and earlier text.
 
     Args:
         model: Of a small world.
         processor: Its processor.
         examples: What was asked, all with an image.
         completions: What was answered, one per example.
-        question: Which question each answer belongs to, where several do; by default
-            each has its own.
-        seed: Of the untrained weights and of resampling.
-        resamples: Bootstrap resamples.
+        seed: Of the untrained weights.
 
     Returns:
-        One row per quantity and null: ``null`` (of :data:`NULLS`), ``quantity``,
-        ``value``, ``low``, ``high``, ``count``. Quantities: share of the image in the
-        first and the last fifth, of generated text in the last; the late/early ratio,
-        and its correlation with length; right less wrong, over all answers and over
-        answers to the same question (NaN where no question has both).
+        One row per answer: ``right``, ``length`` in tokens and, for each of
+        :data:`NULLS`, ``NULL_first`` and ``NULL_last`` (share of the image in the
+        first and the last fifth), ``NULL_text`` (of generated text in the last) and
+        ``NULL_ratio`` (late/early).
     """
-    right = [correct(c, e) for c, e in zip(completions, examples, strict=True)]
     trained, mask = attention_shares(model, processor, examples, completions)
     untrained, _ = attention_shares(
         untrained_copy(model, seed), processor, examples, completions
     )
     uniform = uniform_attention(processor, examples, mask)
-    question = list(range(len(examples)) if question is None else question)
-    options = {"resamples": resamples, "seed": seed}
-    by_question = {"clusters": question, **options}
-    found = []
+    table = pd.DataFrame(
+        {
+            "right": [
+                correct(c, e) for c, e in zip(completions, examples, strict=True)
+            ],
+            "length": mask.sum(dim=1).numpy(),
+        }
+    )
     for null, masses in zip(NULLS, (trained, untrained, uniform), strict=True):
-        fifths = progress_profile(masses, mask, bins=5)
-        ratio = accumulation_ratio(masses[..., 0], mask).numpy()
+        fifths = progress_profile(masses, mask, bins=5).numpy()
+        table[f"{null}_first"] = fifths[:, 0, 0]
+        table[f"{null}_last"] = fifths[:, -1, 0]
+        table[f"{null}_text"] = fifths[:, -1, 2]
+        table[f"{null}_ratio"] = accumulation_ratio(masses[..., 0], mask).numpy()
+    return table
+
+
+def observations(
+    answers: pd.DataFrame,
+    question: Sequence[object],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The paper's observations on forgetting, from answers measured beside the nulls.
+
+    What an untrained network and an evenly spread attention show as well is not
+    forgetting, but what a growing context does to any attention.
+
+    Args:
+        answers: From :func:`answers_beside_nulls`.
+        question: Which question each answer belongs to: whole questions are drawn.
+        resamples: Bootstrap resamples.
+        seed: Of resampling.
+
+    Returns:
+        One row per quantity and null: ``null`` (of :data:`NULLS`), ``quantity``,
+        ``value``, ``low``, ``high``, ``count``. Quantities: share of the image in the
+        first and the last fifth, and their difference; of generated text in the last;
+        the late/early ratio, and its correlation with length; right less wrong, over
+        all answers and over answers to the same question (NaN where no question has
+        both).
+    """
+    options = {"resamples": resamples, "seed": seed}
+    by_question = {"clusters": list(question), **options}
+    right = answers["right"]
+    found = []
+    for null in NULLS:
+        first, last = answers[f"{null}_first"], answers[f"{null}_last"]
+        ratio = answers[f"{null}_ratio"]
         quantities = {
-            "image, first fifth": mean_interval(fifths[:, 0, 0].numpy(), **by_question),
-            "image, last fifth": mean_interval(fifths[:, -1, 0].numpy(), **by_question),
+            "image, first fifth": mean_interval(first, **by_question),
+            "image, last fifth": mean_interval(last, **by_question),
+            "image, last less first": mean_interval(last - first, **by_question),
             "generated text, last fifth": mean_interval(
-                fifths[:, -1, 2].numpy(), **by_question
+                answers[f"{null}_text"], **by_question
             ),
             "late/early ratio": mean_interval(ratio, **by_question),
             "ratio against length": length_correlation(
-                ratio, mask.sum(dim=1).numpy(), **by_question
+                ratio, answers["length"], **by_question
             ),
-            "right less wrong": compare_right_wrong(ratio, right, **options).difference,
+            "right less wrong": compare_right_wrong(
+                ratio, right, **by_question
+            ).difference,
             "right less wrong, same question": compare_within_questions(
-                ratio, right, question, **options
+                ratio, right, list(question), **options
             ).difference,
         }
         found += [
