@@ -32,8 +32,10 @@ from vgpo.figures.focus import (
 )
 from vgpo.figures.forgetting import (
     decay_split_figure,
+    forest_figure,
     layers_figure,
     occlusion_figure,
+    probe_figure,
     reads_figure,
 )
 from vgpo.figures.neighbours import (
@@ -90,6 +92,7 @@ __all__ = [
     "entropy_term_figure",
     "focus_around_reads_figure",
     "focus_chain_figure",
+    "forest_figure",
     "gallery_figure",
     "gate_precision_figure",
     "in_style",
@@ -102,6 +105,7 @@ __all__ = [
     "paired_accuracy_figure",
     "papo_figure",
     "precision_figure",
+    "probe_figure",
     "psi_strength_figure",
     "pushes_figure",
     "ratio_figure",

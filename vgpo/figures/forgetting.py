@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -114,4 +115,94 @@ def occlusion_figure(table: pd.DataFrame) -> Figure:
     axes.set_yticks(y, table.index)
     axes.invert_yaxis()
     axes.set(xlabel="share of answers that moved", xlim=(0, 1.08))
+    return figure
+
+
+FOREST_MARKS = {
+    "trained": ("o", PALETTE[0], "the model"),
+    "untrained": ("D", PALETTE[1], "untrained network"),
+    "uniform": ("s", INK, "spread evenly"),
+}
+"""Marker, colour and name of each null in a forest."""
+
+
+@in_style
+def forest_figure(
+    forests: Mapping[str, pd.DataFrame], paper: float | None = None
+) -> Figure:
+    """Right less wrong for several draws of questions, a panel per world.
+
+    Args:
+        forests: World -> rows of
+            :func:`vgpo.stats.forgetting.compare_over_question_seeds` with a column
+            ``null``, one of :data:`FOREST_MARKS`.
+        paper: The paper's difference, for a dashed line.
+    """
+    figure, places = plt.subplots(
+        1, len(forests), figsize=(7.6, 3.7), layout="constrained", sharey=True,
+        squeeze=False,
+    )  # fmt: skip
+    for axes, (world, table) in zip(places[0], forests.items(), strict=True):
+        names = list(dict.fromkeys(table["question_seed"].astype(str)))
+        for i, (null, (mark, colour, _)) in enumerate(FOREST_MARKS.items()):
+            mine = table[table["null"] == null]
+            filled = null == "trained"
+            for y, (_, row) in enumerate(mine.iterrows()):
+                taken = y >= len(names) - 2
+                at = y + 0.22 * (i - 1)
+                axes.plot([row["low"], row["high"]], [at] * 2, color=colour, lw=1.5)
+                axes.plot(
+                    row["difference"], at, mark, color=colour, ms=7 if taken else 5,
+                    mfc=colour if filled else "white",
+                )  # fmt: skip
+        axes.axhline(len(names) - 2.5, color=INK, lw=0.6)
+        axes.axvline(0, color=INK, lw=0.8)
+        if paper is not None:
+            axes.axvline(paper, color=INK, lw=1.2, ls="--")
+            axes.text(paper, -0.65, "paper ", ha="right", fontsize=9, color=INK)
+        axes.set_title(world, loc="left")
+        axes.set_xlabel("right less wrong, same question")
+        axes.set_yticks(range(len(names)), names)
+    places[0, 0].set_ylim(len(names) - 0.5, -1)
+    places[0, 0].set_ylabel("draw of questions")
+    handles = [
+        plt.Line2D([], [], marker=mark, color=colour, label=name,
+                   mfc=colour if null == "trained" else "white")
+        for null, (mark, colour, name) in FOREST_MARKS.items()
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=9)
+    return figure
+
+
+@in_style
+def probe_figure(
+    panels: Mapping[str, Mapping[str, pd.DataFrame]], ylabel: str, xlabel: str
+) -> Figure:
+    """Shares along an answer: a panel per world, a line per probe, 95 % intervals.
+
+    Args:
+        panels: Title -> name of a line -> rows by fraction of the answer, with
+            ``value``, ``low``, ``high``
+            (:func:`vgpo.studies.forgetting.mean_by`).
+        ylabel: What is shared.
+        xlabel: What the fraction is one of.
+    """
+    figure, places = plt.subplots(
+        1, len(panels), figsize=(7.6, 3.1), layout="constrained", sharey=True,
+        squeeze=False,
+    )  # fmt: skip
+    marks = ["o", "s", "^", "D"]
+    for axes, (title, lines) in zip(places[0], panels.items(), strict=True):
+        for i, (name, table) in enumerate(lines.items()):
+            table = table.sort_index()
+            reach = [table["value"] - table["low"], table["high"] - table["value"]]
+            axes.errorbar(
+                table.index, table["value"], np.clip(reach, 0, None),
+                fmt=f"{marks[i % 4]}-", ms=5, lw=1.4, color=PALETTE[i],
+                mfc=PALETTE[i] if i % 2 == 0 else "white", label=name,
+            )  # fmt: skip
+        axes.set_title(title, loc="left")
+        axes.set(xlabel=xlabel, ylim=(-0.02, 1.04))
+        axes.legend(fontsize=9, loc="best")
+    places[0, 0].set_ylabel(ylabel)
     return figure

@@ -5,17 +5,23 @@
 - :func:`rule_and_grey`: how well a score finds the values read from the picture,
   beside a rule on the text and the same score over a grey picture.
 
-Temperature is a control of its own
+    python -m vgpo.studies.controls
+
+records the second, for the claims. Temperature is a control of its own
 (:func:`vgpo.studies.worlds.accuracy_by_temperature`), and part of the evaluation of
 every training (:mod:`vgpo.studies.experiments.evaluation`).
 """
 
+import json
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 import torch
 
 from vgpo.analysis.controls import untrained_copy
+from vgpo.files import write_atomically
 from vgpo.models.attention import attention_split
 from vgpo.models.inputs import special_token_ids
 from vgpo.stats.forgetting import (
@@ -27,7 +33,9 @@ from vgpo.stats.forgetting import (
     uniform_shares,
 )
 from vgpo.stats.intervals import RESAMPLES, auroc_interval, mean_interval
+from vgpo.studies.experiments.provenance import provenance
 from vgpo.studies.tables import batches_of_one_length, token_table
+from vgpo.testbed import CHECKPOINTS, IMAGE_FAMILIES, World, load_tiny
 from vgpo.testbed.answers import correct
 from vgpo.testbed.changes import blank
 from vgpo.testbed.data import encode_prompts
@@ -251,3 +259,39 @@ def rule_and_grey(
         found,
         columns=["score", "against", "auroc", "low", "high", "reads", "others"],
     )
+
+
+def record(output: Path, questions: int = 40, seed: int = 50) -> dict:
+    """Writes :func:`rule_and_grey` of the first world, over its reference chains.
+
+    Args:
+        output: ``rule_and_grey.json`` is written there.
+        questions: Of each family with an image.
+        seed: Of questions and resampling.
+
+    Returns:
+        What is in the file: settings, provenance and ``rows``.
+    """
+    started = time.monotonic()
+    model, processor = load_tiny(CHECKPOINTS["misread"])
+    world = World(verbosity=0.3)
+    examples = world.examples(questions, IMAGE_FAMILIES, seed=seed, split="heldout")
+    table = rule_and_grey(model, processor, examples, seed=seed)
+    found = {
+        "world": "misread",
+        "questions": questions,
+        "families": list(IMAGE_FAMILIES),
+        "seed": seed,
+        "command": "python -m vgpo.studies.controls",
+        "rows": json.loads(table.to_json(orient="records", double_precision=6)),
+        "seconds": round(time.monotonic() - started),
+        **provenance(),
+    }
+    text = json.dumps(found, indent=1) + "\n"
+    write_atomically(output / "rule_and_grey.json", text)
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(pd.DataFrame(record(Path("results/controls"))["rows"]).round(3))

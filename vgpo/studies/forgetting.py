@@ -55,6 +55,7 @@ def analyze_checkpoints(
     max_pixels: int | None = 1_048_576,
     max_new_tokens: int = 2048,
     completions_file: str | Path | None = None,
+    untrained: bool = False,
 ) -> dict[str, ForgettingAnalysis]:
     """The forgetting analysis of several checkpoints on the same questions.
 
@@ -74,6 +75,7 @@ def analyze_checkpoints(
         max_new_tokens: Longest answer.
         completions_file: Keeps the answers of all models as they are written, so
             that a stopped run goes on; see :func:`vgpo.analysis.forgetting.analyze`.
+        untrained: Whether a network with random weights reads the answers as well.
 
     Returns:
         Name -> analysis.
@@ -106,6 +108,7 @@ def analyze_checkpoints(
             rows,
             max_new_tokens=max_new_tokens,
             completions_file=completions_file,
+            untrained=untrained,
         )
         del model
         gc.collect()

@@ -228,6 +228,31 @@ def read_answers(world: str, folder: str | Path = RESULTS) -> pd.DataFrame:
     return pd.read_csv(Path(folder) / f"{world}.csv.gz")
 
 
+def read_record(world: str, folder: str | Path = RESULTS) -> dict[str, Any]:
+    """What was recorded of a world: settings, provenance and tables.
+
+    Args:
+        world: A name of ``vgpo.testbed.WORLDS``.
+        folder: Where it was written.
+
+    Returns:
+        As :func:`record`; ``observations`` and ``forests`` are data frames.
+
+    Raises:
+        FileNotFoundError: None was recorded there.
+    """
+    found = json.loads((Path(folder) / f"{world}.json").read_text())
+    frames = {n: pd.DataFrame(found[n]) for n in ("observations", "forests")}
+    return found | frames
+
+
+def beside_nulls(observations: pd.DataFrame) -> pd.DataFrame:
+    """Values of observations side by side: a row per quantity, a column per null."""
+    table = observations.pivot(index="quantity", columns="null", values="value")
+    order = list(dict.fromkeys(observations["quantity"]))
+    return table.loc[order, list(NULLS)].rename_axis(columns=None)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
