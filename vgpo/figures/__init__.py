@@ -20,6 +20,13 @@ from vgpo.figures.compensation import (
     psi_strength_figure,
 )
 from vgpo.figures.departures import clamp_figure, departures_figure, runs_figure
+from vgpo.figures.evidence import (
+    arm_curves_figure,
+    arms_figure,
+    attention_shift_figure,
+    before_after_figure,
+    temperature_figure,
+)
 from vgpo.figures.focus import (
     attention_correlation_figure,
     auroc_figure,
@@ -75,10 +82,14 @@ __all__ = [
     "SOURCE_COLOURS",
     "adapter_runs_figure",
     "along_the_chain_figure",
+    "arm_curves_figure",
+    "arms_figure",
     "attention_correlation_figure",
     "attention_maps_figure",
+    "attention_shift_figure",
     "attention_split_figure",
     "auroc_figure",
+    "before_after_figure",
     "clamp_figure",
     "cold_start_figure",
     "compensation_figure",
@@ -123,6 +134,7 @@ __all__ = [
     "source_figure",
     "states_figure",
     "statistic_figure",
+    "temperature_figure",
     "training_memory_figure",
     "visual_metrics_figure",
 ]

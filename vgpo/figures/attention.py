@@ -133,8 +133,6 @@ NULL_STYLES = {"uniform": ":", "untrained": (0, (4, 2))}
 
 _NULL_NAMES = {"uniform": "spread evenly", "untrained": "untrained"}
 
-"""Beside their colours, so that groups can be told apart without them."""
-
 
 @in_style
 def decay_figure(curves: pd.DataFrame) -> Figure:
