@@ -54,7 +54,7 @@ def _draw(axes: Axes, rollouts, labels, values, limit, width) -> None:
             )  # fmt: skip
             written = "0" if still else f"{value:+.2f}".replace("-", "\u2212")
             axes.text(
-                x, y - 1.1, written, ha="center", va="center", fontsize=7, color=INK
+                x, y - 1.1, written, ha="center", va="center", fontsize=8, color=INK
             )
         top += places[-1][1] + 1
     axes.set_xlim(-9, width + 0.5)
