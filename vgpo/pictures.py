@@ -111,6 +111,24 @@ def open_picture(value: Any, folder: str | Path | None = None) -> Image.Image:
     return image
 
 
+def add_noise(image: Image.Image, spread: float, seed: int) -> Image.Image:
+    """A picture with Gaussian noise on every value, cut off at black and white.
+
+    Args:
+        image: RGB.
+        spread: Standard deviation in levels of 255.
+        seed: Of the noise.
+
+    Example:
+        >>> grey = Image.new("RGB", (64, 64), (128, 128, 128))
+        >>> round(float(np.asarray(add_noise(grey, 40, seed=0)).std()), -1)
+        40.0
+    """
+    pixels = np.asarray(image, dtype=float)
+    noisy = pixels + np.random.default_rng(seed).normal(0, spread, pixels.shape)
+    return Image.fromarray(np.clip(noisy, 0, 255).round().astype(np.uint8))
+
+
 def _decoded(value: Any, folder: str | Path | None) -> Image.Image:
     if isinstance(value, Image.Image):
         value.load()
@@ -121,8 +139,10 @@ def _decoded(value: Any, folder: str | Path | None) -> Image.Image:
             return _from_base64(content)
         if isinstance(content, bytes | bytearray | memoryview):
             return _from_bytes(bytes(content), str(path or "bytes"))
-        if content is None and isinstance(path, str | Path):
-            return _from_file(Path(path), folder)
+        if content is None and isinstance(path, str):
+            return _from_text(path, folder)  # which may be an address, or base64
+        if content is None and isinstance(path, Path):
+            return _from_file(path, folder)
         if content is not None or path is not None:
             raise ValueError(
                 f"the picture's 'bytes' are of type {type(content).__name__} and its "

@@ -8,11 +8,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from PIL import Image
 
-from vgpo.analysis.answers_file import (
-    AnswersFile,
-    model_fingerprint,
-    question_fingerprint,
-)
+from vgpo.analysis.answers_file import AnswersFile
+from vgpo.models.fingerprints import model_fingerprint, question_fingerprint
 from vgpo.models.handle import resolve
 from vgpo.testbed import build_processor, build_tiny
 

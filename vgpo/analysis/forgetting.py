@@ -24,13 +24,10 @@ from torch import nn
 from tqdm import tqdm
 from transformers import ProcessorMixin
 
-from vgpo.analysis.answers_file import (
-    AnswersFile,
-    model_fingerprint,
-    question_fingerprint,
-)
+from vgpo.analysis.answers_file import AnswersFile
 from vgpo.analysis.controls import untrained_copy
 from vgpo.models.attention import attention_split
+from vgpo.models.fingerprints import model_fingerprint, question_fingerprint
 from vgpo.models.handle import resolve
 from vgpo.models.image_grids import shown_whole
 from vgpo.models.inputs import (

@@ -1,14 +1,21 @@
 """Rows of questions, answers and pictures, checked when they are loaded."""
 
+from vgpo.data.catalogue import CATALOGUE, SUITES, describe
 from vgpo.data.loading import PROMPT_SUFFIX, TESTBED, load_rows
 from vgpo.data.prompts import BadRow, find_bad_rows, to_prompts
+from vgpo.data.questions import Questions, load_questions
 from vgpo.pictures import open_picture
 
 __all__ = [
+    "CATALOGUE",
     "PROMPT_SUFFIX",
+    "SUITES",
     "TESTBED",
     "BadRow",
+    "Questions",
+    "describe",
     "find_bad_rows",
+    "load_questions",
     "load_rows",
     "open_picture",
     "to_prompts",

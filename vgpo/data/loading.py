@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetsError
 
 from vgpo.data.prompts import to_prompts
 from vgpo.testbed import make_dataset
@@ -17,12 +18,13 @@ PROMPT_SUFFIX = (
 )
 """What is asked of the model after each question; the paper's demand, in our words."""
 
-_FILE_TYPES = {
+FILE_TYPES = {
     ".parquet": "parquet",
     ".json": "json",
     ".jsonl": "json",
     ".csv": "csv",
 }
+"""Kinds of files by their endings, as the ``datasets`` library calls them."""
 
 
 def load_rows(
@@ -82,7 +84,7 @@ def load_rows(
         return make_dataset(
             testbed_size, seed=testbed_seed, split=split, family=testbed_family
         ).select_columns(["prompt", "image", "answer"])
-    rows = _load(dataset, split)
+    rows = load_split(dataset, split)
     if not len(rows):
         raise ValueError(f"dataset: {dataset!r} has no rows in split {split!r}")
     wanted = {"question_column": question_column, "answer_column": answer_column}
@@ -117,17 +119,22 @@ def load_rows(
         raise ValueError(f"dataset: {dataset!r}: {error}") from error
 
 
-def _load(name: str, split: str) -> Dataset:
+def load_split(name: str, split: str, config: str | None = None) -> Dataset:
+    """One split of a file, of a folder or of a data set on the hub, as it is kept.
+
+    Raises:
+        ValueError: It cannot be loaded, or has no such split.
+    """
     path = Path(name)
     try:
         if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
             return _saved(load_from_disk(name), split)
         if path.is_file():
-            if path.suffix not in _FILE_TYPES:
-                raise ValueError(f"it is none of {', '.join(_FILE_TYPES)}")
-            return load_dataset(_FILE_TYPES[path.suffix], data_files=name, split=split)
-        return load_dataset(name, split=split)
-    except (OSError, ValueError) as error:
+            if path.suffix not in FILE_TYPES:
+                raise ValueError(f"it is none of {', '.join(FILE_TYPES)}")
+            return load_dataset(FILE_TYPES[path.suffix], data_files=name, split=split)
+        return load_dataset(name, config, split=split)
+    except (OSError, ValueError, DatasetsError) as error:
         raise ValueError(
             f"dataset: {name!r} cannot be loaded, neither from a folder or file nor "
             f"from the hub ({error})"

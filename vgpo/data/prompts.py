@@ -18,13 +18,15 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from tqdm import tqdm
 
+from vgpo.data.archives import PictureStore
+from vgpo.data.forms import MARK as IMAGE_MARK
 from vgpo.pictures import open_picture
 from vgpo.rewards import parse_reference
 
 logger = logging.getLogger(__name__)
 
-IMAGE_MARK = "<image>"
-"""Stands in a question where a picture belongs."""
+BOX = "\\boxed"
+"""In a question, a demand for the answer's form, as the suffix makes it."""
 
 ON_BAD_ROW = ("raise", "skip")
 _LISTED = 20
@@ -54,7 +56,7 @@ class _Reader:
     question: str
     answer: str
     images: str
-    folder: Path | None
+    folder: Path | PictureStore | None
     image_tokens: tuple[str, ...]
     label_names: Sequence[str] | None
 
@@ -81,6 +83,11 @@ class _Reader:
                 )
         return text
 
+    def opened(self, value: Any) -> Image.Image:
+        if isinstance(self.folder, PictureStore):
+            return open_picture(self.folder.find(value), self.folder.folder)
+        return open_picture(value, self.folder)
+
     def pictures(self, row: dict[str, Any]) -> list[Image.Image]:
         value = row[self.images]
         if value is None:
@@ -91,7 +98,7 @@ class _Reader:
             if one is None:
                 raise ValueError(f"picture {number} of {len(values)} is missing (null)")
             try:
-                pictures.append(open_picture(one, self.folder))
+                pictures.append(self.opened(one))
             except ValueError as error:
                 which = (
                     f"picture {number} of {len(values)}: " if len(values) > 1 else ""
@@ -128,7 +135,7 @@ def find_bad_rows(
     answer: str,
     images: str,
     *,
-    folder: str | Path | None = None,
+    folder: str | Path | PictureStore | None = None,
     image_tokens: Sequence[str] = (),
 ) -> list[BadRow]:
     """Every row that cannot be trained on, and why; each picture is decoded once.
@@ -139,7 +146,7 @@ def find_bad_rows(
         question: Column of the question.
         answer: Column of the reference answer.
         images: Column of a picture, a list of pictures, or nothing.
-        folder: Where relative paths of pictures begin.
+        folder: Where relative paths of pictures begin, or a store with archives.
         image_tokens: Text that the model's tokenizer would take for a picture.
 
     Returns:
@@ -147,10 +154,10 @@ def find_bad_rows(
 
     Example:
         >>> rows = Dataset.from_dict({"q": ["2 ?", "3 ?"], "a": ["2", None]})
-        >>> [bad.row for bad in find_bad_rows(_undecoded(rows, "i"), "q", "a", "i")]
+        >>> [bad.row for bad in find_bad_rows(undecoded(rows, "i"), "q", "a", "i")]
         [1]
     """
-    rows = _undecoded(rows, images)
+    rows = undecoded(rows, images)
     reader = _reader(rows, question, answer, images, folder, image_tokens)
     bad = []
     # Pillow lets go of the interpreter while it decodes, so threads suffice.
@@ -176,7 +183,7 @@ def to_prompts(
     images: str,
     *,
     suffix: str = "",
-    folder: str | Path | None = None,
+    folder: str | Path | PictureStore | None = None,
     image_tokens: Sequence[str] = (),
     on_bad_row: str = "raise",
 ) -> Dataset:
@@ -188,8 +195,9 @@ def to_prompts(
         question: Column of the question; ``<image>`` in it marks a picture's place.
         answer: Column of the answer, see :func:`vgpo.rewards.parse_reference`.
         images: Column of a picture, a list of pictures, or nothing (None, empty list).
-        suffix: Put after each question, on a line of its own.
-        folder: Where relative paths of pictures begin.
+        suffix: Put after each question, on a line of its own, unless the question asks
+            for ``\\boxed`` itself, as those of some benchmarks do.
+        folder: Where relative paths of pictures begin, or a store with archives.
         image_tokens: Text that the model's tokenizer would take for a picture.
         on_bad_row: ``"raise"`` refuses the data set at its first bad rows, ``"skip"``
             leaves them out and lists them in a warning.
@@ -211,7 +219,7 @@ on_bad_row='skip'
     """
     if on_bad_row not in ON_BAD_ROW:
         raise ValueError(f"on_bad_row must be one of {ON_BAD_ROW}, got {on_bad_row!r}")
-    rows = _undecoded(rows, images)
+    rows = undecoded(rows, images)
     bad = find_bad_rows(
         rows, question, answer, images, folder=folder, image_tokens=image_tokens
     )
@@ -226,6 +234,31 @@ on_bad_row='skip'
         logger.warning("left out: %s", what)
         gone = {one.row for one in bad}
         rows = rows.select([i for i in range(len(rows)) if i not in gone])
+    return prompts_of(
+        rows,
+        question,
+        answer,
+        images,
+        suffix=suffix,
+        folder=folder,
+        image_tokens=image_tokens,
+    )
+
+
+def prompts_of(
+    rows: Dataset,
+    question: str,
+    answer: str,
+    images: str,
+    *,
+    suffix: str = "",
+    folder: str | Path | PictureStore | None = None,
+    image_tokens: Sequence[str] = (),
+) -> Dataset:
+    """Rows that were checked (:func:`find_bad_rows`) as conversations, on access.
+
+    Arguments and result are those of :func:`to_prompts`.
+    """
     reader = _reader(rows, question, answer, images, folder, image_tokens)
 
     def convert(batch: dict[str, list]) -> dict[str, list]:
@@ -234,7 +267,10 @@ on_bad_row='skip'
         for values in zip(*columns, strict=True):
             row = dict(zip((question, answer, images), values, strict=True))
             pictures = reader.pictures(row)
-            content = _content(reader.text(row), len(pictures), suffix)
+            text = reader.text(row)
+            # A question that asks for the box itself is not told twice.
+            asked = "" if BOX in text else suffix
+            content = _content(text, len(pictures), asked)
             out["prompt"].append([{"role": "user", "content": content}])
             out["images"].append(pictures)
             out["answer"].append(reader.reference(row))
@@ -249,29 +285,34 @@ def _reader(rows, question, answer, images, folder, image_tokens) -> _Reader:
         question,
         answer,
         images,
-        None if folder is None else Path(folder),
+        Path(folder) if isinstance(folder, str) else folder,
         tuple(image_tokens),
         # Ids of labels are nothing that a completion could say; their names are.
         feature.names if isinstance(feature, ClassLabel) else None,
     )
 
 
-def _undecoded(rows: Dataset, images: str) -> Dataset:
+def undecoded(rows: Dataset, images: str) -> Dataset:
     """The rows with pictures as they are kept: bytes and paths.
 
     The library's own decoding would raise in the middle of a batch, without the row.
     """
     if images not in rows.column_names:
         return rows.add_column(images, [None] * len(rows))
+    feature = undecoded_feature(rows.features[images])
+    return rows if feature is None else rows.cast_column(images, feature)
+
+
+def undecoded_feature(feature: Any) -> Any:
+    """The type of a column whose pictures are not decoded; None if it has none."""
     kept = ImageFeature(decode=False)
-    feature = rows.features[images]
     if isinstance(feature, ImageFeature):
-        return rows.cast_column(images, kept)
+        return kept
     if isinstance(feature, List | LargeList) and isinstance(
         feature.feature, ImageFeature
     ):
-        return rows.cast_column(images, type(feature)(kept))
-    return rows
+        return type(feature)(kept)
+    return None
 
 
 def _content(text: str, images: int, suffix: str) -> list[dict[str, str]]:

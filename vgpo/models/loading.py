@@ -18,6 +18,7 @@ def load_model(
     *,
     dtype: str | torch.dtype = "auto",
     device: str = "auto",
+    min_pixels: int | None = None,
     max_pixels: int | None = None,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """A vision-language model with its processor, from the hub or a folder.
@@ -26,6 +27,7 @@ def load_model(
         name: A model id on the hub, or a folder with a checkpoint.
         dtype: Of the weights; ``"auto"`` takes the checkpoint's.
         device: Where to, as ``device_map`` of ``from_pretrained``.
+        min_pixels: Smaller images are enlarged, for processors that have this setting.
         max_pixels: Larger images are reduced, for processors that have this setting
             (Qwen's: 1,048,576 pixels are at most 1,337 image tokens).
 
@@ -43,7 +45,8 @@ def load_model(
         'TestbedProcessor'
     """
     _register_own_processor(Path(name))
-    limits = {} if max_pixels is None else {"max_pixels": max_pixels}
+    asked = {"min_pixels": min_pixels, "max_pixels": max_pixels}
+    limits = {name: value for name, value in asked.items() if value is not None}
     try:
         processor = AutoProcessor.from_pretrained(name, **limits)
     except OSError as error:

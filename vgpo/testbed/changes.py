@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageEnhance
 
+from vgpo.pictures import add_noise
 from vgpo.testbed.images import TILE
 from vgpo.testbed.questions import Example
 
@@ -99,9 +100,7 @@ def perturb(example: Example, kind: str, amount: float, seed: int = 0) -> Exampl
     """
     image = _image_of(example)
     if kind == "noise":
-        pixels = np.asarray(image, dtype=float)
-        noisy = pixels + np.random.default_rng(seed).normal(0, amount, pixels.shape)
-        image = Image.fromarray(np.clip(noisy, 0, 255).round().astype(np.uint8))
+        image = add_noise(image, amount, seed)
     elif kind == "brightness":
         image = ImageEnhance.Brightness(image).enhance(amount)
     elif kind == "shift":
