@@ -23,6 +23,7 @@ _HOME = {
     "analyze": "vgpo.analysis.forgetting",
     "score": "vgpo.analysis.scoring",
     "signals": "vgpo.analysis.signals",
+    "evaluate": "vgpo.evaluation.asking",
     "VGPOConfig": "vgpo.training.config",
     "VGPOTrainer": "vgpo.training.trainer",
 }
@@ -34,6 +35,7 @@ _MODULES = {
         for name in (
             "analysis",
             "data",
+            "evaluation",
             "explorer",
             "figures",
             "method",

@@ -26,6 +26,10 @@ from vgpo.figures.evidence import (
     attention_shift_figure,
     before_after_figure,
     temperature_figure,
+from vgpo.figures.evaluation import (
+    accuracy_by_set_figure,
+    difference_figure,
+    sight_figure,
 )
 from vgpo.figures.focus import (
     attention_correlation_figure,
@@ -80,6 +84,7 @@ from vgpo.figures.training import reward_figure, seeds_figure, visual_metrics_fi
 __all__ = [
     "SCORE_LABELS",
     "SOURCE_COLOURS",
+    "accuracy_by_set_figure",
     "adapter_runs_figure",
     "along_the_chain_figure",
     "arm_curves_figure",
@@ -98,6 +103,7 @@ __all__ = [
     "decay_split_figure",
     "departures_figure",
     "dependence_figure",
+    "difference_figure",
     "draw_picture",
     "draw_tokens",
     "entropy_term_figure",
@@ -131,6 +137,7 @@ __all__ = [
     "shaped_figure",
     "signal_grades_figure",
     "signal_lags_figure",
+    "sight_figure",
     "source_figure",
     "states_figure",
     "statistic_figure",

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from vgpo.evaluation.batches import batches_by_length
 from vgpo.seeds import mixed_seed
 from vgpo.studies.experiments.runs import TRAINED_FAMILIES
 from vgpo.testbed import WORLDS
@@ -197,13 +198,13 @@ def evaluate(
         for sample in range(part.samples)
     ]
     # Of similar length together; those that share a picture next to each other.
-    order = sorted(range(len(asked)), key=lambda i: _expected_length(asked[i].example))
+    expected = [_expected_length(one.example) for one in asked]
+    batches = batches_by_length(expected, evaluation.batch_size, longest_first=False)
     texts, lengths = [""] * len(asked), np.zeros(len(asked), dtype=int)
     ended = np.zeros(len(asked), dtype=int)
     was_training = model.training
     model.eval()
-    for start in range(0, len(order), evaluation.batch_size):
-        some = order[start : start + evaluation.batch_size]
+    for some in batches:
         ids, ends = _answer(model, processor, [asked[i] for i in some], evaluation)
         for i, row, end in zip(some, ids, ends, strict=True):
             texts[i] = processor.tokenizer.decode(row, skip_special_tokens=True)

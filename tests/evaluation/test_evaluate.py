@@ -1,0 +1,294 @@
+"""From a public set's files to a page of answers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vgpo
+from tests.evaluation.conftest import EXAMPLES
+from vgpo.data import CATALOGUE, load_questions
+from vgpo.evaluation import compare, evaluate, load_run, robustness
+from vgpo.evaluation.__main__ import main
+from vgpo.evaluation.decoding import VLLM, Decoding, Prompt, Transformers
+from vgpo.evaluation.views import VIEWS, degrade, partners
+from vgpo.testbed import CHECKPOINT, load_tiny
+from vgpo.testbed.answers import answer
+
+SHORT = {"max_new_tokens": 80, "suffix": "", "progress": False}
+
+
+def texts(run):
+    return [a["text"] for r in run.records for a in r["answers"]]
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny, root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run") / "counting"
+    how = {"root": root, "out": out, "batch_size": 3, "samples": 2, **SHORT}
+    return evaluate(*tiny, "counting", **how)
+
+
+# -- the records --------------------------------------------------------------------
+
+
+def test_greedy_answers_are_those_of_the_model(evaluated):
+    """By the library's own generation, all in one batch."""
+    expected = answer(*load_tiny(), EXAMPLES, max_new_tokens=80)
+    by_row = {r["row"]: r["answers"][0]["text"] for r in evaluated.records}
+    assert [by_row[i] for i in range(len(EXAMPLES))] == expected
+
+
+def test_each_question_has_all_that_a_reader_needs(evaluated):
+    record = evaluated.records[0]
+    assert record["reference"] == EXAMPLES[0].answer
+    assert record["question"] == f"<image>{EXAMPLES[0].question}"
+    width, height = EXAMPLES[0].image.size
+    assert record["pixels"] == width * height
+    assert record["image_tokens"] == width * height // 28**2
+    assert record["prompt_tokens"] > record["image_tokens"]
+    assert [one["sample"] for one in record["answers"]] == [-1, 0, 1]
+    [picture] = record["pictures"]
+    kept = Image.open(evaluated.folder / "pictures" / f"{picture['id']}.png")
+    assert np.array_equal(np.asarray(kept), np.asarray(EXAMPLES[0].image))
+
+
+def test_settings_say_what_was_asked_how(evaluated):
+    settings = evaluated.settings
+    assert settings["decoding"]["max_new_tokens"] == 80
+    assert settings["pixels"]["size"]["shortest_edge"] == 784
+    assert settings["backend"]["name"] == "transformers"
+    assert len(settings["model"]) == 64
+    assert settings["sets"] == {"counting": len(EXAMPLES)}
+
+
+def test_samples_do_not_depend_on_the_global_seed(evaluated, tiny, root):
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    how = {"root": root, "batch_size": 3, "samples": 2, **SHORT}
+    again = evaluate(*tiny, "counting", **how)
+    assert texts(again) == texts(evaluated)
+    assert torch.equal(torch.get_rng_state(), before)
+    other = evaluate(*tiny, "counting", seed=1, greedy=False, **how)
+    assert texts(other) != [
+        a["text"] for r in evaluated.records for a in r["answers"][1:]
+    ]
+
+
+# -- stopped and resumed ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 3])
+def test_a_stopped_run_ends_as_one_that_was_not(kept, evaluated, tiny, root, tmp_path):
+    lines = (evaluated.folder / "records.jsonl").read_text().splitlines()
+    (tmp_path / "run.json").write_bytes((evaluated.folder / "run.json").read_bytes())
+    half = lines[kept][:30]  # what a kill leaves of a line
+    (tmp_path / "records.jsonl").write_text("\n".join([*lines[:kept], half]))
+    how = {"root": root, "out": tmp_path, "batch_size": 3, "samples": 2, **SHORT}
+    again = evaluate(*tiny, "counting", **how)
+    assert again.records == evaluated.records
+
+
+def test_what_is_done_is_not_asked_again(evaluated, tiny, root, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(Transformers, "answer", refuse)
+    how = {"root": root, "out": evaluated.folder, "batch_size": 3, "samples": 2}
+    assert evaluate(*tiny, "counting", **how, **SHORT).records == evaluated.records
+
+
+def test_other_settings_need_another_folder(evaluated, tiny, other, root):
+    how = {"root": root, "out": evaluated.folder, "batch_size": 3, **SHORT}
+    with pytest.raises(ValueError, match="a run with other decoding; name another"):
+        evaluate(*tiny, "counting", samples=3, **how)
+    with pytest.raises(ValueError, match="a run with other model;"):
+        evaluate(*other, "counting", samples=2, **how)
+
+
+# -- rows that cannot be asked --------------------------------------------------------
+
+
+def test_what_cannot_be_asked_is_listed_and_the_rest_is_asked(tiny, tmp_path):
+    rows = [
+        {"question": "red ?", "answer": "3", "images": [EXAMPLES[0].image]},
+        {"question": "red ?", "answer": None, "images": [EXAMPLES[0].image]},
+        {"question": "red " * 200 + "?", "answer": "3", "images": []},
+        {"question": "red ?", "answer": "3", "images": [b"no picture"]},
+        {"question": "red ?", "answer": "3", "images": [EXAMPLES[0].image]},
+        {"question": "質問 ☕ ?", "answer": "三", "images": []},
+    ]
+    how = {"out": tmp_path, "max_prompt_tokens": 100, "max_new_tokens": 4}
+    for _ in range(2):  # going on changes nothing
+        run = evaluate(*tiny, rows, suffix="", progress=False, **how)
+        assert [one["row"] for one in run.records] == [0, 4, 5]
+        reasons = {one["row"]: one["reason"] for one in run.left_out}
+        assert sorted(reasons) == [1, 2, 3] and len(run.left_out) == 3
+        assert "longer than max_prompt_tokens" in reasons[2]
+        assert run.summary().loc["questions", "left_out"] == 3
+    ids = [one["question_id"] for one in run.records]
+    assert ids[1] == ids[0] + "-2"  # the same question twice is two
+
+
+def test_a_set_needs_a_name_of_its_own(tiny, root):
+    with pytest.raises(ValueError, match="counting is there more than once"):
+        evaluate(*tiny, ["counting", "counting"], root=root, **SHORT)
+    with pytest.raises(ValueError, match="dataset must be"):
+        evaluate(*tiny, 5, **SHORT)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"samples": -1}, "samples"),
+        ({"greedy": False}, "nothing to answer"),
+        ({"samples": 1, "temperature": 0}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"view": "upside down"}, "view"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_anything_is_loaded(setting, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(None, None, "nowhere", **setting)
+
+
+# -- every public set, from end to end ------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_set_from_its_files_to_a_page(name, tiny, other, root, tmp_path):
+    how = {"root": root, "limit": 2, "max_new_tokens": 24, "progress": False}
+    runs = [
+        evaluate(*one, name, out=tmp_path / str(place), suffix="", **how)
+        for place, one in enumerate((tiny, other))
+    ]
+    assert [len(run.records) for run in runs] == [2, 2]
+    found = compare(*runs)
+    assert found.table.loc[name, "questions"] == 2
+    page = vgpo.evaluation.browse(*runs).page()
+    assert page.count("data:image/png;base64,") >= 2
+
+
+def test_a_suite_is_its_sets(tiny, root):
+    run = evaluate(
+        *tiny, "vision", root=root, limit=1, suffix="", max_new_tokens=2, progress=False
+    )
+    assert list(run.summary().index) == [
+        *("logicvista", "counting", "mmmu_pro", "mathverse_v")
+    ]
+
+
+# -- degraded pictures ----------------------------------------------------------------
+
+
+def test_views_change_pictures_and_nothing_else():
+    picture = EXAMPLES[0].image
+    for view in ("patches", "noise", "blank"):
+        changed = degrade(view, picture, seed=0)
+        assert changed.size == picture.size
+        assert np.asarray(changed).tolist() != np.asarray(picture).tolist()
+        assert np.array_equal(degrade(view, picture, 0), changed)
+    assert degrade("none", picture, 0) is picture
+    with pytest.raises(ValueError, match="view must be"):
+        degrade("swapped", picture, 0)
+
+
+def test_partners_have_as_many_pictures_and_never_the_same():
+    pictures = [("a",), ("b",), ("a",), ("c", "d"), (), ("e", "f"), ("g", "h", "i")]
+    found = partners(pictures, seed=3)
+    assert found[4] is None and found[6] is None
+    assert (found[3], found[5]) == (5, 3)
+    for place in (0, 1, 2):
+        assert len(pictures[found[place]]) == 1
+        assert pictures[found[place]] != pictures[place]
+
+
+def test_robustness_pairs_each_view_with_the_true_pictures(tiny, root, tmp_path):
+    found = robustness(
+        *tiny, "counting", views=["blank", "swapped"], root=root, out=tmp_path, **SHORT
+    )
+    assert list(found.runs) == ["none", "blank", "swapped"]
+    assert found.table["view"].tolist() == ["blank", "swapped"]
+    assert found.table["questions"].tolist() == [4, 4]
+    ids = {
+        view: [(r["question_id"], r["pictures"]) for r in run.records]
+        for view, run in found.runs.items()
+    }
+    assert ids["none"] == ids["blank"] == ids["swapped"]
+    assert texts(found.runs["none"]) != texts(found.runs["blank"])
+    assert load_run(tmp_path / "blank").settings["view"] == "blank"
+    with pytest.raises(ValueError, match="name the views in views"):
+        robustness(*tiny, "counting", view="blank")
+
+
+# -- backends -------------------------------------------------------------------------
+
+
+def test_the_models_own_settings_do_not_leak_into_the_answers(tiny):
+    model, processor = load_tiny()
+    questions = load_questions("testbed", limit=2)
+    prompts = [Prompt(r["prompt"], tuple(r["images"])) for r in questions.rows]
+    decoding = Decoding(max_new_tokens=12)
+    plain = Transformers(model, processor).answer(prompts, decoding, None)
+    model.generation_config.update(num_beams=3, repetition_penalty=5.0, do_sample=True)
+    assert Transformers(model, processor).answer(prompts, decoding, None) == plain
+    assert {one.finish for one in plain} <= {"stop", "length"}
+    assert all(one.tokens == 12 for one in plain if one.finish == "length")
+
+
+def test_vllm_that_is_not_there_says_so(tiny):
+    pytest.importorskip("importlib")
+    try:
+        import vllm  # noqa: F401
+    except ImportError:
+        with pytest.raises(ImportError, match="pip install vllm"):
+            VLLM("model", tiny[1])
+
+
+# -- the command line -----------------------------------------------------------------
+
+
+def test_the_command_line_runs_compares_and_shows(root, tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model: {CHECKPOINT}\nsuite: [counting]\nroot: {root}\nsuffix: ''\n"
+        "max_new_tokens: 48\nlimit: 3\nmin_pixels: 784\n"
+    )
+    for name in ("one", "two"):
+        out = str(tmp_path / name)
+        assert main(["run", "--config", str(recipe), "--out", out]) == 0
+    assert "counting" in capsys.readouterr().out
+    assert main(["compare", str(tmp_path / "one"), str(tmp_path / "two")]) == 0
+    assert "+0.000" in capsys.readouterr().out
+    page = tmp_path / "page.html"
+    runs = [str(tmp_path / name) for name in ("one", "two")]
+    assert main(["browse", *runs, "--page", str(page)]) == 0
+    assert "<!doctype html>" in page.read_text()[:20]
+    settings = json.loads((tmp_path / "one" / "run.json").read_text())
+    assert settings["suffix"] == {"counting": ""}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "nowhere", "nowhere"], "holds no run"),
+        (["browse", "a", "b", "c", "--page", "x.html"], "one run or two"),
+        (["run", "--config", "nowhere.yaml"], "cannot be read"),
+    ],
+)
+def test_a_wrong_command_ends_with_a_message(arguments, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_the_sets_are_listed(capsys):
+    assert main(["sets"]) == 0
+    assert "PAPO-Galaxy/PAPO_eval" in capsys.readouterr().out
+
+
+def test_every_view_has_a_name_on_the_command_line():
+    assert VIEWS[0] == "none" and len(set(VIEWS)) == 5

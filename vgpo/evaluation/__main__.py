@@ -1,0 +1,202 @@
+"""``python -m vgpo.evaluation run | compare | browse | robustness | sets``."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from vgpo.data.catalogue import SUITES, describe
+from vgpo.evaluation.asking import evaluate
+from vgpo.evaluation.browsing import browse
+from vgpo.evaluation.comparing import compare
+from vgpo.evaluation.decoding import VLLM
+from vgpo.evaluation.reported import beside_the_paper
+from vgpo.evaluation.runs import load_run
+from vgpo.evaluation.sight import robustness
+from vgpo.evaluation.views import VIEWS
+from vgpo.models.loading import load_model
+
+# Of the training's recipe.
+MIN_PIXELS, MAX_PIXELS = 262_144, 4_194_304
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one of the commands; a wrong setting ends it with a message and 2."""
+    parser = _parser()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    args = parser.parse_args(_with_config(parser, given))
+    try:
+        args.command(args)
+    except (ValueError, ImportError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vgpo.evaluation", allow_abbrev=False, description=__doc__
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for name, command, what in (
+        ("run", _run, "ask a model sets of questions"),
+        ("robustness", _robustness, "the same over degraded pictures"),
+    ):
+        one = commands.add_parser(name, help=what, allow_abbrev=False)
+        one.set_defaults(command=command)
+        _add_settings(one)
+        if name == "run":
+            one.add_argument("--view", choices=VIEWS, default="none")
+            one.add_argument("--backend", choices=("transformers", "vllm"))
+            one.add_argument("--size", choices=("3B", "7B", "32B"), default="7B")
+        else:
+            one.add_argument("--views", nargs="+", choices=VIEWS, default=list(VIEWS))
+    one = commands.add_parser("compare", help="two runs, question by question")
+    one.set_defaults(command=_compare)
+    one.add_argument("first", type=Path)
+    one.add_argument("second", type=Path)
+    one.add_argument("--grader", choices=("accuracy", "recipe"), default="accuracy")
+    one.add_argument("--margin", type=float, help="differences below it do not matter")
+    one = commands.add_parser("browse", help="one or two runs as a page")
+    one.set_defaults(command=_browse)
+    one.add_argument("runs", type=Path, nargs="+", metavar="run")
+    one.add_argument("--page", type=Path, required=True, help="file to write")
+    one = commands.add_parser("sets", help="the public sets that are known")
+    one.set_defaults(command=_sets)
+    return parser
+
+
+def _add_settings(one: argparse.ArgumentParser) -> None:
+    one.add_argument("--config", type=Path, help="YAML file with these settings")
+    one.add_argument("--model", required=True, help="name on the hub, or folder")
+    one.add_argument(
+        "--suite",
+        nargs="+",
+        required=True,
+        help=f"{', '.join(SUITES)}, a set of the catalogue, a file or a folder",
+    )
+    one.add_argument("--out", type=Path, required=True, help="folder of the run")
+    one.add_argument("--root", type=Path, help="folder with copies of repositories")
+    one.add_argument("--split", help="of a data set that has several")
+    one.add_argument("--name", help="of the model, in tables")
+    one.add_argument("--samples", type=int, default=0, help="beside the greedy answer")
+    one.add_argument("--temperature", type=float, default=1.0)
+    one.add_argument("--top-p", type=float, default=1.0)
+    one.add_argument("--max-new-tokens", type=int, default=2048)
+    one.add_argument("--max-prompt-tokens", type=int, default=4096)
+    one.add_argument("--min-pixels", type=int, default=MIN_PIXELS)
+    one.add_argument("--max-pixels", type=int, default=MAX_PIXELS)
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--limit", type=int, help="first questions of each set alone")
+    one.add_argument("--suffix", help="after each question; by default training's")
+    one.add_argument("--batch-size", type=int, default=8)
+
+
+def _with_config(parser: argparse.ArgumentParser, given: list[str]) -> list[str]:
+    """A recipe's settings, before those of the command line, which win."""
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config", type=Path)
+    path = early.parse_known_args(given)[0].config
+    if path is None:
+        return given
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        parser.exit(2, f"{parser.prog}: config: {path} cannot be read ({error})\n")
+    if not isinstance(recipe, dict):
+        parser.exit(2, f"{parser.prog}: config: {path} must hold settings and values\n")
+    extra: list[str] = []
+    for name, value in recipe.items():
+        if value is None:
+            continue  # the default
+        values = value if isinstance(value, list) else [value]
+        # As one argument each: a suffix may begin with a dash.
+        flag = f"--{str(name).replace('_', '-')}"
+        extra += (
+            [f"{flag}={values[0]}"]
+            if len(values) == 1
+            else [flag, *(str(one) for one in values)]
+        )
+    return [*given[:1], *extra, *given[1:]]
+
+
+def _asked(args: argparse.Namespace) -> dict:
+    names = (
+        *("out", "root", "split", "samples", "temperature", "top_p", "seed", "limit"),
+        *("max_new_tokens", "max_prompt_tokens", "suffix", "batch_size"),
+    )
+    settings = {name: getattr(args, name) for name in names}
+    return settings | {"name": args.name or Path(args.model).name}
+
+
+def _loaded(args: argparse.Namespace):
+    return load_model(
+        args.model, min_pixels=args.min_pixels, max_pixels=args.max_pixels
+    )
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.backend == "vllm":
+        model, processor = None, load_processor(args)
+        backend = VLLM(args.model, processor)
+    else:
+        (model, processor), backend = _loaded(args), None
+    run = evaluate(
+        model, processor, args.suite, view=args.view, backend=backend, **_asked(args)
+    )
+    _say(run.summary())
+    if set(run.settings["sets"]) & set(SUITES["paper"]):
+        _say(beside_the_paper(run, args.size))
+    print(f"{len(run.disagreements())} answers on which the graders differ")
+    print(f"records: {run.folder}")
+
+
+def load_processor(args: argparse.Namespace):
+    """The processor alone: vLLM loads the weights itself."""
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(
+        args.model, min_pixels=args.min_pixels, max_pixels=args.max_pixels
+    )
+
+
+def _robustness(args: argparse.Namespace) -> None:
+    found = robustness(*_loaded(args), args.suite, views=args.views, **_asked(args))
+    _say(found.table)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    found = compare(
+        load_run(args.first),
+        load_run(args.second),
+        grader=args.grader,
+        margin=args.margin,
+    )
+    for name, (first, second) in found.settings.items():
+        print(f"the runs differ in {name}: {first} and {second}")
+    _say(found.table)
+    print(found)
+
+
+def _browse(args: argparse.Namespace) -> None:
+    if len(args.runs) > 2:
+        raise ValueError(f"browse shows one run or two, got {len(args.runs)}")
+    path = browse(*map(load_run, args.runs)).save(args.page)
+    print(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)")
+
+
+def _sets(args: argparse.Namespace) -> None:
+    _say(describe().drop(columns="note"))
+
+
+def _say(table: pd.DataFrame) -> None:
+    with pd.option_context("display.max_columns", None, "display.width", 200):
+        print(table.round(3).to_string())
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    sys.exit(main())
