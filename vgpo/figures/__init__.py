@@ -20,16 +20,17 @@ from vgpo.figures.compensation import (
     psi_strength_figure,
 )
 from vgpo.figures.departures import clamp_figure, departures_figure, runs_figure
+from vgpo.figures.evaluation import (
+    accuracy_by_set_figure,
+    difference_figure,
+    sight_figure,
+)
 from vgpo.figures.evidence import (
     arm_curves_figure,
     arms_figure,
     attention_shift_figure,
     before_after_figure,
     temperature_figure,
-from vgpo.figures.evaluation import (
-    accuracy_by_set_figure,
-    difference_figure,
-    sight_figure,
 )
 from vgpo.figures.focus import (
     attention_correlation_figure,
@@ -135,9 +136,9 @@ __all__ = [
     "runs_figure",
     "seeds_figure",
     "shaped_figure",
+    "sight_figure",
     "signal_grades_figure",
     "signal_lags_figure",
-    "sight_figure",
     "source_figure",
     "states_figure",
     "statistic_figure",
