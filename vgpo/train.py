@@ -6,6 +6,7 @@ r"""Trains a vision-language model from the command line.
     python -m vgpo.train --config recipes/tiny_cpu.yaml --preset dapo
     python -m vgpo.train --config recipes/tiny_cpu.yaml \
         --max_steps 50 --resume_from_checkpoint auto
+    python -m vgpo.train --config recipes/tiny_cpu.yaml --check
 
 On several GPUs ``accelerate launch`` starts the processes, on several CPU processes
 ``torchrun --nproc_per_node 2 -m vgpo.train ...`` (``accelerate launch --cpu`` starts
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from vgpo.training import checkpoints
 from vgpo.training.build import build_trainer
+from vgpo.training.preflight import preflight
 from vgpo.training.settings import TrainArguments, parse
 from vgpo.training.trainer import VGPOTrainer
 
@@ -50,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         script, args, model = parse(arguments)
         _check_resume(args.resume_from_checkpoint)
+        if script.check:
+            report = preflight(script, args, model)
+            print(report)
+            raise SystemExit(0 if report.passed else 1)
         trainer = build_trainer(script, args, model)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"vgpo.train: {error}") from error

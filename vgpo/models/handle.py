@@ -124,7 +124,7 @@ def unwrap_model(model: nn.Module) -> PreTrainedModel:
     )
 
 
-def image_token_id(model: nn.Module) -> int:
+def image_token_id(model: nn.Module | PreTrainedConfig) -> int:
     """The id of the token that holds an image feature's place in ``input_ids``.
 
     Read from the model's configuration, where it is right for every family
@@ -133,7 +133,7 @@ def image_token_id(model: nn.Module) -> int:
     processor names the token that opens an image.
 
     Args:
-        model: A vision-language model, wrapped or not.
+        model: A vision-language model, wrapped or not, or its configuration.
 
     Returns:
         The token id.
@@ -148,6 +148,8 @@ def image_token_id(model: nn.Module) -> int:
         >>> image_token_id(model) == processor.image_token_id
         True
     """
+    if isinstance(model, PreTrainedConfig):
+        return _image_token_id(model)
     return _image_token_id(unwrap_model(model).config)
 
 

@@ -3,13 +3,14 @@
 import torch
 from PIL import Image
 from torch import nn
-from transformers import ProcessorMixin
+from transformers import PreTrainedConfig, ProcessorMixin
 
+from vgpo.models.grid_rules import grid_rule
 from vgpo.models.handle import ModelHandle, resolve
 
 
 def image_token_grids(
-    model: nn.Module | ModelHandle,
+    model: nn.Module | ModelHandle | PreTrainedConfig,
     inputs: dict[str, torch.Tensor],
     is_image: torch.Tensor,
 ) -> list[list[torch.Tensor]]:
@@ -23,7 +24,7 @@ def image_token_grids(
     as one grid. Tokens that end lines are in no grid. Other families have no grids.
 
     Args:
-        model: A vision-language model, wrapped or not, or its handle.
+        model: A vision-language model, wrapped or not, its handle or its configuration.
         inputs: Arguments of its forward pass.
         is_image: (B, L) bool, True on image tokens.
 
@@ -37,8 +38,10 @@ def image_token_grids(
         ValueError: The image sizes in ``inputs`` do not account for the image
             tokens.
     """
-    handle = resolve(model)
     rows = [_runs(row) for row in is_image.cpu()]
+    if isinstance(model, PreTrainedConfig):
+        return grid_rule(model)(model, inputs, rows)
+    handle = resolve(model)
     return handle.grid_rule(handle.model.config, inputs, rows)
 
 

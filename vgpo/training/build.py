@@ -52,9 +52,14 @@ def reward_functions(arguments: TrainArguments, args: VGPOConfig) -> list[Callab
     return [known[name] for name in arguments.rewards]
 
 
-def _model_and_processor(
+def model_and_processor(
     arguments: TrainArguments, model: ModelConfig
 ) -> tuple[str, PreTrainedConfig, ProcessorMixin]:
+    """Where the weights are, the model's configuration, and its processor.
+
+    Raises:
+        ValueError: No model is named, or it cannot be loaded.
+    """
     name = model.model_name_or_path
     if name is None:
         raise ValueError(
@@ -82,7 +87,7 @@ def _model_and_processor(
     return name, config, processor
 
 
-def _picture_tokens(config: PreTrainedConfig, processor: ProcessorMixin) -> list[str]:
+def picture_tokens(config: PreTrainedConfig, processor: ProcessorMixin) -> list[str]:
     """Texts that the tokenizer takes for a picture's place, from the model's ids."""
     ids = {
         value
@@ -95,10 +100,14 @@ def _picture_tokens(config: PreTrainedConfig, processor: ProcessorMixin) -> list
     return [token for token in tokens if token and token != IMAGE_MARK]
 
 
-def _data(
+def load_data(
     arguments: TrainArguments, args: VGPOConfig, image_tokens: Sequence[str]
 ) -> tuple[Dataset, Dataset | None]:
-    """Rows to train on, and to evaluate on where that is asked for."""
+    """Rows to train on, and to evaluate on where that is asked for.
+
+    Raises:
+        ValueError: They cannot be loaded, or are the same rows.
+    """
 
     def load(dataset: str | None, split: str) -> Dataset:
         return load_rows(
@@ -224,11 +233,11 @@ def build_trainer(
         # The command line's word for it; the trainer knows functions by their names.
         place = arguments.rewards.index(args.dynamic_sampling_reward)
         args.dynamic_sampling_reward = rewards[place].__name__
-    name, config, processor = _model_and_processor(arguments, model)
+    name, config, processor = model_and_processor(arguments, model)
     quantization = _quantization(config, model)
     peft_config = _adapters(arguments, config, model)
-    tokens = _picture_tokens(config, processor)
-    train_rows, eval_rows = _data(arguments, args, tokens)
+    tokens = picture_tokens(config, processor)
+    train_rows, eval_rows = load_data(arguments, args, tokens)
     init: dict[str, Any] = {
         "revision": model.model_revision,
         "dtype": model.dtype,

@@ -126,6 +126,13 @@ class TrainArguments:
     lora_vision: bool = field(
         default=False, metadata={"help": "LoRA on the vision tower too."}
     )
+    check: bool = field(
+        default=False,
+        metadata={
+            "help": "Load data and processor, say what training would meet and what is "
+            "known to end badly, and stop; no weights are loaded."
+        },
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.rewards, str):

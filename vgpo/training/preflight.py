@@ -1,0 +1,305 @@
+"""What training would meet, told before any weights are loaded.
+
+::
+
+    python -m vgpo.train --config recipes/tiny_cpu.yaml --check
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import torch
+from datasets import Dataset
+from tqdm import tqdm
+from transformers import PreTrainedConfig, ProcessorMixin
+from trl import ModelConfig
+from trl.data_utils import prepare_multimodal_messages
+
+from vgpo.data.loading import TESTBED
+from vgpo.models.handle import image_token_id
+from vgpo.models.image_grids import image_token_grids
+from vgpo.training.build import (
+    load_data,
+    model_and_processor,
+    picture_tokens,
+    reward_functions,
+)
+from vgpo.training.config import VGPOConfig
+from vgpo.training.settings import TrainArguments
+
+ROWS = 64
+"""Rows that are processed, evenly spaced over the data set."""
+
+_LISTED = 3
+
+
+@dataclass
+class Preflight:
+    """What was found: facts, what deserves a second look, and what must be mended.
+
+    ``str()`` of it is the report.
+    """
+
+    facts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether training may start."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        lines = [
+            *self.facts,
+            *(f"warning: {one}" for one in self.warnings),
+            *(f"PROBLEM: {one}" for one in self.problems),
+        ]
+        verdict = (
+            "Nothing stands against a start."
+            if self.passed
+            else f"{len(self.problems)} to mend before a start."
+        )
+        return "\n".join([*lines, verdict])
+
+
+def preflight(
+    arguments: TrainArguments, args: VGPOConfig, model: ModelConfig, rows: int = ROWS
+) -> Preflight:
+    """Goes the way of a first batch as far as it goes without weights.
+
+    It loads the processor and the data, makes prompts of up to ``rows`` rows, counts
+    their tokens and those of their pictures against the family's grid, grades each
+    reference against itself and against nothing, and lists settings that are known
+    to end badly.
+
+    Args:
+        arguments: What to train on.
+        args: The trainer's settings.
+        model: The model's.
+        rows: Most rows that are processed; all rows are checked for damage.
+
+    Returns:
+        The report.
+
+    Raises:
+        ValueError: What :func:`vgpo.training.build.build_trainer` refuses before it
+            loads weights.
+
+    Example:
+        >>> arguments = TrainArguments(dataset="testbed", testbed_size=8)
+        >>> model = ModelConfig(model_name_or_path="testbed")
+        >>> args = VGPOConfig.preset("vgpo", output_dir="runs/x", num_generations=4,
+        ...     per_device_train_batch_size=8, max_completion_length=128)
+        >>> preflight(arguments, args, model).passed
+        True
+    """
+    found = Preflight()
+    _, config, processor = model_and_processor(arguments, model)
+    train_rows, eval_rows = load_data(
+        arguments, args, picture_tokens(config, processor)
+    )
+    some = _spread(train_rows, rows)
+    evaluated = "" if eval_rows is None else f", {len(eval_rows)} to evaluate on"
+    found.facts.append(f"data: {len(train_rows)} rows to train on{evaluated}")
+    _look_at_prompts(found, some, config, processor, args)
+    _look_at_rewards(found, some, reward_functions(arguments, args), arguments.rewards)
+    _look_at_steps(found, len(train_rows), args)
+    _look_at_settings(found, arguments, args, model)
+    return found
+
+
+def _spread(rows: Dataset, most: int) -> list[dict[str, Any]]:
+    step = max(1, len(rows) // most)
+    return [rows[i] for i in range(0, len(rows), step)][:most]
+
+
+def _pictures(row: dict[str, Any]) -> list:
+    """A row's pictures, which a data set has under one name or the other."""
+    if "images" in row:
+        return list(row["images"] or [])
+    return [row["image"]] if row.get("image") is not None else []
+
+
+def encode_row(processor: ProcessorMixin, row: dict[str, Any]) -> dict[str, Any]:
+    """A row's prompt as the trainer has it processed: ids and pixels, one row."""
+    prompt = prepare_multimodal_messages(row["prompt"], images=_pictures(row))
+    return dict(
+        processor.apply_chat_template(
+            prompt,
+            tokenize=True,
+            add_generation_prompt=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+    )
+
+
+def _look_at_prompts(
+    found: Preflight,
+    rows: Sequence[dict[str, Any]],
+    config: PreTrainedConfig,
+    processor: ProcessorMixin,
+    args: VGPOConfig,
+) -> None:
+    side = processor.tokenizer.padding_side
+    if side != "left":
+        found.problems.append(f"the tokenizer pads on the {side}; prompts need left")
+    token = image_token_id(config)
+    lengths, image_tokens, sizes, without_grid = [], [], [], 0
+    for row in tqdm(rows, desc="prompts", disable=None, leave=False):
+        inputs = encode_row(processor, row)
+        ids, pictures = inputs["input_ids"], _pictures(row)
+        is_image = ids == token
+        lengths.append(ids.shape[1])
+        image_tokens.append(int(is_image.sum()))
+        sizes += [picture.size for picture in pictures]
+        if pictures and not is_image.any():
+            found.problems.append(
+                f"a prompt with {len(pictures)} pictures holds no image token (id "
+                f"{token}); is it this model's processor?"
+            )
+            return
+        without_grid += _grid_fails(found, config, inputs, is_image, len(pictures))
+        if found.problems:
+            return
+    if sizes:
+        pixels = [width * height for width, height in sizes]
+        found.facts.append(
+            f"pictures: {len(sizes)} in {len(rows)} rows, "
+            f"{_range(pixels)} pixels as they are"
+        )
+        found.facts.append(f"image tokens of a prompt: {_range(image_tokens)}")
+        if without_grid:
+            found.facts.append(
+                f"grids: {config.model_type} lays its image tokens out in a way that "
+                "is not known here; scores are right, heat maps are not drawn"
+            )
+    found.facts.append(f"tokens of a prompt: {_range(lengths)}; padding on the {side}")
+    longest = max(lengths) + (args.max_completion_length or 0)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        found.problems.append(
+            f"prompt and completion may be {longest} tokens long, the model has "
+            f"{positions} positions; lower max_completion_length or max_pixels"
+        )
+
+
+def _grid_fails(found, config, inputs, is_image: torch.Tensor, pictures: int) -> bool:
+    """Whether a row with pictures has no grid; notes a grid that does not add up."""
+    try:
+        grids = image_token_grids(config, inputs, is_image)
+    except ValueError as error:
+        found.problems.append(f"image tokens against the picture's grid: {error}")
+        return False
+    return bool(pictures) and not grids[0]
+
+
+def _look_at_rewards(
+    found: Preflight,
+    rows: Sequence[dict[str, Any]],
+    functions: Sequence[Callable],
+    names: Sequence[str],
+) -> None:
+    references = [row["answer"] for row in rows]
+    right = [_said(f"<think> . </think> \\boxed{{{one}}}") for one in references]
+    empty = [_said("") for _ in references]
+    for name, reward in zip(names, functions, strict=True):
+        if name == "overlong":  # goes by length, which is no matter of the data
+            continue
+        given = reward(completions=right, answer=references)
+        nothing = reward(completions=empty, answer=references)
+        wrong = [r for r, value in zip(references, given, strict=True) if value != 1]
+        found.facts.append(
+            f"reward {name}: {len(given) - len(wrong)} of {len(given)} references get "
+            f"1, an empty answer gets {max(nothing):g}"
+        )
+        if wrong:
+            listed = ", ".join(repr(one) for one in wrong[:_LISTED])
+            found.problems.append(
+                f"reward {name} calls the reference itself wrong: {listed}"
+                f"{' and more' if len(wrong) > _LISTED else ''}; no completion can "
+                "earn it there"
+            )
+        if max(nothing) > 0:
+            found.problems.append(f"reward {name} gives {max(nothing):g} for nothing")
+
+
+def _said(text: str) -> list[dict[str, str]]:
+    """A completion as the trainer hands it to a reward."""
+    return [{"role": "assistant", "content": text}]
+
+
+def _look_at_steps(found: Preflight, rows: int, args: VGPOConfig) -> None:
+    # Rows of one optimizer step; a generation is made for several of them.
+    step = (
+        args.per_device_train_batch_size
+        * args.gradient_accumulation_steps
+        * args.world_size
+    )
+    generation = args.generation_batch_size or step
+    prompts = generation // args.num_generations
+    found.facts.append(
+        f"a generation: {prompts} prompts x {args.num_generations} rollouts on "
+        f"{args.world_size} process{'es' if args.world_size > 1 else ''}, for "
+        f"{max(1, generation // step)} optimizer steps"
+    )
+    if rows < prompts:
+        found.problems.append(
+            f"{rows} rows are fewer than the {prompts} prompts of a step: no step "
+            "would be taken"
+        )
+        return
+    steps = args.max_steps
+    if steps <= 0:
+        per_generation = max(1, generation // step) * args.num_iterations
+        steps = int(args.num_train_epochs * (rows // prompts) * per_generation)
+    found.facts.append(
+        f"optimizer steps: {steps}, which see {steps * step // args.num_generations} "
+        "prompts"
+    )
+
+
+def _look_at_settings(
+    found: Preflight, arguments: TrainArguments, args: VGPOConfig, model: ModelConfig
+) -> None:
+    """Settings that are allowed and known to disappoint."""
+    warn = found.warnings.append
+    suffix = arguments.prompt_suffix
+    if (
+        "format" in arguments.rewards
+        and "<think>" not in suffix
+        and arguments.dataset != TESTBED
+    ):
+        warn(
+            "the reward format wants <think>...</think>, and prompt_suffix does not ask "
+            "for it: it will be 0 at the start, and may stay so"
+        )
+    if args.beta and model.use_peft and model.lora_dropout:
+        warn(
+            f"lora_dropout={model.lora_dropout:g} with beta={args.beta:g}: the KL term "
+            "is not 0 at step 0, as the policy has dropout and the reference has none"
+        )
+    judge = args.dynamic_sampling_reward or arguments.rewards[0]
+    if args.dynamic_sampling and judge == "overlong":
+        warn(
+            "dynamic sampling goes by the reward overlong, which is not in [0, 1]; put "
+            "accuracy first, or set dynamic_sampling_reward"
+        )
+    if args.num_generations < 2:
+        warn("num_generations is 1: a group of one has no advantage to learn from")
+    if args.use_vllm and not args.vllm_importance_sampling_correction:
+        warn(
+            "vLLM samples with other kernels than the trainer scores with, and "
+            "vllm_importance_sampling_correction is off; watch "
+            "sampling/sampling_logp_difference/mean"
+        )
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    if low == high:
+        return f"{low:,} each"
+    return f"{low:,} to {high:,}, median {median(values):,.0f}"
