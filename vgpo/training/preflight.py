@@ -274,8 +274,8 @@ def _look_at_settings(
         and arguments.dataset != TESTBED
     ):
         warn(
-            "the reward format wants <think>...</think>, and prompt_suffix does not ask "
-            "for it: it will be 0 at the start, and may stay so"
+            "the reward format wants <think>...</think>, and prompt_suffix does not "
+            "ask for it: it will be 0 at the start, and may stay so"
         )
     if args.beta and model.use_peft and model.lora_dropout:
         warn(
