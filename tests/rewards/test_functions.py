@@ -10,7 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vgpo.rewards import (
@@ -20,6 +20,7 @@ from vgpo.rewards import (
     last_boxed,
     soft_overlong_penalty,
 )
+from vgpo.rewards.names import is_pair
 from vgpo.rewards.verify import Verifier
 
 # A hang must fail, and a machine under load must not.
@@ -123,6 +124,7 @@ def test_plain_answers_are_wrong(alone, boxed, reference):
     st.integers(1, 50),
 )
 def test_fractions_are_right_whatever_they_are_expanded_by(p, q, k, off):
+    assume(not is_pair(f"{p}/{q}"))  # 120/80 is a name
     expanded = rf"\frac{{{k * p}}}{{{k * q}}}"
     assert right(expanded, f"{p}/{q}")
     assert not right(expanded, f"{p + off}/{q}")

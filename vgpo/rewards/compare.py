@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from vgpo.rewards.kinds import (
     Kind,
+    as_symbols,
     is_mathematics,
     is_relation,
     kind_of,
@@ -70,7 +71,6 @@ _NOT_NAMES = frozenset(
     ["not", "no", "never", r"\neg", r"\ne", r"\pm", r"\sqrt", r"\frac"]
 )
 _OR = re.compile(r"\bor\b|\\(?:lor|vee)(?![a-zA-Z])")
-_ALL_OF_ALL = re.compile(r"(\d{2,})\s*/\s*\1")  # 50/50 is a chance, and not 1
 _DIFFERENCE = re.compile(r"[\d.,/ ]+-[\d.,/ ]+")  # a range, or the like
 _MEMBER = re.compile(r"[a-zA-Z]\s*\\in\s*")
 _ARTICLE = re.compile(r"(?:the\s+(?=\S)|an?\s+(?=\S{2}))", re.IGNORECASE)
@@ -143,8 +143,6 @@ def _is_all_of(word: str, letters: frozenset[str]) -> bool:
 def _equal_to_number(answer: str, reference: str, ask: Ask) -> bool:
     answer = _without_name(answer)
     number, wanted = parse_number(answer), parse_number(reference)
-    if _ALL_OF_ALL.fullmatch(reference) and not re.search(r"/|\\frac", answer):
-        return False
     if number is not None:
         return equal_numbers(number, wanted)
     answer = _only_element(answer)
@@ -214,6 +212,10 @@ def _equal_collections(answer: str, reference: str, ask: Ask) -> bool:
         crossed = brackets not in ("", "{}") and is_relation(answer)
         return crossed and _asked(answer, reference, ask)
     found, elements = parsed
+    # Solutions are x = 1 or x = 2, and x = 1, 2; of words, "or" leaves one open.
+    same_join = bool(_OR.search(answer)) == bool(_OR.search(reference))
+    if not same_join and not all(map(_is_formula_or_relation, wanted)):
+        return False
     if {found, brackets} == {"", r"\cup"} and _OR.search(answer + reference):
         # x < 0 or x > 2 says a union
         listed = elements if found == "" else wanted
@@ -244,6 +246,10 @@ def _equal_collections(answer: str, reference: str, ask: Ask) -> bool:
     return True
 
 
+def _is_formula_or_relation(text: str) -> bool:
+    return is_relation(text) or _is_formula(text)
+
+
 def _is_formula(text: str) -> bool:
     if parse_number(text) is not None:
         return True
@@ -262,6 +268,8 @@ def _in_pairs(text: str) -> str:
 
 
 def _equal_relations(answer: str, reference: str, ask: Ask) -> bool:
+    if answer.replace(" ", "") == reference.replace(" ", ""):
+        return True
     name, value = _name_and_value(reference)
     if name is not None:
         its_name, its_value = _name_and_value(answer)
@@ -290,7 +298,8 @@ def _equal_expressions(answer: str, reference: str, ask: Ask) -> bool:
             return False
         tolerance = rounding_error(number)
         return _asked(_plain(number.value), reference, ask, tolerance)
-    if parse_name(answer) is not None:
+    name = parse_name(answer)
+    if name is not None and name[0] != "product":
         return False
     return _asked(answer, reference, ask)
 
@@ -303,6 +312,10 @@ def _equal_texts(answer: str, reference: str, ask: Ask) -> bool:
     formulas = _formula(answer), _formula(reference)
     if None not in formulas and any(map(str.isdigit, formulas[1])):
         return formulas[0] == formulas[1]
+    if None not in formulas and formulas[0] == formulas[1]:
+        return True  # H+ for H^+
+    if _is_genotype(reference):
+        return False
     words = _words(answer), _words(reference)
     if words[0].casefold() != words[1].casefold():
         return False
@@ -310,6 +323,14 @@ def _equal_texts(answer: str, reference: str, ask: Ask) -> bool:
         words[0] == words[1]
         or words[1].upper() not in _TWO_MEANINGS.split()
         or (not all(word[:1].isupper() for word in words))
+    )
+
+
+def _is_genotype(reference: str) -> bool:
+    """Pairs of one letter, large or small, where the size is what is said: AaBb."""
+    pairs = re.findall("..?", reference)
+    return bool(re.fullmatch("[A-Za-z]{2,8}", reference)) and all(
+        len(pair) == 2 and pair[0].lower() == pair[1].lower() for pair in pairs
     )
 
 
@@ -331,9 +352,18 @@ def _formula(text: str) -> str | None:
 def _words(text: str) -> str:
     """Words with one blank between them, without an article before them."""
     text = re.sub(r"_\{(\w+)\}", r"_\1", text.rstrip("!? "))
+    text = re.sub(r"\\frac\s*\{(\w+)\}\s*\{(\w+)\}", r"\1/\2", text)
+    # U.S.A. and Mr. Smith, with and without full stops
+    text = re.sub(
+        r"(?<![\w.])(?:[A-Za-z]\.)+[A-Za-z]\.?(?!\w)|\b(?i:[MD]rs?|Ms|St|Jr|Sr|No|vs)\.",
+        lambda match: match[0].replace(".", ""),
+        text,
+    )
     text = re.sub(r"(\\[a-zA-Z]+)\s*\{(\w+)\}", r"\1 \2", text)
     text = re.sub(r"(?<=\w)-(?=\w)", " ", text)
-    text = re.sub(r"\s*([,;:/()&+])\s*", r"\1", " ".join(text.split()))
+    text = re.sub(
+        r"\s*(\\to(?![a-zA-Z])|->|[,;:/()&+])\s*", r"\1", " ".join(text.split())
+    )
     return _ARTICLE.sub("", text, count=1) if _ARTICLE.match(text) else text
 
 
@@ -395,7 +425,7 @@ def _asked(
         return False
     if _UNDONE.search(answer) and not _UNDONE.search(reference):
         return False
-    return ask(answer, reference, tolerance)
+    return ask(*as_symbols(answer, reference), tolerance)
 
 
 def _is_too_big(answer: str) -> bool:

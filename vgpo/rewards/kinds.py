@@ -8,7 +8,7 @@ of another kind is wrong, whatever it would evaluate to.
 import re
 from enum import StrEnum
 
-from vgpo.rewards.names import parse_name
+from vgpo.rewards.names import is_pair, parse_name
 from vgpo.rewards.numbers import parse_number
 from vgpo.rewards.quantities import NOT_COUNTED, parse_quantities, parse_quantity
 
@@ -35,7 +35,7 @@ def kind_of(reference: str) -> Kind:
     """
     if parse_choices(reference) is not None:
         return Kind.CHOICE
-    if parse_number(reference) is not None:
+    if parse_number(reference) is not None and not is_pair(reference):
         return Kind.NUMBER
     if parse_name(reference) is not None:
         return Kind.NAME
@@ -227,6 +227,8 @@ _LABELS = (
         r"\s*\{?\s*[A-Za-z']+\s*\}?"
     ).fullmatch,
     re.compile(r"\(?[\dA-F]*\d[\dA-F]*\)?_\{?\d+\}?").fullmatch,
+    # What becomes what: reactions, ways, rules. A limit has an arrow, too.
+    re.compile(r"(?!.*\\lim)(?=.*\\to(?![a-zA-Z])).*", re.DOTALL).fullmatch,
 )
 
 
@@ -284,6 +286,32 @@ def is_mathematics(text: str) -> bool:
         if not re.search(r"[\d+*^=<>\\]", text):
             return False  # DNA/RNA is no quotient of products
     return bool(plain.strip() or "\\" in text) and has_sign
+
+
+# Segments, arcs and the like, named by points: AB, ABC.
+_POINTS = re.compile(r"(?<![A-Za-z\\])[A-Z]{2,3}(?![A-Za-z])")
+
+
+def as_symbols(answer: str, reference: str) -> tuple[str, str]:
+    r"""Names of several capitals as one symbol each, where a reference has no others.
+
+    In AB + CD, AB is a segment, a matrix product or a label: no product of numbers
+    whose factors may change places. In GMm/r^2 letters are factors.
+
+    Example:
+        >>> as_symbols("CD+AB", "AB+CD"), as_symbols("GmM", "GMm+1")
+        (('x_{2}+x_{1}', 'x_{1}+x_{2}'), ('GmM', 'GMm+1'))
+    """
+    letters = _LETTERS.findall(_COMMAND.sub(" ", reference))
+    if not letters or not all(map(re.compile("[A-Z]{2,3}").fullmatch, letters)):
+        return answer, reference
+    seen: dict[str, str] = {}
+
+    def symbol(match: re.Match) -> str:
+        return seen.setdefault(match[0], f"x_{{{len(seen) + 1}}}")
+
+    reference = _POINTS.sub(symbol, reference)
+    return _POINTS.sub(symbol, answer), reference
 
 
 def is_relation(text: str) -> bool:

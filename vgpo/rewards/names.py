@@ -4,6 +4,7 @@ r"""Labels that look like arithmetic and are names: ranges, scores, dates, times
 own spellings; beyond them, what is written differently is different.
 """
 
+import math
 import re
 from collections.abc import Hashable
 
@@ -36,6 +37,11 @@ _FACTOR = re.compile(
     r"(\d+(?:,\d{3})*(?:\.\d+)?)(?:\s*\^\s*\{?(\d+)\}?)?\s*([a-zA-Z]*)"
 )
 
+# A factorisation may be written with any sign of multiplication.
+_WRITTEN_TIMES = re.compile(r"\\cdot(?![a-zA-Z])\s*|\*")
+_OVER = re.compile(r"(\d{2,3})\s*/\s*(\d{2,3})")
+_FRACTION = re.compile(r"\\frac\s*\{\s*(\d+)\s*\}\s*\{\s*(\d+)\s*\}")
+
 _SIDE = r"[+-]?\s*(?:[$€£¥₹]\s*)?\.?\d[\d,.]*(?:\s?[%°])?(?:\s?[$€£¥₹])?"
 _RANGE = re.compile(
     rf"(?:from\s+)?({_SIDE})\s*(?:-|~|\\sim|\bto\b|\\to|\bthrough\b)"
@@ -56,8 +62,9 @@ _DOTTED = re.compile(r"[vV]?\d+(?:\.\d+){2,}")
 def parse_name(text: str) -> Hashable | None:
     """What a normalised text names, to be compared by ``==``; None if it is no name.
 
-    Sizes and factorisations, dates, times of day, ratios and scores, ranges, telephone
-    numbers and the like, versions and addresses.
+    Sizes and factorisations, pairs such as a blood pressure of 120/80, dates, times of
+    day, ratios and scores, ranges, telephone numbers and the like, versions and
+    addresses.
 
     Example:
         >>> parse_name("10 to 20") == parse_name("10-20") != parse_name("20-30")
@@ -71,6 +78,7 @@ def parse_name(text: str) -> Hashable | None:
     """
     return (
         _product(text)
+        or _pair(text)
         or _date(text)
         or _time(text)
         or _ratio(text)
@@ -81,6 +89,10 @@ def parse_name(text: str) -> Hashable | None:
 
 def same_name(answer: str, reference: Hashable) -> bool:
     """Whether an answer names what the reference does."""
+    if reference[0] == "product":
+        answer = _WRITTEN_TIMES.sub(r"\\times ", answer)
+    if reference[0] == "pair" and (match := _FRACTION.fullmatch(answer)):
+        answer = f"{match[1]}/{match[2]}"
     name = parse_name(answer)
     if name is None and reference[0] == "digits" and answer.isdigit():
         return reference == ("digits", answer)
@@ -101,6 +113,10 @@ def same_name(answer: str, reference: Hashable) -> bool:
 def _product(text: str) -> tuple | None:
     """Sizes and factorisations, which are asked for as such: 3 x 4 is not 12."""
     parts = _TIMES.split(text)
+    dotted = _WRITTEN_TIMES.split(text)
+    if len(parts) < 2 < 1 + len(dotted) and all(map(_is_power_of_a_prime, dotted)):
+        # Nobody but who factorises leaves 2^3·3 like that; 12·11 may be worked out.
+        parts = [part.strip() for part in dotted]
     if len(parts) < 2:
         return None
     factors = []
@@ -119,6 +135,40 @@ def _product(text: str) -> tuple | None:
     if has_powers or len(factors) > 2:
         factors.sort(key=str)  # the factors of a number come in any order
     return ("product", *factors)
+
+
+def _is_power_of_a_prime(text: str) -> bool:
+    match = _FACTOR.fullmatch(text.strip())
+    base = match and not match[3] and match[1].isdigit() and int(match[1][:6])
+    return (
+        bool(base)
+        and base > 1
+        and all(base % i for i in range(2, math.isqrt(base) + 1))
+    )
+
+
+def is_pair(text: str) -> bool:
+    """Whether a normalised text is two large numbers, one over the other.
+
+    Example:
+        >>> is_pair("120/80"), is_pair("50/50"), is_pair("12/15"), is_pair("4/2")
+        (True, True, False, False)
+    """
+    return _pair(text) is not None
+
+
+def _pair(text: str) -> tuple | None:
+    """Two large numbers that are no fraction, or it would be reduced: 120/80, 50/50.
+
+    A share such as 12/15 may be left as it was counted.
+    """
+    match = _OVER.fullmatch(text)
+    if not match:
+        return None
+    over, under = int(match[1]), int(match[2])
+    if over >= under and math.gcd(over, under) > 1:
+        return ("pair", match[1], match[2])
+    return None
 
 
 def _date(text: str) -> tuple | None:

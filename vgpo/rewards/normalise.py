@@ -102,6 +102,7 @@ _LATEX = [
     (r"\\gt(?![a-zA-Z])", ">"),
     (r"\\div(?![a-zA-Z])", "/"),
     (r"\\ast(?![a-zA-Z])", "*"),
+    (r"\\(?:long)?rightarrow(?![a-zA-Z])", r"\\to "),
     (r"\\(?:dots|cdots|dotsc)(?![a-zA-Z])", r"\\ldots "),
     (r"\\(?:varnothing)(?![a-zA-Z])", r"\\emptyset "),
     (r"\\lbrace(?![a-zA-Z])", r"\\{"),
@@ -118,6 +119,7 @@ _LATEX = [(re.compile(pattern), new) for pattern, new in _LATEX]
 _ASCII = [
     (r"(?<=\d)--(?=\d)", "-"),  # a dash between numbers, as TeX writes it
     (r"\+/-|\+-(?=\s*[\d\\])", r"\\pm "),
+    (r"[-=]+>(?=\s*\S)", r"\\to "),
     (r"<=|=<", r"\\le "),
     (r">=|=>", r"\\ge "),
     (r"!=", r"\\ne "),

@@ -99,7 +99,7 @@ _BEFORE = re.compile(
     r"\s*(?=[\d.+-])(.*)"
 )
 _AFTER = re.compile(
-    rf"(.*\d)\s*({_any_of(_CURRENCY_WORDS)})",
+    rf"(.*\d(?:\s*(?:{'|'.join(_MAGNITUDES)}))?)\s*({_any_of(_CURRENCY_WORDS)})",
     re.IGNORECASE,
 )
 

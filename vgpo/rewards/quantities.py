@@ -93,6 +93,12 @@ _OTHERS = {
     "unit": "unit",
     "cent": "cent",
     "¢": "cent",
+    # Capitals that are in no unit's symbol, and are often written
+    "Kg": "kg",
+    "KG": "kg",
+    "Km": "km",
+    "KM": "km",
+    "CM": "cm",
     "°C": "°C",
     "°F": "°F",
     "厘米": "cm",
@@ -170,7 +176,13 @@ def parse_quantity(text: str) -> Quantity | None:
     for position in range(len(text) - 1, 0, -1):
         if text[position] == " " and (unit := parse_unit(text[position + 1 :])):
             magnitude = text[:position].strip()
-            if "\\" in magnitude and not parse_unit(magnitude.rpartition(" ")[2]):
+            # What ends with an operator or a function goes on: B \cup A, \sin A.
+            goes_on = re.search(r"\\(?!pi$)[a-zA-Z]+$", magnitude)
+            if (
+                "\\" in magnitude
+                and not goes_on
+                and not parse_unit(magnitude.rpartition(" ")[2])
+            ):
                 return Quantity(magnitude, unit)
     return None
 

@@ -14,18 +14,31 @@ from vgpo.rewards.boxed import last_boxed
 from vgpo.rewards.compare import LONGEST_ANSWER
 
 _TAGS = re.compile(r"<(answer|solution|final_answer|ans)>(.*?)</\1>", re.I | re.DOTALL)
+# Whatever a data set calls it, what stands in one pair of tags alone
+_ANY_TAG = re.compile(r"<([a-z_]+)>((?:(?!</?\1>).)*)</\1>", re.I | re.DOTALL)
+_FENCE = re.compile(r"```(?:\w+\n|\n)?(.*?)\n?```", re.DOTALL)
 _THINKING = re.compile(r".*</think>", re.I | re.DOTALL)
 _HASHES = re.compile(r".*####(.*)", re.DOTALL)
 # At the end of a text: "..., so the answer is 3."
 _PROSE = re.compile(
     r"(?:.*[\n.,:;!?*]\s*|)(?:(?:so|thus|hence|therefore),?\s+)?\**(?:(?:the|my)\s+)?"
-    r"(?:final\s+|correct\s+)?answer\**\s*(?:is\b|[:=])\s*:?\**\s*(\S.{0,255}?)\s*",
+    r"(?:final\s+|correct\s+|right\s+)?(?:answer|option|choice)\**\s*(?:is\b|[:=])\s*:?\**\s*(\S.{0,255}?)\s*",
     re.IGNORECASE | re.DOTALL,
+)
+_CHINESE_PROSE = re.compile(
+    r"(?:.*[\n。，；]|)\s*(?:所以|因此|故)?(?:正确|最终)?答案(?:是|为|：|:)\s*[：:]?(.{1,255}?)[。\s]*",
+    re.DOTALL,
 )
 
 _NOTHING = frozenset(["nan", "null", "<na>", "nat"])
 _CONTAINER = re.compile(
     r"[\[{(]\s*['\"].*['\"]\s*,?\s*[\]})]|\{\s*['\"].*\}", re.DOTALL
+)
+# What Python prints for an object in the place of its value
+_PRINTED = re.compile(
+    r"(?:(?:np|numpy|torch|datetime|decimal)\.)*(?:array|tensor|Decimal|Fraction|Timestamp"
+    r"|u?int\d*|float\d*|bool_|str_|date|datetime)\(.*\)|b'.*'|b\".*\"|<.* at 0x\w+>",
+    re.DOTALL,
 )
 # What binary arithmetic leaves behind: 3.0000000000000004, 0.30000000000000004
 _NOISE = re.compile(r"[+-]?\d*\.\d*(?:0{6,}|9{6,})\d{1,3}")
@@ -50,6 +63,10 @@ def strip_reference(text: str) -> str:
     tags = list(_TAGS.finditer(text))
     if tags:
         text = tags[-1][2].strip()
+    elif match := _ANY_TAG.fullmatch(text):
+        text = match[2].strip()
+    if match := _FENCE.fullmatch(text):
+        text = match[1].strip()
     boxed = last_boxed(text)
     if boxed is not None:
         return boxed.strip()
@@ -57,6 +74,8 @@ def strip_reference(text: str) -> str:
         text = match[1].strip()
     if match := _PROSE.fullmatch(text):
         return match[1].rstrip(".").strip("* ") or text
+    if "答案" in text and (match := _CHINESE_PROSE.fullmatch(text)):
+        return match[1].strip("* ") or text
     return text
 
 
@@ -139,6 +158,11 @@ def _text(value: str) -> str:
         raise ValueError(
             f"{_short(value)} is a printed list or dictionary, not a reference answer; "
             "give one text"
+        )
+    if _PRINTED.fullmatch(text):
+        raise ValueError(
+            f"{_short(value)} is how Python prints an object, not a reference answer; "
+            "give its value as text"
         )
     if _NOISE.fullmatch(text):
         raise ValueError(
