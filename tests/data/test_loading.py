@@ -19,6 +19,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from vgpo.data import PROMPT_SUFFIX, find_bad_rows, load_rows, to_prompts
+from vgpo.data.loading import shared_rows
 
 NOISE = np.random.default_rng(0).integers(0, 255, (56, 84, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(NOISE)
@@ -180,6 +181,62 @@ def test_a_split_is_honoured(tmp_path):
         load_rows(str(tmp_path / "one"), "nonsense")
 
 
+@pytest.mark.parametrize(
+    ("split", "answers"),
+    [
+        ("train", "0123456789"),
+        ("train[:3]", "012"),
+        ("train[-2:]", "89"),
+        ("train[80%:]", "89"),
+        ("train[:10%]+train[90%:]", "09"),
+        ("train+test", "0123456789x"),
+        ("test", "x"),
+    ],
+)
+def test_parts_of_a_saved_data_set_are_named_as_those_of_a_file(
+    split, answers, tmp_path
+):
+    def rows(answers):
+        base = {"problem": "?", "images": []}
+        return Dataset.from_list([base | {"answer": one} for one in answers])
+
+    both = DatasetDict({"train": rows("0123456789"), "test": rows("x")})
+    both.save_to_disk(tmp_path / "both")
+    found = load_rows(str(tmp_path / "both"), split)
+    assert "".join(row["answer"] for row in found) == answers
+
+
+@pytest.mark.parametrize("split", ["nope", "train[", "train[x:]", "", "train[:90%"])
+def test_a_split_that_a_saved_data_set_has_not(split, tmp_path):
+    Dataset.from_list([{"answer": "1"}]).save_to_disk(tmp_path / "one")
+    with pytest.raises(ValueError, match=r"no split .* only train and parts"):
+        load_rows(str(tmp_path / "one"), split)
+
+
+def test_rows_are_told_apart_by_question_answer_and_pictures(tmp_path):
+    Image.new("RGB", (28, 28)).save(tmp_path / "a.png")
+    Image.new("RGB", (28, 28), "red").save(tmp_path / "b.png")
+    rows = [{"images": name, "id": i} for i, name in enumerate(["a.png", "b.png", []])]
+    rows = [row | {"images": row["images"] or None} for row in rows]
+    file = written(tmp_path, *rows)
+    (tmp_path / "copy").mkdir()
+    # The same rows in another file, under other numbers, in another order
+    for name in ("a.png", "b.png"):
+        (tmp_path / "copy" / name).write_bytes((tmp_path / name).read_bytes())
+    other = [row | {"id": 9 - row["id"]} for row in reversed(rows)]
+    copy = written(tmp_path / "copy", *other, {"answer": "4", "images": "a.png"})
+
+    def shared(one, two):
+        return shared_rows(one, two, "problem", "answer")
+
+    train = load_rows(file)
+    assert shared(load_rows(file, "train[:100%]"), train) == 3
+    assert shared(load_rows(file, "train[1:]"), train) == 2
+    assert shared(load_rows(copy), train) == 3  # of 4
+    assert shared(load_rows(file, "train[:1]"), load_rows(file, "train[1:]")) == 0
+    assert shared(load_rows("testbed", testbed_size=2), train) == 0
+
+
 # -- errors -------------------------------------------------------------------------
 
 
@@ -191,6 +248,30 @@ def test_missing_columns_are_named(tmp_path):
     file.write_text('{"problem": "1 + 1 ?", "answer": "2", "image": null}\n')
     with pytest.raises(ValueError, match=r"no column images.*set image_column"):
         load_rows(str(file))
+
+
+WHOLE = '{"problem": "?", "answer": "3"}\n'
+BROKEN = {
+    "zero.jsonl": "",
+    "blank.jsonl": "\n\n",
+    "open.jsonl": '{"problem": "?"\n',
+    "half.jsonl": WHOLE + '{"problem": "?", "ans',
+    "twice.jsonl": '{"problem": "?", "problem": "!", "answer": "3"}\n',
+    "numbers.jsonl": "1\n2\n",
+    "zero.csv": "",
+    "head.csv": "problem,answer\n",
+    "ragged.csv": "problem,answer\n?,3\n?,3,4,5\n",
+    "zero.parquet": "",
+    "cut.parquet": "PAR1cut",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_named(name, tmp_path):
+    (tmp_path / name).write_text(BROKEN[name])
+    with pytest.raises(ValueError, match=rf"dataset: '.*{name}' (cannot|has no)") as no:
+        load_rows(str(tmp_path / name))
+    assert "error occurred while generating" not in str(no.value)
 
 
 def test_unknown_kind_of_file_is_refused(tmp_path):

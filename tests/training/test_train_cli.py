@@ -1,5 +1,6 @@
 """The command line: recipes, data in TRL's format, clear errors, a run resumed."""
 
+import json
 import os
 import re
 import subprocess
@@ -169,6 +170,38 @@ def test_what_is_missing_is_named(arguments, message, tmp_path):
         build(tmp_path, *arguments)
 
 
+@pytest.mark.parametrize("split", ["train[:100%]", "train[:3]", "train[2:4]"])
+def test_rows_that_are_trained_on_are_no_evaluation(split, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    rows = [{"problem": f"{i} ?", "answer": str(i), "images": []} for i in range(8)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["--dataset", str(file), "--eval_strategy", "steps", *TINY[:2]]
+    arguments += ["--per_device_train_batch_size", "8", "--num_generations", "2"]
+    arguments += ["--gradient_accumulation_steps", "1"]
+    with pytest.raises(ValueError, match=r"(\d+) of \1 rows are trained on; name oth"):
+        build(tmp_path, *arguments, "--eval_split", split)
+    build(
+        tmp_path,
+        *arguments,
+        "--dataset_split",
+        "train[:4]",
+        "--eval_split",
+        "train[4:]",
+    )
+
+
+def test_some_rows_that_are_trained_on_are_said(tmp_path, caplog):
+    file = tmp_path / "rows.jsonl"
+    rows = [{"problem": f"{i} ?", "answer": str(i), "images": []} for i in range(8)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["--dataset", str(file), "--eval_strategy", "steps", *TINY[:2]]
+    arguments += ["--per_device_train_batch_size", "8", "--num_generations", "2"]
+    arguments += ["--gradient_accumulation_steps", "1"]
+    arguments += ["--dataset_split", "train[:5]", "--eval_split", "train[4:]"]
+    build(tmp_path, *arguments)
+    assert "1 of 4 rows are trained on" in caplog.text
+
+
 def test_errors_end_the_command_with_one_line(tmp_path):
     with pytest.raises(
         SystemExit, match=r"^vgpo\.train: model_name_or_path is missing"
@@ -274,6 +307,29 @@ def test_rewards_by_name(tmp_path):
     (overlong,) = reward_functions(script, args)
     lengths = ([0] * length for length in (64, 56, 48))
     assert overlong(completion_ids=list(lengths)) == [-1.0, -0.5, 0.0]
+
+
+def test_the_time_of_grading_is_a_setting(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("grading_seconds: 1e-9\n")  # which YAML takes for text
+    script, args, _ = settings(tmp_path, "--config", str(recipe))
+    (accuracy,) = reward_functions(script, args)
+    assert accuracy.__name__ == "accuracy_reward"  # as the log has it
+    logged = {}
+    with pytest.warns(RuntimeWarning, match="took more than 1e-09 s; 2 of them got 0"):
+        values = accuracy(
+            completions=[r"\boxed{2\sqrt{2}}", r"\boxed{3\sqrt{3}}", r"\boxed{5}"],
+            answer=[r"\sqrt{8}", r"\sqrt{27}", "5"],
+            log_metric=logged.__setitem__,
+        )
+    assert values == [0.0, 0.0, 1.0]
+    assert logged == {"accuracy_reward/stopped_share": pytest.approx(2 / 3)}
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan"])
+def test_no_time_for_grading_is_refused(value, tmp_path):
+    with pytest.raises(ValueError, match="grading_seconds must be above 0"):
+        settings(tmp_path, "--grading_seconds", value)
 
 
 def test_without_a_longest_completion_only_overlong_is_refused(tmp_path):

@@ -1,12 +1,20 @@
 """A data set by name, as rows to train on or to evaluate with."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import (
+    Dataset,
+    DatasetDict,
+    ReadInstruction,
+    concatenate_datasets,
+    load_dataset,
+    load_from_disk,
+)
 from datasets.exceptions import DatasetsError
 
-from vgpo.data.prompts import to_prompts
+from vgpo.data.prompts import PICTURES, to_prompts
 from vgpo.testbed import make_dataset
 
 TESTBED = "testbed"
@@ -17,6 +25,8 @@ PROMPT_SUFFIX = (
     "<think> </think>, then put the final answer in \\boxed{}."
 )
 """What is asked of the model after each question; the paper's demand, in our words."""
+
+_COMPARED_AT_ONCE = 64
 
 FILE_TYPES = {
     ".parquet": "parquet",
@@ -119,6 +129,45 @@ def load_rows(
         raise ValueError(f"dataset: {dataset!r}: {error}") from error
 
 
+def shared_rows(
+    rows: Dataset, others: Dataset, question_column: str, answer_column: str
+) -> int:
+    """How many of ``rows`` are among the ``others``.
+
+    Args:
+        rows: From :func:`load_rows`.
+        others: The same.
+        question_column: Where both have it, rows are told apart by it, by
+            ``answer_column`` and by their pictures, as these are kept: by their bytes,
+            or else by their paths. Else by all columns.
+        answer_column: See there.
+
+    Example:
+        >>> some = load_rows("testbed", testbed_size=4)
+        >>> shared_rows(some.select([0, 1]), some.select([1, 2]), "problem", "answer")
+        1
+    """
+    names = {question_column, answer_column, PICTURES}
+    told_by = [
+        frozenset(names & set(one.column_names))
+        if question_column in one.column_names
+        else frozenset(one.column_names)
+        for one in (rows, others)
+    ]
+    if told_by[0] != told_by[1]:
+        return 0
+    columns = sorted(told_by[0])
+    known = set(_fingerprints(others, columns))
+    return sum(one in known for one in _fingerprints(rows, columns))
+
+
+def _fingerprints(rows: Dataset, columns: list[str]) -> Iterator[bytes]:
+    plain = rows.select_columns(columns).with_format("arrow")
+    for start in range(0, len(rows), _COMPARED_AT_ONCE):
+        for row in plain[start : start + _COMPARED_AT_ONCE].to_pylist():
+            yield blake2b(repr(row).encode()).digest()
+
+
 def load_split(name: str, split: str, config: str | None = None) -> Dataset:
     """One split of a file, of a folder or of a data set on the hub, as it is kept.
 
@@ -134,10 +183,14 @@ def load_split(name: str, split: str, config: str | None = None) -> Dataset:
                 raise ValueError(f"it is none of {', '.join(FILE_TYPES)}")
             return load_dataset(FILE_TYPES[path.suffix], data_files=name, split=split)
         return load_dataset(name, config, split=split)
+    except StopIteration as error:  # what the library's reader of JSON ends in
+        raise ValueError(f"dataset: {name!r} has no rows") from error
     except (OSError, ValueError, DatasetsError) as error:
+        # The library says that an error occurred; which, its cause says.
+        cause = error.__cause__ if isinstance(error, DatasetsError) else None
         raise ValueError(
             f"dataset: {name!r} cannot be loaded, neither from a folder or file nor "
-            f"from the hub ({error})"
+            f"from the hub ({cause or error})"
         ) from error
 
 
@@ -146,6 +199,14 @@ def _saved(found: Dataset | DatasetDict, split: str) -> Dataset:
     if isinstance(found, Dataset):
         name = str(found.split or "train")
         found = DatasetDict({name: found})
-    if split not in found:
-        raise ValueError(f"it has no split {split!r}, only {', '.join(sorted(found))}")
-    return found[split]
+    sizes = {name: len(rows) for name, rows in found.items()}
+    try:
+        parts = ReadInstruction.from_spec(split).to_absolute(sizes)
+    except (ValueError, AssertionError) as error:
+        raise ValueError(
+            f"it has no split {split!r}, only {', '.join(sorted(found))} and parts of "
+            f"them such as {min(found)}[:90%] ({error})"
+        ) from error
+    return concatenate_datasets(
+        [found[part.splitname].select(range(part.from_, part.to)) for part in parts]
+    )

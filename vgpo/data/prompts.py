@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 BOX = "\\boxed"
 """In a question, a demand for the answer's form, as the suffix makes it."""
 
+PICTURES = "images"
+"""Column of the pictures, as TRL calls it."""
+
 ON_BAD_ROW = ("raise", "skip")
 _LISTED = 20
 _CHECKED_AT_ONCE = 256
@@ -259,6 +262,9 @@ def prompts_of(
 
     Arguments and result are those of :func:`to_prompts`.
     """
+    # So that what has no picture can be told without making conversations.
+    rows = _renamed(rows, images, PICTURES)
+    images = PICTURES
     reader = _reader(rows, question, answer, images, folder, image_tokens)
 
     def convert(batch: dict[str, list]) -> dict[str, list]:
@@ -277,6 +283,15 @@ def prompts_of(
         return out
 
     return rows.with_transform(convert)
+
+
+def _renamed(rows: Dataset, column: str, name: str) -> Dataset:
+    """The rows with a column under another name, whatever else had it."""
+    if column == name:
+        return rows
+    if name in rows.column_names:
+        rows = rows.remove_columns(name)
+    return rows.rename_column(column, name)
 
 
 def _reader(rows, question, answer, images, folder, image_tokens) -> _Reader:

@@ -15,7 +15,7 @@ from vgpo.rewards.verify import Verifier
 # What a generation of 512 rollouts per process may cost beside its 30 minutes of time
 # before the others give up waiting: a policy that writes nothing but slow answers must
 # not end a run on several processes.
-_GRADING_SECONDS = 60.0
+GRADING_SECONDS = 60.0
 
 # mathruler reads anything; what is longer than this was not meant as an answer.
 _LONGEST_FOR_MATHRULER = 4 * LONGEST_ANSWER
@@ -33,7 +33,7 @@ for _one in (_verifier, _recipe_verifier):
 def accuracy_reward(
     completions: Sequence,
     answer: Sequence[str] | None = None,
-    grading_seconds: float = _GRADING_SECONDS,
+    grading_seconds: float = GRADING_SECONDS,
     log_metric: Callable[[str, float], None] | None = None,
     **columns,
 ) -> list[float]:
@@ -100,7 +100,7 @@ def accuracy_reward(
 def recipe_reward(
     completions: Sequence,
     answer: Sequence[str] | None = None,
-    grading_seconds: float = _GRADING_SECONDS,
+    grading_seconds: float = GRADING_SECONDS,
     log_metric: Callable[[str, float], None] | None = None,
     **columns,
 ) -> list[float]:

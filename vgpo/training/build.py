@@ -1,7 +1,9 @@
 """A trainer out of settings: rewards, model, adapters, data."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from functools import wraps
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from transformers import (
 )
 from trl import ModelConfig, get_peft_config
 
-from vgpo.data.loading import TESTBED, load_rows
+from vgpo.data.loading import TESTBED, load_rows, shared_rows
 from vgpo.data.prompts import IMAGE_MARK
 from vgpo.models.adapters import four_bit_config, lora_config, prepare_4bit_on_cpu
 from vgpo.rewards import (
@@ -29,6 +31,8 @@ from vgpo.training.config import VGPOConfig
 from vgpo.training.settings import TrainArguments
 from vgpo.training.trainer import VGPOTrainer
 
+logger = logging.getLogger(__name__)
+
 
 def reward_functions(arguments: TrainArguments, args: VGPOConfig) -> list[Callable]:
     """The reward functions by name.
@@ -37,8 +41,8 @@ def reward_functions(arguments: TrainArguments, args: VGPOConfig) -> list[Callab
         ValueError: ``overlong`` without a ``max_completion_length``.
     """
     known: dict[str, Callable] = {
-        "accuracy": accuracy_reward,
-        "recipe": recipe_reward,
+        "accuracy": _bounded(accuracy_reward, arguments.grading_seconds),
+        "recipe": _bounded(recipe_reward, arguments.grading_seconds),
         "format": format_reward,
     }
     longest = args.max_completion_length
@@ -50,6 +54,16 @@ def reward_functions(arguments: TrainArguments, args: VGPOConfig) -> list[Callab
             "max_completion_length is missing: the reward overlong counts back from it"
         )
     return [known[name] for name in arguments.rewards]
+
+
+def _bounded(reward: Callable, seconds: float) -> Callable:
+    """A reward function, under its own name, that takes no longer than ``seconds``."""
+
+    @wraps(reward)
+    def bounded(*completions, **columns):
+        return reward(*completions, **(columns | {"grading_seconds": seconds}))
+
+    return bounded
 
 
 def model_and_processor(
@@ -138,9 +152,19 @@ def load_data(
             "train[90%:]) or another eval_dataset"
         )
     try:
-        return train_rows, load(eval_from, arguments.eval_split)
+        eval_rows = load(eval_from, arguments.eval_split)
     except ValueError as error:
         raise ValueError(f"eval_dataset, eval_split: {error}") from error
+    # One set of rows has many names: train[:100%], another file, a folder's path.
+    shared = shared_rows(
+        eval_rows, train_rows, arguments.question_column, arguments.answer_column
+    )
+    told = f"eval_dataset, eval_split: {shared} of {len(eval_rows)} rows are trained on"
+    if shared == len(eval_rows):
+        raise ValueError(f"{told}; name others")
+    if shared:
+        logger.warning("%s", told)
+    return train_rows, eval_rows
 
 
 def _adapters(

@@ -13,6 +13,7 @@ from trl import ModelConfig, TrlParser
 
 from vgpo.data.loading import PROMPT_SUFFIX
 from vgpo.data.prompts import ON_BAD_ROW
+from vgpo.rewards.functions import GRADING_SECONDS
 from vgpo.training.config import VGPOConfig
 
 _REWARDS = ("accuracy", "recipe", "format", "overlong")
@@ -107,6 +108,14 @@ class TrainArguments:
             "the first."
         },
     )
+    grading_seconds: float = field(
+        default=GRADING_SECONDS,
+        metadata={
+            "help": "Seconds that comparing the answers of one generation may take in "
+            "each process; what is left then gets 0, and is logged as "
+            "accuracy_reward/stopped_share."
+        },
+    )
     overlong_cache: int = field(
         default=512,
         metadata={
@@ -145,6 +154,12 @@ class TrainArguments:
         if self.on_bad_row not in ON_BAD_ROW:
             raise ValueError(
                 f"on_bad_row must be one of {ON_BAD_ROW}, got {self.on_bad_row!r}"
+            )
+        self.grading_seconds = float(self.grading_seconds)
+        if not self.grading_seconds > 0:
+            raise ValueError(
+                f"grading_seconds must be above 0, got {self.grading_seconds}; inf is "
+                "no bound"
             )
         for name in ("testbed_size", "min_pixels", "max_pixels"):
             if getattr(self, name) < 1:
