@@ -182,6 +182,7 @@ OWN: dict[str, dict] = {
     "idefics3": {"scale_factor": 2},
     "smolvlm": {"scale_factor": 2},
     "llava_next": {"image_grid_pinpoints": [[56, 112], [112, 56], [112, 112]]},
+    "llava_next_video": {"image_grid_pinpoints": [[56, 112], [112, 56], [112, 112]]},
     "mllama": {
         "text_config": {"cross_attention_layers": [1], "rope_parameters": _ROPE},
         "vision_config": {

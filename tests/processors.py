@@ -546,6 +546,56 @@ def _():
     return cls(ip, tok, chat_template=tok.chat_template)
 
 
+@_entry("llava_next_video", image="<image>", ids={"video_token_index": "<video>"})
+def _():
+    ip = _pil("llava_next", "LlavaNextImageProcessorPil")(
+        size={"shortest_edge": 56},
+        crop_size={"height": 56, "width": 56},
+        image_grid_pinpoints=every_family.OWN["llava_next_video"][
+            "image_grid_pinpoints"
+        ],
+    )
+    return without_video(
+        transformers.LlavaNextVideoProcessor,
+        ip,
+        _llava_tokens(),
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<image>",
+        video_token="<video>",
+    )
+
+
+@_entry("video_llava", image="<image>", ids={"video_token_index": "<video>"})
+def _():
+    ip = _pil("clip", "CLIPImageProcessorPil")(
+        size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56}
+    )
+    return without_video(
+        transformers.VideoLlavaProcessor,
+        ip,
+        _llava_tokens(),
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<image>",
+        video_token="<video>",
+    )
+
+
+@_entry("hyperclovax_vision_v2", image="<|image_pad|>", ids=_QWEN)
+def _():
+    cls = transformers.HyperCLOVAXVisionV2Processor
+    own = {"_pending_video_durations": [], "_pending_needs_placeholder": None}
+    return without_video(cls, _qwen_images(), _qwen_tokens(), **_QWEN_ATTRIBUTES, **own)
+
+
+@_entry("cosmos3_omni", image="<|image_pad|>", ids=_QWEN)
+def _():
+    return _qwen_like(transformers.Qwen3VLProcessor)
+
+
 @cache
 def processor_of(name: str) -> ProcessorMixin:
     """The family's processor."""

@@ -1,7 +1,6 @@
 """A conversation and an answer as inputs: token types, special tokens, pictures."""
 
 from io import BytesIO
-from types import SimpleNamespace
 
 import every_family
 import numpy as np
@@ -242,26 +241,30 @@ def test_padding_of_a_processor_that_always_pads_is_cut_off():
     padded = processor.apply_chat_template(asked, tokenize=True, return_dict=True)
     pad = processor.tokenizer.pad_token_id
     assert padded["input_ids"][0][0] == pad  # what makes the rule necessary
-    mask = padded["attention_mask"]
-    ids, fields = without_padding(
-        padded["input_ids"], {"mask": mask, "rest": [1]}, processor.tokenizer
-    )
+    tensors = {
+        "input_ids": torch.tensor(padded["input_ids"]),
+        "attention_mask": torch.tensor(padded["attention_mask"]),
+    }
+    ids, fields = without_padding(tensors | {"rest": [1]})
     assert ids == [one["input_ids"][0] for one in alone]
-    assert all(all(row) for row in fields["mask"]) and fields["rest"] == [1]
+    assert fields == {"rest": [1]}
 
 
-@pytest.mark.parametrize(
-    ("side", "ids", "kept"),
-    [
-        ("left", [0, 0, 5, 0, 6], [5, 0, 6]),
-        ("right", [5, 0, 6, 0, 0], [5, 0, 6]),
-        ("left", [5, 0], [5, 0]),
-        ("left", [0, 0], []),
-    ],
-)
-def test_padding_inside_a_prompt_stays(side, ids, kept):
-    tokenizer = SimpleNamespace(pad_token_id=0, padding_side=side)
-    assert without_padding([ids], {}, tokenizer)[0] == [kept]
+def test_padding_is_what_the_mask_says_and_not_what_looks_like_it():
+    # The padding token begins many a prompt: it is also the one that begins a text.
+    encoded = {
+        "input_ids": torch.tensor([[0, 0, 5, 0, 6], [5, 0, 6, 0, 0], [0, 0, 0, 0, 0]]),
+        "attention_mask": torch.tensor(
+            [[0, 1, 1, 1, 1], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]]
+        ),
+        "token_type_ids": torch.arange(15).view(3, 5),
+        "pixel_values": torch.zeros(3, 5),
+    }
+    ids, fields = without_padding(encoded)
+    assert ids == [[0, 5, 0, 6], [5, 0, 6], []]
+    assert fields["token_type_ids"] == [[1, 2, 3, 4], [5, 6, 7], []]
+    assert fields["pixel_values"] is encoded["pixel_values"]
+    assert "attention_mask" in encoded  # what is given is left as it was
 
 
 # -- pictures ---------------------------------------------------------------------

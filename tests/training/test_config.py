@@ -7,6 +7,7 @@ import torch
 from trl import GRPOConfig
 
 from vgpo import VGPOConfig
+from vgpo.training.config import LOSS_TYPES
 
 
 def make(tmp_path, **fields):
@@ -124,6 +125,50 @@ NAN = float("nan")
 )
 def test_wrong_value_is_refused_by_name(field, value, tmp_path):
     with pytest.raises(ValueError, match=rf"{field}.* got .*{value}"):
+        make(tmp_path, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("learning_rate", [-1, float("nan"), float("inf"), "fast"]),
+        ("temperature", [0, 0.0, -1, float("nan"), float("inf")]),
+        ("top_p", [0, 1.5, -1, float("nan")]),
+        ("beta", [-0.1, float("nan")]),
+        ("epsilon", [-1, float("nan")]),
+        ("epsilon_high", [-1]),
+        ("num_train_epochs", [0, -1, float("nan")]),
+        ("per_device_train_batch_size", [0, -4]),
+        ("gradient_accumulation_steps", [0, -1]),
+        ("steps_per_generation", [0, -1]),
+        ("num_iterations", [0, -1]),
+        ("num_generations", [0, 1, -4]),
+        ("loss_type", ["nope", "DAPO", "", None]),
+        ("importance_sampling_level", ["nope", "SEQUENCE"]),
+        ("scale_rewards", ["nope", "Batch"]),
+    ],
+)
+def test_what_trl_takes_without_a_look_is_refused_by_name(field, values, tmp_path):
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{field} must be"):
+            make(tmp_path, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("learning_rate", [0, "1e-6", 1e-6]),
+        ("temperature", [0.5, 2]),
+        ("top_p", [1, 1.0, 0.1]),
+        ("beta", [0, 0.04]),
+        ("epsilon_high", [None, 0.28]),
+        ("loss_type", LOSS_TYPES),
+        ("importance_sampling_level", ["token", "sequence"]),
+        ("scale_rewards", ["group", "batch", "none", True, False]),
+    ],
+)
+def test_what_trl_knows_is_taken(field, values, tmp_path):
+    for value in values:
         make(tmp_path, **{field: value})
 
 

@@ -5,6 +5,7 @@ runs are of four steps, two of them per generation, so that checkpoints lie in t
 middle of one; the checkpoints of the second and the fourth step are kept.
 """
 
+import base64
 import errno
 import json
 import os
@@ -18,7 +19,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
 from peft import LoraConfig
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tiny_training import (
@@ -33,8 +36,9 @@ from tiny_training import (
 from transformers import Trainer, TrainerState
 
 import vgpo.training.trainer
+from vgpo.data import load_rows
 from vgpo.train import _closing_words, main
-from vgpo.training import checkpoints, resume, workarounds
+from vgpo.training import checkpoints, refusals, resume, workarounds
 from vgpo.training.checkpoints import (
     MANIFEST,
     CheckpointError,
@@ -547,11 +551,33 @@ def test_completions_logged_after_resuming_are_those_of_the_whole_run(tmp_path):
 )
 def test_rows_without_image_are_found(families, without):
     rows = rows_of(*families)
-    assert workarounds.rows_without_image(rows) == without
+    assert refusals.rows_without_image(rows) == without
     lists = rows.map(lambda row: {"images": [row["image"]] if row["image"] else []})
-    assert workarounds.rows_without_image(lists) == without
+    assert refusals.rows_without_image(lists) == without
     if without:
-        assert workarounds.rows_without_image(rows.select(without[:1])) == [0]
+        assert refusals.rows_without_image(rows.select(without[:1])) == [0]
+
+
+@pytest.mark.parametrize("column", ["images", "image", "photo"])
+@pytest.mark.parametrize("form", ["path", "paths", "bytes", "base64", "struct", "null"])
+def test_rows_without_image_are_found_in_data_of_any_form(form, column, tmp_path):
+    Image.new("RGB", (28, 28)).save(tmp_path / "a.png")
+    raw = (tmp_path / "a.png").read_bytes()
+    with_one = {
+        "path": str(tmp_path / "a.png"),
+        "paths": [str(tmp_path / "a.png")] * 2,
+        "bytes": raw,
+        "base64": base64.b64encode(raw).decode(),
+        "struct": {"bytes": raw, "path": None},
+        "null": None,
+    }[form]
+    kept = [None, with_one, [] if form == "paths" else None]
+    rows = {"problem": ["?"] * 3, "answer": ["3"] * 3, column: kept}
+    Dataset.from_dict(rows).save_to_disk(tmp_path / "rows")
+    loaded = load_rows(str(tmp_path / "rows"), image_column=column)
+    expected = [i for i in range(3) if not loaded[i]["images"]]
+    assert expected == ([0, 1, 2] if form == "null" else [0, 2])
+    assert refusals.rows_without_image(loaded) == expected
 
 
 def test_engine_that_cannot_mix_rows_says_so_before_the_first_step(tmp_path):

@@ -7,10 +7,14 @@ in silence.
 import inspect
 import re
 from importlib.metadata import version
+from types import SimpleNamespace
 
+import processors
 import pytest
 import torch
+import transformers
 import trl.trainer.grpo_trainer
+import trl.trainer.utils
 from peft import LoraConfig
 from tiny_training import (
     GROUP,
@@ -25,15 +29,16 @@ from tiny_training import (
     train,
 )
 from transformers import Trainer
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import split_pixel_values_by_grid
 
+from vgpo import VGPOConfig, VGPOTrainer
 from vgpo.models.adapters import load_four_bit
 from vgpo.models.capture import observe_last_hidden_state
 from vgpo.models.handle import unwrap_model
-from vgpo.training import logs, resume, workarounds
+from vgpo.training import logs, refusals, resume, workarounds
+from vgpo.training.config import LOSS_TYPES
 from vgpo.training.trainer import _FORWARD_KEYS
-
-LOSSES = {"grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"}
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +121,25 @@ def test_arguments_of_the_scoring_forward_pass():
 def test_loss_types_are_the_ones_tested():
     source = inspect.getsource(GRPOTrainer._compute_loss)
     tests = re.findall(r"self\.loss_type (?:==|in) (\[.*?\]|\"\w+\")", source)
-    assert {name for test in tests for name in re.findall(r'"(\w+)"', test)} == LOSSES
+    assert {name for test in tests for name in re.findall(r'"(\w+)"', test)} == {
+        *LOSS_TYPES
+    }
+
+
+def test_ways_of_scaling_and_weighing_are_the_ones_taken():
+    source = inspect.getsource(trl.trainer.grpo_trainer)
+    levels = set(re.findall(r'importance_sampling_level == "(\w+)"', source))
+    assert levels == {"token", "sequence"}
+    scales = re.findall(r"scale_rewards (?:==|in) (\[.*?\]|\"\w+\")", source)
+    assert {w for s in scales for w in re.findall(r'"(\w+)"', s)} == {
+        "group",
+        "none",
+        "batch",
+    }
 
 
 def test_keys_and_shapes_of_the_scoring_step(batch):
-    assert set(batch) == {
+    assert set(batch) - {"has_image"} == {  # ours
         "prompt_ids",
         "prompt_mask",
         "completion_ids",
@@ -343,20 +362,141 @@ def test_checkpoint_without_leftovers_is_left_alone(tmp_path, caplog):
     assert "generation_config" not in caplog.text
 
 
+def of_trl(processor):
+    """As much of a trainer as TRL's tokenising of prompts looks at."""
+    return SimpleNamespace(
+        _is_vlm=True,
+        environment_factories=None,
+        processing_class=processor,
+        tools=None,
+        chat_template=None,
+        chat_template_kwargs={},
+    )
+
+
+def conversations(*texts):
+    return [
+        [{"role": "user", "content": [{"type": "text", "text": text}]}]
+        for text in texts
+    ]
+
+
+def test_plain_trl_counts_padding_of_a_processor_as_prompt():
+    aya = processors.processor_of("aya_vision")
+    prompts = conversations("a", "a long question")
+    theirs, _, _ = GRPOTrainer._tokenize_prompts(of_trl(aya), prompts)
+    ours, images, _ = workarounds.tokenized(aya, prompts)
+    alone = [workarounds.tokenized(aya, [prompt])[0][0] for prompt in prompts]
+    pad = aya.tokenizer.pad_token_id
+    assert list(theirs[0])[:1] == [pad]
+    assert ours == alone
+    assert pad not in ours[0]
+    assert images == [[], []]
+
+
+def test_plain_trl_takes_a_stack_of_images_per_row_for_a_list_of_images():
+    # Three rows with no, one and two images, each of which has a place for two.
+    batch = {"pixel_values": torch.rand(3, 2, 3, 4, 4), "num_images": [0, 1, 2]}
+    cut = split_pixel_values_by_grid(batch)["pixel_values"]
+    assert [len(row) for row in cut] == [0, 1, 2]
+    entries = batch | workarounds.entries_of_rows(batch, 3)
+    cut = split_pixel_values_by_grid(entries)["pixel_values"]
+    assert torch.equal(torch.cat(cut), batch["pixel_values"])
+    assert [len(row) for row in cut] == [1, 1, 1]
+
+
+def test_only_stacks_per_row_are_counted_by_row():
+    flat = {"pixel_values": torch.rand(3, 3, 4, 4)}
+    tiles = {"pixel_values": torch.rand(3, 2, 3, 4, 4), "image_sizes": [[1, 2]] * 3}
+    for batch in ({}, flat, tiles):
+        assert workarounds.entries_of_rows(batch, 3) == {}
+
+
+def test_plain_trl_gives_completions_the_type_of_a_prompt():
+    source = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    assert "token_type_ids.new_zeros(completion_ids.shape)" in source
+    types = torch.tensor([[0, 0, 1, 0, 0]])
+    paligemma = processors.model_of("paligemma")
+    changed = workarounds.types_of_completions(paligemma, types, 2)
+    assert changed["token_type_ids"].tolist() == [[0, 0, 1, 1, 1]]
+    assert types.tolist() == [[0, 0, 1, 0, 0]]
+    assert workarounds.types_of_completions(model(), types, 2) == {}
+    assert workarounds.types_of_completions(paligemma, None, 2) == {}
+
+
+def test_plain_trl_leaves_the_number_of_images_of_a_row_out():
+    passes = inspect.getsource(GRPOTrainer._get_per_token_logps_and_entropies)
+    assert "batch_num_images" not in passes
+    seen = []
+    onevision = processors.model_of("llava_onevision")
+    onevision.register_forward_pre_hook(
+        lambda module, args, given: seen.append(given.get("batch_num_images")),
+        with_kwargs=True,
+    )
+    ids = torch.tensor([[5, 6]] * 2)
+    with torch.no_grad(), workarounds.images_of_rows(onevision, [0, 0, 2, 1]):
+        onevision(input_ids=ids)
+        with pytest.raises(Exception, match=r"."):
+            onevision(input_ids=ids, pixel_values=torch.rand(3, 1, 3, 56, 56))
+    assert seen[0] is None and seen[1].tolist() == [2, 1]
+    assert len(onevision._forward_pre_hooks) == 1  # ours is gone
+
+
+def test_plain_trl_hands_on_these_fields_of_images_and_no_others():
+    taken = names(GRPOTrainer._get_per_token_logps_and_entropies)
+    assert "pixel_mask" not in taken and "image_merge_sizes" not in taken
+    assert "pixel_mask" in processors.processor_of("aria").model_input_names
+    refusals.refuse_what_is_left_out(processor(), _FORWARD_KEYS)
+    with pytest.raises(ValueError, match="makes image_grid_thw of images"):
+        refusals.refuse_what_is_left_out(
+            processor(), set(_FORWARD_KEYS) - {"image_grid_thw"}
+        )
+
+
+def test_plain_trl_counts_experts_by_one_name():
+    source = inspect.getsource(trl.trainer.utils)
+    assert "num_experts = text_config.num_experts" in source
+    glm = transformers.Glm4vMoeConfig().get_text_config()
+    assert "num_experts" not in glm.to_dict()
+
+
+def aya_trainer(folder, trainer_class, logit_scale):
+    aya = processors.model_of("aya_vision", logit_scale=logit_scale)
+    config_class = VGPOConfig if trainer_class is VGPOTrainer else GRPOConfig
+    return trainer_class(
+        model=aya,
+        processing_class=processors.processor_of("aya_vision"),
+        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        args=config_class(output_dir=str(folder), use_cpu=True, bf16=False),
+        train_dataset=rows_of("sum"),
+    )
+
+
+def test_plain_trl_scales_logits_that_the_model_does_not(tmp_path):
+    trainer = aya_trainer(tmp_path, GRPOTrainer, 0.0625)
+    ids = torch.tensor([[40, 41, 42, 43]])
+    with torch.no_grad():
+        own = trainer.model(input_ids=ids).logits[0, :-1].log_softmax(dim=-1)
+        scored = trainer.model(input_ids=ids, labels=ids, fused_lm_head=True)
+    own = own.gather(1, ids[0, 1:, None]).squeeze(1)
+    assert (own - scored.log_probs[0]).abs().max() > 0.1
+    with pytest.raises(ValueError, match="TRL gives its tokens other log-probabilit"):
+        aya_trainer(tmp_path, VGPOTrainer, 0.0625)
+    aya_trainer(tmp_path, VGPOTrainer, 1.0)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_log_probabilities_are_compared_at_the_temperature(temperature, tmp_path):
+    make_trainer(tmp_path, temperature=temperature)
+
+
 def test_every_workaround_names_the_test_that_says_when_it_may_go():
-    told = inspect.getsource(workarounds) + inspect.getsource(resume)
+    told = "".join(map(inspect.getsource, (workarounds, resume, refusals)))
     named = set(re.findall(r"``(test_\w+)``", told))
-    assert len(named) == 8
+    assert len(named) == 15
     assert {name for name in named if name not in globals()} == set()
     for name, function in inspect.getmembers(workarounds, inspect.isfunction):
         if function.__module__ != workarounds.__name__:
             continue
-        # A part of another, and the check of a limit that is not a fault.
-        if name not in (
-            "trained_parameters",
-            "rows_without_image",
-            "any_image",
-            "_lacks_image",
-            "refuse_rows_without_image",
-        ):
+        if name not in ("trained_parameters", "stacked_by_row"):  # parts of others
             assert "``test_" in function.__doc__, name

@@ -1,6 +1,6 @@
 """One conversation and one answer as the inputs of a forward pass."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -273,59 +273,44 @@ def mismatch_named(
 
 
 def without_padding(
-    prompt_ids: Sequence[Sequence[int]],
-    fields: dict[str, Any],
-    tokenizer: PreTrainedTokenizerBase,
+    encoded: Mapping[str, Any],
 ) -> tuple[list[list[int]], dict[str, Any]]:
-    """Prompts without the padding that a processor added of its own accord.
-
-    Most processors pad only where they are asked to. Gemma 4's and Aya Vision's always
-    do, and a caller that drops the attention mask, as TRL 1.16 does, takes the padding
-    for the beginning of the shorter prompts.
+    """Prompts without the padding that a processor put around them.
 
     Args:
-        prompt_ids: Token ids of each prompt.
-        fields: What else the processor returned. Lists with an entry for each token of
-            each prompt, such as token types, are shortened with it.
-        tokenizer: Names the padding token and the side it stands on.
+        encoded: What a processor returned for a batch of prompts, as tensors, padded
+            on either side, with the ``attention_mask`` that tells padding apart. A
+            token of a prompt that is the padding token stays.
 
     Returns:
-        ``(prompt_ids, fields)``: new lists; everything else as it is. Padding tokens
-        inside a prompt stay.
+        ``(prompt_ids, fields)``: the ids of each prompt, and everything else but the
+        mask. What has an entry for each token, such as token types, becomes lists as
+        long as the prompts; the rest is as it was.
 
     Example:
-        >>> from vgpo.testbed import build_processor
-        >>> tokenizer = build_processor().tokenizer  # pads on the left
-        >>> pad = tokenizer.pad_token_id
-        >>> types = {"mm_token_type_ids": [[0, 0, 1, 0], [0, 1, 1, 0]]}
-        >>> without_padding([[pad, pad, 5, 6], [7, 5, 5, 6]], types, tokenizer)
-        ([[5, 6], [7, 5, 5, 6]], {'mm_token_type_ids': [[1, 0], [0, 1, 1, 0]]})
+        >>> rows = {
+        ...     "input_ids": torch.tensor([[0, 0, 5, 6], [0, 5, 5, 6]]),
+        ...     "attention_mask": torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]]),
+        ...     "mm_token_type_ids": torch.tensor([[0, 0, 1, 0], [0, 1, 1, 0]]),
+        ... }
+        >>> without_padding(rows)
+        ([[5, 6], [0, 5, 5, 6]], {'mm_token_type_ids': [[1, 0], [0, 1, 1, 0]]})
     """
-    kept = [_real_part(ids, tokenizer) for ids in prompt_ids]
-    lengths = [len(ids) for ids in prompt_ids]
+    fields = dict(encoded)
+    prompt_ids, real = fields.pop("input_ids"), fields.pop("attention_mask").bool()
 
-    def shortened(value: Any) -> Any:
-        per_token = (
-            isinstance(value, list)
-            and all(isinstance(row, list) for row in value)
-            and [len(row) for row in value] == lengths
-        )
-        if not per_token:
-            return value
-        return [row[part] for row, part in zip(value, kept, strict=True)]
+    def unpadded(values: torch.Tensor) -> list[list[int]]:
+        return [row[kept].tolist() for row, kept in zip(values, real, strict=True)]
 
-    ids = [list(row[part]) for row, part in zip(prompt_ids, kept, strict=True)]
-    return ids, {name: shortened(value) for name, value in fields.items()}
-
-
-def _real_part(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> slice:
-    """Where a row lies between paddings of the tokenizer's side."""
-    real = [i for i, token_id in enumerate(ids) if token_id != tokenizer.pad_token_id]
-    if not real:
-        return slice(0, 0)
-    if tokenizer.padding_side == "left":
-        return slice(real[0], None)
-    return slice(None, real[-1] + 1)
+    per_token = {
+        name
+        for name, value in fields.items()
+        if name.endswith("token_type_ids") and value.shape == real.shape
+    }
+    return unpadded(prompt_ids), {
+        name: unpadded(value) if name in per_token else value
+        for name, value in fields.items()
+    }
 
 
 def require_processor(processor: ProcessorMixin) -> None:
@@ -421,10 +406,15 @@ def _answer(handle, inputs, max_new_tokens):
 _COMPLETION_TYPES = {"paligemma": 1}
 
 
+def completion_token_type(model_type: str) -> int:
+    """The ``token_type_ids`` of generated tokens, in a family of models."""
+    return _COMPLETION_TYPES.get(model_type, 0)
+
+
 def _append(handle, inputs, completion_ids):
     """The inputs with the completion as further, text, tokens."""
     row = completion_ids[None]
-    kind = _COMPLETION_TYPES.get(handle.model.config.model_type, 0)
+    kind = completion_token_type(handle.model.config.model_type)
     extended = dict(inputs)
     for name, value in inputs.items():
         if name == "input_ids":

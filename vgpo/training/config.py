@@ -16,6 +16,7 @@ letter  field                                 default   equation
 TRL's own ``beta`` is the weight of the KL term, not the paper's β.
 """
 
+import math
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any
@@ -38,6 +39,30 @@ _FIELD_OF = {
     "accumulation": "accumulation",
     "alignment": "alignment",
     "variant": "variant",
+}
+# What TRL and Transformers take without a look, and fail on at the first step or never:
+# the least value, whether it is allowed, and the greatest.
+_RANGES = {
+    "learning_rate": (0, True, math.inf),
+    "temperature": (0, False, math.inf),
+    "top_p": (0, False, 1),
+    "beta": (0, True, math.inf),
+    "epsilon": (0, True, math.inf),
+    "epsilon_high": (0, True, math.inf),
+    "num_train_epochs": (0, False, math.inf),
+    "per_device_train_batch_size": (1, True, math.inf),
+    "per_device_eval_batch_size": (1, True, math.inf),
+    "gradient_accumulation_steps": (1, True, math.inf),
+    "steps_per_generation": (1, True, math.inf),
+    "num_iterations": (1, True, math.inf),
+    "num_generations": (2, True, math.inf),
+}
+LOSS_TYPES = ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "vespo", "luspo")
+"""TRL's, by which the loss is summed and clipped."""
+_WORDS = {
+    "loss_type": LOSS_TYPES,
+    "importance_sampling_level": ("token", "sequence"),
+    "scale_rewards": ("group", "batch", "none", True, False, "True", "False"),
 }
 _NUMBERS = (
     "dynamic_sampling_lower_bound",
@@ -165,6 +190,7 @@ class VGPOConfig(GRPOConfig):
 
     def __post_init__(self):
         self._check()
+        self._check_fields_of_trl()
         on_cpu = self.use_cpu or not torch.accelerator.is_available()
         if self.gradient_checkpointing is None:
             self.gradient_checkpointing = not on_cpu
@@ -259,3 +285,23 @@ class VGPOConfig(GRPOConfig):
                 "dynamic_sampling_max_attempts must be a whole number, at least 1, "
                 f"got {attempts}"
             )
+
+    def _check_fields_of_trl(self) -> None:
+        for name, (least, allowed, greatest) in _RANGES.items():
+            given = getattr(self, name)
+            if given is None:
+                continue
+            try:
+                value = float(given)  # a recipe's 1e-6 is text
+            except (TypeError, ValueError):
+                raise ValueError(f"{name} must be a number, got {given!r}") from None
+            fits = math.isfinite(value) and value <= greatest
+            if not fits or value < least or (value == least and not allowed):
+                how = "at least" if allowed else "above"
+                end = "" if greatest == math.inf else f" and at most {greatest}"
+                raise ValueError(f"{name} must be {how} {least}{end}, got {given!r}")
+        for name, words in _WORDS.items():
+            given = getattr(self, name)
+            if given not in words:
+                listed = ", ".join(word for word in words if isinstance(word, str))
+                raise ValueError(f"{name} must be one of {listed}, got {given!r}")

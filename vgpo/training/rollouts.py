@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import pad
 
+from vgpo.training.workarounds import stacked_by_row
+
 _PROMPT_KEYS = ("prompt_ids", "prompt_mask")
 _SEQUENCE_KEYS = ("token_type_ids", "mm_token_type_ids")
 # One number per reward function, not per token.
@@ -80,9 +82,14 @@ def stack_rows(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, Any]:
     prompt = max(len(row["prompt_ids"]) for row in rows)
     completion = max(len(row["completion_ids"]) for row in rows)
     batch: dict[str, Any] = {}
+    stacked = any(stacked_by_row(row) for row in rows)
     for key in dict.fromkeys(key for row in rows for key in row):
         like = next(row[key] for row in rows if key in row)
-        values = [row[key] if key in row else _absent(key, row, like) for row in rows]
+        values = [
+            row[key] if key in row else _absent(key, row, like, stacked) for row in rows
+        ]
+        if key == "num_images" and stacked:
+            values = [1] * len(rows)
         if not isinstance(like, Tensor):
             batch[key] = values
             continue
@@ -103,17 +110,20 @@ def stack_rows(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, Any]:
     return batch
 
 
-def _absent(key: str, row: dict[str, Any], like: Any) -> Any:
+def _absent(key: str, row: dict[str, Any], like: Any, stacked: bool) -> Any:
     """What a row has under a key that its own batch lacked and others have.
 
-    Batches without any image lack all that comes from images.
+    Batches without any image lack all that comes from images. Where every row has a
+    stack of images, padded with zeros, it is one of padding.
     """
     if key in _SEQUENCE_KEYS:
         return torch.zeros_like(row["prompt_ids"])
     if key == "num_tiles":
         # TRL counts tiles only in rounds in which an image has several of them.
         return row.get("num_images", 0)
-    return like[:0] if isinstance(like, Tensor) else 0
+    if not isinstance(like, Tensor):
+        return 0
+    return torch.zeros_like(like[:1]) if stacked else like[:0]
 
 
 def _join(values: list[Tensor]) -> Tensor:

@@ -293,8 +293,7 @@ def gather_rollouts(
     by_function = batch.pop("rewards")
     summed = (by_function * reward_weights.to(mask.device)).nansum(dim=1)
     summed[by_function.isnan().all(dim=1)] = torch.nan
-    images = batch.get("num_images") or [0] * len(mask)
-    has_image = torch.tensor(images, device=mask.device) > 0
+    has_image = rows_with_image(batch)
     numbers = [batch["advantages"].float(), summed.float(), has_image.float()]
     advantages, rewards, has_image = accelerator.gather(
         torch.stack(numbers, dim=1)
@@ -311,6 +310,14 @@ def gather_rollouts(
         rewards=rewards,
         progress=progress,
     )
+
+
+def rows_with_image(batch: Mapping[str, Any]) -> Tensor:
+    """bool, (B,): rows with an image, which ``num_images`` need not say any more."""
+    mask = batch["completion_mask"]
+    # Rollouts that an earlier release kept have their numbers of images alone.
+    images = batch.get("has_image") or batch.get("num_images") or [0] * len(mask)
+    return torch.tensor(images, device=mask.device) > 0
 
 
 def rollouts_in_loss(
@@ -332,7 +339,6 @@ def rollouts_in_loss(
     advantages = inputs["advantages"].float()
     # TRL leaves them out where the policy is still the one that wrote the rollouts.
     old = inputs.get("old_per_token_logps")
-    images = inputs.get("num_images") or [0] * len(advantages)
     return Rollouts(
         advantages=advantages,
         mask=loss_mask(inputs),
@@ -342,7 +348,7 @@ def rollouts_in_loss(
             "entropy": entropy.detach().float(),
             **{name: values.detach().float() for name, values in signals.items()},
         },
-        has_image=torch.tensor(images, device=advantages.device) > 0,
+        has_image=rows_with_image(inputs),
         rewards=torch.full_like(advantages, torch.nan),
         progress=progress,
     )

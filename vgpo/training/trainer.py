@@ -44,7 +44,7 @@ from torch.utils.data import IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import rotate_checkpoints
 from trl import GRPOTrainer
-from trl.data_utils import apply_chat_template
+from trl.data_utils import apply_chat_template, is_conversational
 from trl.models.utils import disable_gradient_checkpointing
 
 from vgpo.method.shaping import LossStep, Rollouts, Shaped, check_shaped
@@ -53,7 +53,7 @@ from vgpo.models.capture import AdapterState
 from vgpo.models.handle import image_token_id, unwrap_model
 from vgpo.models.probes import Scored
 from vgpo.seeds import mixed_seed
-from vgpo.training import checkpoints, logs, resume, workarounds
+from vgpo.training import checkpoints, logs, refusals, resume, workarounds
 from vgpo.training.config import VGPOConfig
 from vgpo.training.dynamic_sampling import (
     DynamicSampling,
@@ -121,8 +121,8 @@ class VGPOTrainer(GRPOTrainer):
 
     Raises:
         ValueError: ``args`` is no :class:`~vgpo.training.config.VGPOConfig`; the
-            processor pads on the right; the model has no image token; dynamic
-            sampling over a stream.
+            processor pads on the right, or makes of images what TRL leaves out; the
+            model has no image token; dynamic sampling over a stream.
 
     Example:
         >>> from vgpo.testbed import build_processor, build_tiny, make_dataset
@@ -155,6 +155,7 @@ class VGPOTrainer(GRPOTrainer):
         workarounds.set_aside_generation_leftovers(self.model)
         self._check_images()
         self._check_tokenizer()
+        self._check_model()
         self._method = args.make_method()
         self._signals = Signals.of(self._method)
         self._loss_signals = Signals.of_loss(self._method)
@@ -197,7 +198,23 @@ class VGPOTrainer(GRPOTrainer):
         else:
             return
         if together and isinstance(self.train_dataset, Dataset):
-            workarounds.refuse_rows_without_image(self.train_dataset, engine)
+            refusals.refuse_rows_without_image(self.train_dataset, engine)
+
+    def _check_model(self) -> None:
+        """Whether TRL scores what the model answers about, and by what it answers."""
+        if self._is_vlm:
+            refusals.refuse_what_is_left_out(self.processing_class, _FORWARD_KEYS)
+            if isinstance(self.train_dataset, Dataset):
+                refusals.refuse_questions_without_image(
+                    self.processing_class, self.train_dataset
+                )
+        if self.aux_loss_enabled:
+            text_config = unwrap_model(self.model).config.get_text_config()
+            refusals.refuse_uncounted_experts(text_config)
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            refusals.refuse_other_log_probabilities(
+                self.model, self._tokenizer, self.temperature
+            )
 
     def _check_signals(self) -> None:
         """Says before the first step what the model or the data cannot give."""
@@ -206,7 +223,7 @@ class VGPOTrainer(GRPOTrainer):
             return
         image_token_id(self.model)
         rows = self.train_dataset
-        if isinstance(rows, Dataset) and not workarounds.any_image(rows):
+        if isinstance(rows, Dataset) and not refusals.any_image(rows):
             logger.warning(
                 "method %r weighs tokens by what they have to do with an image, and no "
                 "row of train_dataset has one: advantages will stay as they are",
@@ -311,7 +328,11 @@ class VGPOTrainer(GRPOTrainer):
             read, self._reading = self._reading, None
             self.log_multimodal = log_images
         if training:
+            rows = len(batch["completion_ids"])
             batch |= read or {}
+            images = batch.get("num_images") or [0] * rows
+            batch["has_image"] = [number > 0 for number in images]
+            batch |= workarounds.entries_of_rows(batch, rows)
             batch["rewards"] = self._rewards[self._mine(len(inputs))]
             if self._signals.measuring:
                 batch["rows"] = [
@@ -447,15 +468,27 @@ class VGPOTrainer(GRPOTrainer):
     ):
         # Probes that watch may want more tokens than there are logits asked for.
         length = completion_length or logits_to_keep
-        forward = partial(
-            super()._get_per_token_logps_and_entropies,
-            model,
-            input_ids,
-            attention_mask,
-            logits_to_keep,
-            *others,
-            **named,
+        # TRL hands on all that the processor made, and takes only some of it.
+        beside = ("batch_num_images", "labels")
+        named = {k: v for k, v in named.items() if k not in beside}
+        images = named.get("num_images")
+        named |= workarounds.entries_of_rows(named, len(input_ids))
+        named |= workarounds.types_of_completions(
+            model, named.get("token_type_ids"), length
         )
+
+        def forward(**more):
+            with workarounds.images_of_rows(model, images):
+                return super(VGPOTrainer, self)._get_per_token_logps_and_entropies(
+                    model,
+                    input_ids,
+                    attention_mask,
+                    logits_to_keep,
+                    *others,
+                    **named,
+                    **more,
+                )
+
         if torch.is_grad_enabled():
             # The pass of the loss: TRL keeps its results to itself.
             out, read = self._loss_signals.read_along(
@@ -581,8 +614,23 @@ class VGPOTrainer(GRPOTrainer):
     # -- TRL's faults and resuming ------------------------------------------------
 
     def _tokenize_prompts(self, prompts):
-        prompt_ids, images, fields = super()._tokenize_prompts(prompts)
-        images = workarounds.images_of_none(images)
+        # Where tools differ by row, TRL has prompts tokenised one by one.
+        if (
+            self._is_vlm
+            and self.environment_factories is None
+            and is_conversational({"prompt": prompts[0]})
+        ):
+            prompt_ids, images, fields = workarounds.tokenized(
+                self.processing_class,
+                prompts,
+                tools=self.tools or None,
+                chat_template=self.chat_template,
+                **self.chat_template_kwargs,
+            )
+            images = images if any(images) else None
+        else:
+            prompt_ids, images, fields = super()._tokenize_prompts(prompts)
+            images = workarounds.images_of_none(images)
         self._prompted = list(prompts), images or [[] for _ in prompts]
         return prompt_ids, images, fields
 

@@ -2,21 +2,25 @@
 
 Each names the test in ``tests/training/test_trainer_contract.py`` that shows the
 fault in the releases pinned here. When such a test fails, the fault is mended, and
-the function may go. Two more are in :mod:`vgpo.training.resume`.
+the function may go. Two more are in :mod:`vgpo.training.resume`; what cannot be worked
+around is refused in :mod:`vgpo.training.refusals`.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
-from transformers import GenerationConfig
+from transformers import GenerationConfig, ProcessorMixin
+from trl.data_utils import prepare_multimodal_messages
 
 from vgpo.models.handle import unwrap_model
+from vgpo.models.inputs import completion_token_type, without_padding
 
 logger = logging.getLogger(__name__)
 
@@ -106,15 +110,139 @@ def images_of_none(images: list[list | None] | None) -> list[list] | None:
     return None if images is None else [row or [] for row in images]
 
 
+def tokenized(
+    processor: ProcessorMixin, conversations: list[list[dict]], **template: Any
+) -> tuple[list[list[int]], list[list], dict[str, Any]]:
+    """Ids of prompts, their images, and what else the processor makes of them.
+
+    TRL asks for no padding, without which some processors make nothing of prompts of
+    unequal length; others pad all the same, and TRL, which drops the attention mask,
+    takes their padding for the beginning of the shorter prompts.
+    ``test_plain_trl_counts_padding_of_a_processor_as_prompt``.
+
+    Args:
+        processor: The model's own.
+        conversations: One per prompt; images are in their messages.
+        **template: As ``apply_chat_template`` takes it.
+    """
+    conversations = [prepare_multimodal_messages(one) for one in conversations]
+    encoded = processor.apply_chat_template(
+        conversation=conversations,
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"padding": True},
+        **template,
+    )
+    images = [
+        [
+            part["image"]
+            for message in conversation
+            if isinstance(message["content"], list)
+            for part in message["content"]
+            if part["type"] == "image"
+        ]
+        for conversation in conversations
+    ]
+    prompt_ids, fields = without_padding(encoded)
+    fields.pop("labels", None)  # PaliGemma's, of the prompt alone
+    return prompt_ids, images, fields
+
+
+def stacked_by_row(batch: Mapping[str, Any]) -> bool:
+    """Whether pixels are one padded stack of images per row (Idefics, SmolVLM)."""
+    pixels = batch.get("pixel_values")
+    if isinstance(pixels, list):
+        pixels = pixels[0]
+    # With their sizes, 5 dimensions are images and their tiles (LLaVA-NeXT).
+    return pixels is not None and pixels.ndim == 5 and "image_sizes" not in batch
+
+
+def entries_of_rows(batch: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """``num_images`` by which TRL cuts the pixels of a batch right.
+
+    TRL takes a padded stack per row for a tensor of all images where there happen to
+    be as many images as rows, and deals out rows of other pictures. An entry per row
+    is what both readings cut alike.
+    ``test_plain_trl_takes_a_stack_of_images_per_row_for_a_list_of_images``.
+
+    Args:
+        batch: With ``pixel_values``, or none.
+        rows: Its number of rows.
+
+    Returns:
+        What is to be put into ``batch``; how many images a row really has is lost.
+    """
+    return {"num_images": [1] * rows} if stacked_by_row(batch) else {}
+
+
+def types_of_completions(
+    model: torch.nn.Module, types: Tensor | None, length: int
+) -> dict[str, Tensor]:
+    """``token_type_ids`` whose last ``length`` are those of generated tokens.
+
+    TRL gives completions type 0, which in PaliGemma is the prefix: its tokens would see
+    those that come after them.
+    ``test_plain_trl_gives_completions_the_type_of_a_prompt``.
+    """
+    kind = completion_token_type(unwrap_model(model).config.model_type)
+    if types is None or not kind:
+        return {}
+    types = types.clone()
+    types[:, -length:] = kind
+    return {"token_type_ids": types}
+
+
+@contextmanager
+def images_of_rows(
+    model: torch.nn.Module, num_images: list[int] | None
+) -> Iterator[None]:
+    """Tells LLaVA-OneVision how many images each row of a pass has.
+
+    It cuts the only image of a row into tiles, and none of several. TRL leaves the
+    numbers out, by which every image has tiles.
+    ``test_plain_trl_leaves_the_number_of_images_of_a_row_out``.
+
+    Args:
+        model: The one that is run; passes go over the rows in order.
+        num_images: Of each row.
+    """
+    plain = unwrap_model(model)
+    takes = signature(type(plain).forward).parameters
+    if num_images is None or "batch_num_images" not in takes:
+        yield
+        return
+    done = 0
+
+    def add(module, args, kwargs):
+        nonlocal done
+        rows = num_images[done : done + len(kwargs["input_ids"])]
+        done += len(rows)
+        if kwargs.get("pixel_values") is not None:
+            device = kwargs["input_ids"].device
+            kwargs = kwargs | {"batch_num_images": torch.tensor(rows, device=device)}
+        return args, kwargs
+
+    hook = plain.register_forward_pre_hook(add, with_kwargs=True, prepend=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def empty_pixels(module, args, kwargs):
     """Lets a micro-batch of rows without images through a vision-language model.
 
     A forward pre-hook. TRL cuts pixels into micro-batches, and hands a model the
-    empty rest where a micro-batch has no image.
+    empty rest where a micro-batch has no image; or stacks of padding alone, of which
+    some models make features for no token.
     ``test_model_cannot_take_an_empty_stack_of_images``.
     """
     pixels = kwargs.get("pixel_values")
-    if pixels is not None and len(pixels) == 0:
+    if pixels is not None and (
+        len(pixels) == 0 or (stacked_by_row(kwargs) and not pixels.any())
+    ):
         gone = ("pixel_values", "image_grid_thw", "image_sizes", "pixel_attention_mask")
         kwargs = {name: value for name, value in kwargs.items() if name not in gone}
     return args, kwargs
@@ -164,66 +292,6 @@ def set_aside_generation_leftovers(model: torch.nn.Module) -> list[str]:
             ", ".join(f"{name}={value}" for name, value in left.items()),
         )
     return list(left)
-
-
-def rows_without_image(dataset: Dataset) -> list[int]:
-    """Numbers of the rows that have no image; none is read or decoded.
-
-    Example:
-        >>> rows = {"prompt": ["a", "b"], "image": ["one.png", None]}
-        >>> rows_without_image(Dataset.from_dict(rows))
-        [1]
-    """
-    return [row for row, lacks in enumerate(_lacks_image(dataset)) if lacks]
-
-
-def any_image(dataset: Dataset) -> bool:
-    """Whether a row has an image; reads on to the first that has one.
-
-    Example:
-        >>> any_image(Dataset.from_dict({"prompt": ["a"]}))
-        False
-    """
-    return not all(_lacks_image(dataset))
-
-
-def _lacks_image(dataset: Dataset) -> Iterator[bool]:
-    """Row by row."""
-    for name in ("images", "image"):
-        if name in dataset.column_names:
-            break
-    else:
-        yield from (True for _ in range(len(dataset)))
-        return
-    column = dataset.select_columns([name]).with_format("arrow")
-    for start in range(0, len(dataset), 1000):
-        values = column[start : start + 1000].column(0)
-        if name == "images":
-            yield from (not value.is_valid or len(value) == 0 for value in values)
-        else:
-            yield from values.is_null().to_pylist()
-
-
-def refuse_rows_without_image(dataset: Dataset, engine: str) -> None:
-    """Refuses data that would end in a hang or a mismatch between processes.
-
-    Where an engine gathers or reduces a vision tower's weights on all processes, one
-    whose micro-batch has no image leaves the others waiting, or answers with the
-    wrong tensor.
-
-    Raises:
-        ValueError: Some rows have an image and some have none.
-    """
-    without = rows_without_image(dataset)
-    if not without or len(without) == len(dataset):
-        return
-    some = ", ".join(map(str, without[:5])) + (", ..." if len(without) > 5 else "")
-    raise ValueError(
-        f"train_dataset: {len(without)} of its {len(dataset)} rows have no image (rows "
-        f"{some}), which {engine} cannot mix with rows that have one: all processes "
-        "must run the vision tower together. Leave these rows out, train without the "
-        "engine, or, under ZeRO-1 and 2, train adapters of the language model only"
-    )
 
 
 def all_processes_have_images(
