@@ -286,6 +286,8 @@ class Recording(VGPOTrainer):
         out = super()._get_per_token_logps_and_entropies(
             model, ids, mask, length, *o, **n
         )
+        # A pass for probes alone asks for fewer log-probabilities than tokens.
+        length = n.get("completion_length") or length
         self.passes.append((ids, mask, length, out[0].detach()))
         return out
 
@@ -371,8 +373,11 @@ def largest_error(name: str, rows: Dataset, **options) -> float:
         for row in range(len(ids)):
             prompt = ids[row, :-length][mask[row, :-length].bool()]
             kept = mask[row, -length:].bool()
-            expected = alone(trainer, name, prompt, ids[row, -length:][kept])
-            errors.append(float((log_probs[row][kept] - expected).abs().max()))
+            expected = torch.zeros(length)
+            expected[kept] = alone(trainer, name, prompt, ids[row, -length:][kept])
+            given = log_probs.shape[1]
+            error = (log_probs[row] - expected[-given:]).abs()[kept[-given:]]
+            errors.append(float(error.max()) if len(error) else 0.0)
     assert len(errors) >= 2 * 2 * 8  # two steps, each row scored and learned from
     return max(errors)
 
