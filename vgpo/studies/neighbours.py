@@ -203,9 +203,9 @@ def compare_shaped(rollouts: Rollouts, shaped: Mapping[str, Tensor]) -> pd.DataF
 
     Returns:
         Indexed by method, over tokens whose group has an advantage: ``size``, the mean
-        of |A'| over that of |A|; ``zeroed``, the share of tokens without any;
-        ``flipped``, the share whose sign is another; ``spread``, the standard
-        deviation of A'/A over the tokens of a rollout, on average.
+        absolute advantage over that of the group; ``zeroed``, the share of tokens
+        without any; ``flipped``, the share whose sign is another; ``spread``, the
+        standard deviation of the factor over the tokens of a rollout, on average.
     """
     base = rollouts.advantages[:, None].expand(rollouts.mask.shape)
     taught = rollouts.mask & (base != 0)
