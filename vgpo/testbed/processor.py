@@ -1,5 +1,6 @@
 """Tokenizer and processor of the small world, in Qwen2.5-VL's format."""
 
+import warnings
 from collections.abc import Sequence
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -10,6 +11,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
 )
 from transformers.processing_utils import ProcessorMixin
 
+from vgpo.testbed.forms import known_form, unknown_form
 from vgpo.testbed.images import TILE
 from vgpo.testbed.questions import vocabulary
 
@@ -107,6 +109,35 @@ class TestbedProcessor(Qwen2_5_VLProcessor):
         ProcessorMixin.__init__(
             self, image_processor, tokenizer, chat_template=chat_template
         )
+        self._warns = False
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """As every processor's; a loaded one warns of questions that the model beside
+        it has never seen a form of. One just built belongs to no trained model."""
+        processor = super().from_pretrained(*args, **kwargs)
+        processor._warns = True
+        return processor
+
+    def apply_chat_template(self, conversation, *args, **kwargs):
+        if self._warns:
+            several = conversation and isinstance(conversation[0], list)
+            for chat in conversation if several else [conversation]:
+                self._warn_of_an_unknown_form(chat)
+        return super().apply_chat_template(conversation, *args, **kwargs)
+
+    def _warn_of_an_unknown_form(self, chat: list[dict]) -> None:
+        asked = [turn["content"] for turn in chat if turn.get("role") == "user"]
+        if not asked:
+            return
+        content = asked[-1]
+        if not isinstance(content, str):
+            texts = [part for part in content if part.get("type") == "text"]
+            content = "".join(str(part.get("text", "")) for part in texts)
+        # The second world's tokenizer has words of its own.
+        world = "look_away" if "Ġrecall" in self.tokenizer.get_vocab() else "misread"
+        if not known_form(content, world):
+            warnings.warn(unknown_form(content, world), stacklevel=3)
 
 
 class _SmallWorldConfig(Qwen2_5_VLConfig):
