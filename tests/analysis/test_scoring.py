@@ -1,12 +1,16 @@
 """`vgpo.score` on the small world's processor and an untrained model."""
 
 import families
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from vgpo.analysis import analyze
 from vgpo.analysis.scoring import score
 from vgpo.method.compensation import compensate, visual_gate
+from vgpo.models import attention
+from vgpo.models.attention import UnsupportedAttention
 from vgpo.models.inputs import prepare_inputs, token_texts
 from vgpo.testbed import build_processor, build_tiny
 
@@ -104,12 +108,117 @@ def test_frame_has_one_row_per_token(model, processor):
         "token",
         "token_id",
         "focus",
+        "focus_token",
+        "focus_prediction",
         "gate",
         "weight",
+        "psi",
+        "image",
+        "query",
+        "generated",
     ]
     assert frame["position"].tolist() == list(range(1, len(scores) + 1))
     assert frame["gate"].dtype == bool
     assert frame["focus"].between(0, 1).all()
+    shares = frame[["image", "query", "generated"]]
+    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
+    assert frame["psi"].sum() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("alignment", ["token", "prediction"])
+def test_both_alignments_are_one_place_apart_and_one_of_them_is_weighted(
+    model, processor, alignment
+):
+    scores = score(model, processor, MESSAGES, COMPLETION, alignment=alignment)
+    frame = scores.to_frame()
+    torch.testing.assert_close(scores.focus_token[:-1], scores.focus_prediction[1:])
+    assert not torch.allclose(scores.focus_token, scores.focus_prediction)
+    assert frame["focus"].equals(frame[f"focus_{alignment}"])
+    closed = ~frame["gate"]
+    assert (frame["weight"] == frame["focus"])[closed].all()
+
+
+def test_attention_is_that_of_analyze_on_the_same_tokens(model, processor):
+    layers = [0, 1]
+    frame = score(model, processor, MESSAGES, COMPLETION, layers=layers).to_frame()
+    found = analyze(model, processor, [MESSAGES], [COMPLETION], layers=layers)
+    kinds = ["image", "query", "generated"]
+    there = found.per_token.loc[0][kinds]
+    np.testing.assert_allclose(frame[kinds], there, atol=1e-6)
+    assert frame["token"].tolist() == found.per_token.loc[0]["token"].tolist()
+
+
+def test_maps_add_up_to_the_share_of_each_layer(model, processor):
+    scores = score(model, processor, MESSAGES, COMPLETION, layers="all")
+    [maps], [mean] = scores.seen.layer_maps, scores.seen.maps
+    assert maps.shape == (2, len(scores), 2, 3)
+    torch.testing.assert_close(maps.sum(dim=(2, 3)), scores.shares[..., 0])
+    torch.testing.assert_close(maps.mean(dim=0), mean)
+    assert score(model, processor, MESSAGES, COMPLETION).seen.layer_maps == []
+
+
+def test_reading_attention_does_not_change_focus(model, processor):
+    with_it = score(model, processor, MESSAGES, COMPLETION)
+    without = score(model, processor, MESSAGES, COMPLETION, layers=())
+    torch.testing.assert_close(with_it.focus_token, without.focus_token)
+    assert without.shares is None and "image" not in without.to_frame()
+
+
+def test_a_picture_and_a_question_are_a_conversation(model, processor, tmp_path):
+    whole = score(model, processor, MESSAGES, COMPLETION)
+    PICTURE.save(tmp_path / "picture.png")
+    question = QUESTION["text"]
+    for picture in (PICTURE, tmp_path / "picture.png", str(tmp_path / "picture.png"),
+                    (tmp_path / "picture.png").read_bytes(), [PICTURE]):  # fmt: skip
+        short = score(model, processor, picture, question, COMPLETION)
+        assert torch.equal(short.focus_token, whole.focus_token)
+    named = score(model, processor, PICTURE, question, completion=COMPLETION)
+    assert torch.equal(named.weights, whole.weights)
+    two = score(model, processor, [PICTURE, PICTURE], question, COMPLETION)
+    assert len(two.seen.images) == len(two.seen.maps) == 2
+    written = score(model, processor, PICTURE, question, max_new_tokens=3)
+    assert 1 <= len(written) <= 3
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((PICTURE,), "needs a question"),
+        ((PICTURE, [1, 2]), "needs a question"),
+        ((PICTURE, "Add red ?", "5", "6"), "one answer is scored"),
+        ((MESSAGES, "5", "6"), "one answer is scored"),
+        (("no/such.png", "Add red ?"), "there is no picture"),
+        (("https://example.com/x.png", "Add red ?"), "not downloaded"),
+    ],
+)
+def test_what_is_asked_in_another_form_is_refused(model, processor, given, message):
+    with pytest.raises(ValueError, match=message):
+        score(model, processor, *given)
+
+
+def test_two_answers_are_refused(model, processor):
+    with pytest.raises(ValueError, match="one answer is scored"):
+        score(model, processor, MESSAGES, "5", completion="6")
+
+
+def test_a_layer_that_is_not_there_is_refused(model, processor):
+    with pytest.raises(ValueError, match="layers: must be indices"):
+        score(model, processor, MESSAGES, COMPLETION, layers=[9])
+
+
+def test_attention_that_cannot_be_read_is_left_out_with_a_warning(
+    model, processor, monkeypatch
+):
+    whole = score(model, processor, MESSAGES, COMPLETION)
+
+    def refuse(*args, **kwargs):
+        raise UnsupportedAttention("model: attention with s_aux is not supported.")
+
+    monkeypatch.setattr(attention, "attention_rows", refuse)
+    with pytest.warns(UserWarning, match="attention: left out. model: .* s_aux"):
+        scores = score(model, processor, MESSAGES, COMPLETION)
+    assert scores.shares is None
+    torch.testing.assert_close(scores.focus_token, whole.focus_token)
 
 
 def test_the_model_answers_where_no_completion_is_given(model, processor):

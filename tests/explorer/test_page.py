@@ -154,6 +154,29 @@ def test_one_view_shown_twice_works_in_both_places(browser, probe, tmp_path):
     opened.check()
 
 
+def test_a_notebook_that_runs_scripts_anew_starts_the_view(browser, probe, tmp_path):
+    """As JupyterLab does it: HTML is set, which runs nothing, and then each script is
+    replaced by a copy, which runs; a cell that is run again does so once more."""
+    path = tmp_path / "notebook.html"
+    path.write_text("<body data-jp-theme-light='true'><div></div>", encoding="utf-8")
+    opened = browser.open(path)
+    html = json.dumps(probe().fragment())
+    for times in (1, 2):
+        opened.evaluate(
+            f"(() => {{ const host = document.createElement('div');"
+            f"host.innerHTML = {html};"
+            "for (const script of host.querySelectorAll('script')) {"
+            "const copy = document.createElement('script');"
+            "for (const { name, value } of script.attributes)"
+            "copy.setAttribute(name, value);"
+            "copy.textContent = script.textContent; script.replaceWith(copy); }"
+            "document.body.append(host); })()"
+        )
+        opened.wait(f"document.querySelectorAll('output').length === {times}")
+    assert opened.evaluate("document.querySelectorAll('.vgpo-live').length") == 2
+    opened.check()
+
+
 def test_where_the_script_fails_the_body_stays_and_the_console_says_why(
     browser, probe, tmp_path
 ):

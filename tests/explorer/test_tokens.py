@@ -247,6 +247,32 @@ def test_keys_step_through_the_text(opened):
     assert which(opened) == "mean over 10 tokens"
 
 
+def test_keys_go_on_from_a_click_and_a_click_on_the_strip_finds_its_token(opened):
+    opened.click(token(3))
+    opened.key("ArrowRight")
+    opened.hover("h1")
+    assert which(opened).endswith("token 5 of 10")
+    left, width = opened.evaluate(
+        "(box => [box.left, box.width])"
+        "(document.querySelector('.vgpo-strip').getBoundingClientRect())"
+    )
+    _, middle = opened.middle(".vgpo-strip")
+    opened.click("", at=(left + width * 0.75, middle))
+    assert which(opened).endswith("token 8 of 10")
+
+
+def test_on_paper_all_text_is_there_in_light_colours(opened):
+    opened.send(
+        "Emulation.setEmulatedMedia",
+        media="print",
+        features=[{"name": "prefers-color-scheme", "value": "dark"}],
+    )
+    opened.settle()
+    assert luminance(painted(opened, ".vgpo-token", "color")) < 0.1
+    assert opened.style(".vgpo-text", "max-height") == "none"
+    assert opened.style(".vgpo-choice", "display") == "none"
+
+
 def test_the_slider_goes_through_the_layers(opened):
     opened.click(token(1))
     opened.choose('[data-choice="map scale"]', "token")

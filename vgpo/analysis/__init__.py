@@ -1,6 +1,7 @@
 """What a user asks of a model: where it looks, token by token."""
 
-from vgpo.analysis.forgetting import AnsweredImages, ForgettingAnalysis, analyze
+from vgpo.analysis.forgetting import ForgettingAnalysis, analyze
+from vgpo.analysis.pictured import AnsweredImages
 from vgpo.analysis.scoring import TokenScores, score
 from vgpo.analysis.signals import signals
 from vgpo.models.inputs import prepare_inputs, token_texts

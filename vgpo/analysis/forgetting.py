@@ -9,23 +9,34 @@ and on what was generated before; how the image's part falls; and whether right
 answers keep more of it than wrong ones.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from datasets import Dataset
-from PIL import Image
 from torch import nn
 from tqdm import tqdm
 from transformers import ProcessorMixin
 
 from vgpo.analysis.answers_file import AnswersFile
 from vgpo.analysis.controls import untrained_copy
+from vgpo.analysis.pictured import AnsweredImages, image_parts, images_of
+from vgpo.analysis.saving import (
+    pictured_from,
+    pictured_tensors,
+    read_tensors,
+    write_tensors,
+)
+from vgpo.analysis.views import as_png, shown_answer
+from vgpo.explorer.page import View
+from vgpo.explorer.tokens import Answer, token_view
+from vgpo.files import write_atomically
 from vgpo.models.attention import attention_split
 from vgpo.models.fingerprints import model_fingerprint, question_fingerprint
 from vgpo.models.handle import resolve
@@ -57,6 +68,8 @@ from vgpo.stats.intervals import mean_interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_KIND = "vgpo.ForgettingAnalysis"
+
 KINDS = ("image", "query", "generated")
 """Columns of attention shares, in the order of
 :attr:`vgpo.models.attention.AttentionSplit.masses`."""
@@ -66,35 +79,11 @@ NULLS = {"uniform": "spread evenly", "untrained": "untrained network"}
 an attention that is spread evenly, and of a network with random weights."""
 
 
-@dataclass(frozen=True)
-class AnsweredImages:
-    """What is needed to draw where one answer looked.
-
-    Attributes:
-        images: The pictures of the conversation, in order; those given as addresses
-            or paths are not among them.
-        maps: As :attr:`vgpo.models.attention.AttentionSplit.image_maps`, on the
-            CPU: per grid of image tokens (T, height, width) float32, layers averaged.
-            None where the family's grids are not known.
-        whole: Whether the model saw the pictures whole; not so where its processor
-            cuts a square out of the middle, or pads to one.
-    """
-
-    images: list[Image.Image]
-    maps: list[torch.Tensor]
-    whole: bool = True
-
-    @property
-    def aligned(self) -> bool:
-        """Whether each picture has one grid of image tokens that lies on it edge to
-        edge; not so for families that cut pictures into tiles, or whose grids are not
-        known."""
-        return self.whole and len(self.images) == len(self.maps) > 0
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ForgettingAnalysis:
     """What :func:`analyze` found.
+
+    A notebook shows the summary and the kept answers to point at: see :meth:`view`.
 
     Attributes:
         tokens: One row per answer, layer and token: ``row`` (which conversation),
@@ -108,12 +97,27 @@ class ForgettingAnalysis:
             ratio), ``completion``; ``answer`` and ``correct`` where answers are known.
         kept: Pictures and attention maps of the first answers, by ``row``.
         split: Where late begins, a part of the response.
+        alignment: ``"prediction"`` where a token's row is the attention with which it
+            was chosen (at t - 1, as in ``TokenScores``), ``"token"`` where it is the
+            attention after reading it.
     """
 
     tokens: pd.DataFrame
     responses: pd.DataFrame
     kept: dict[int, AnsweredImages]
     split: float
+    alignment: str = "prediction"
+
+    def __len__(self) -> int:
+        return self.responses["row"].nunique()
+
+    def __repr__(self) -> str:
+        layers = ", ".join(map(str, sorted(self.responses["layer"].unique())))
+        return (
+            f"ForgettingAnalysis({len(self)} answers, layers {layers}, "
+            f"{self.responses['image'].mean():.0%} on the image, maps of "
+            f"{len(self.kept)})"
+        )
 
     def masses(self, layer: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Shares of attention as :mod:`vgpo.stats.forgetting` takes them.
@@ -369,13 +373,7 @@ class ForgettingAnalysis:
                 f"{len(image)}."
             )
         kept = self.kept[row]
-        if not kept.aligned:
-            raise ValueError(
-                f"row: answer {row} has {len(kept.maps)} grids of image tokens for "
-                f"{len(kept.images)} pictures"
-                + ("" if kept.whole else ", which the processor crops or pads,")
-                + f" and cannot be laid over them; kept[{row}].maps holds the grids."
-            )
+        kept.require_aligned("row", f"kept[{row}].maps")
         return _figures().attention_maps_figure(
             kept.images,
             [[grid[t - 1].numpy() for grid in kept.maps] for t in steps],
@@ -384,16 +382,18 @@ class ForgettingAnalysis:
         )
 
     def figures(self) -> "dict[str, Figure]":
-        """The figures by name: ``example``, ``decay``, ``length``; ``heatmaps``, where
-        maps lie on pictures; ``ratio``, where answers are known."""
+        """The figures by name: ``example``, ``decay``; ``length``, where there are
+        several answers; ``heatmaps``, where maps lie on pictures; ``ratio``, where
+        answers are known."""
         drawn = {"example": self.example_figure(self.responses["row"].iloc[0])}
         aligned = [row for row, kept in self.kept.items() if kept.aligned]
         if aligned:
             drawn["heatmaps"] = self.heatmap_figure(aligned[0])
         drawn["decay"] = _figures().decay_figure(self.curves())
-        drawn["length"] = _figures().ratio_length_figure(
-            self.per_answer, null=f"ratio_{self.nulls[-1]}"
-        )
+        if len(self) > 1:
+            drawn["length"] = _figures().ratio_length_figure(
+                self.per_answer, null=f"ratio_{self.nulls[-1]}"
+            )
         if "correct" in self.responses:
             drawn["ratio"] = _figures().ratio_figure(
                 self.per_answer,
@@ -406,6 +406,141 @@ class ForgettingAnalysis:
                 },
             )
         return drawn
+
+    def plot(self) -> "Figure":
+        """How attention moves as the answers grow (``figures()["decay"]``)."""
+        return _figures().decay_figure(self.curves())
+
+    def heatmap(self, t: int, row: int = 0) -> "Figure":
+        """Where one token of one answer looked.
+
+        Args:
+            t: Its position, from 1.
+            row: Which conversation.
+
+        Raises:
+            ValueError: As :meth:`heatmap_figure`.
+        """
+        return self.heatmap_figure(row, [t])
+
+    def answer(self, row: int, name: str | None = None) -> Answer:
+        """One answer for :func:`vgpo.explorer.tokens.token_view`.
+
+        Args:
+            row: Which conversation.
+            name: How it is called beside others; by default by its row, and whether
+                it is right.
+
+        Raises:
+            ValueError: No such row.
+        """
+        table = self.tokens[self.tokens["row"] == row]
+        if table.empty:
+            raise ValueError(
+                f"row: {row} was not analysed; there are 0 to "
+                f"{self.tokens['row'].max()}."
+            )
+        if name is None:
+            found = self.per_answer.loc[row].get("correct")
+            known = {True: ", right", False: ", wrong"}
+            name = f"answer {row}{known.get(found, '')}"
+        layers = sorted(table["layer"].unique().tolist())
+        parts = [table[table["layer"] == layer].sort_values("t") for layer in layers]
+        return shown_answer(
+            name,
+            parts[0]["token"].tolist(),
+            {
+                name: sum(part[name].to_numpy() for part in parts) / len(parts)
+                for name in ("special", *self.nulls)
+            },
+            shares=np.stack([part[list(KINDS)].to_numpy() for part in parts]),
+            layers=layers,
+            seen=self.kept.get(row),
+        )
+
+    def view(
+        self, rows: Sequence[int] | None = None, title: str = "Where each token looks"
+    ) -> View:
+        """Answers to point at, under the main numbers of all.
+
+        Args:
+            rows: Which; by default those whose maps were kept, else the first.
+            title: A few words.
+
+        Raises:
+            ValueError: No such row.
+        """
+        rows = sorted(self.kept) or [0] if rows is None else list(rows)
+        facts = [("answers", str(len(self)))]
+        main = ("on the image", "right less wrong")
+        for name, line in self.summary().iterrows():
+            if name.startswith(main) and math.isfinite(line["value"]):
+                interval = f" [{line['low']:.3f}, {line['high']:.3f}]"
+                known = math.isfinite(line["low"])
+                facts.append((name, f"{line['value']:.3f}" + interval * known))
+        return token_view(
+            [self.answer(row) for row in rows],
+            title=title,
+            measure="image",
+            facts=facts,
+            beside=False,
+            picture=as_png(self.example_figure(rows[0])),
+            text=repr(self),
+        )
+
+    def to_html(self, path: str | Path, rows: Sequence[int] | None = None) -> Path:
+        """Saves :meth:`view` as a page that needs nothing else."""
+        return self.view(rows).save(path)
+
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> dict[str, Any]:
+        return self.view()._repr_mimebundle_()
+
+    def _repr_html_(self) -> str:
+        return self.view().fragment()
+
+    def save(self, folder: str | Path) -> None:
+        """Writes both tables as Parquet, pictures and maps as safetensors.
+
+        Args:
+            folder: A folder; made if missing, and what is in it overwritten.
+        """
+        folder = Path(folder)
+        write_atomically(folder / "tokens.parquet", self.tokens.to_parquet)
+        write_atomically(folder / "responses.parquet", self.responses.to_parquet)
+        facts: dict[str, Any] = {
+            "split": self.split,
+            "alignment": self.alignment,
+            "kept": {},
+        }
+        tensors: dict[str, torch.Tensor] = {}
+        for row, seen in self.kept.items():
+            facts["kept"][row], more = pictured_tensors(str(row), seen)
+            tensors |= more
+        # Last: where it is, the others are.
+        write_tensors(folder / "kept.safetensors", _KIND, facts, tensors)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "ForgettingAnalysis":
+        """Reads what :meth:`save` has written.
+
+        Raises:
+            FileNotFoundError: There is no such folder, or a file is missing in it.
+            ValueError: It holds something else.
+        """
+        folder = Path(folder)
+        facts, tensors = read_tensors(folder / "kept.safetensors", _KIND)
+        return cls(
+            tokens=pd.read_parquet(folder / "tokens.parquet"),
+            responses=pd.read_parquet(folder / "responses.parquet"),
+            kept={
+                int(row): pictured_from(row, seen, tensors)
+                for row, seen in facts["kept"].items()
+            },
+            split=facts["split"],
+            alignment=facts["alignment"],
+        )
 
 
 def analyze(
@@ -551,11 +686,13 @@ def analyze(
             responses += [r | graded for r in _response_rows(row, text, found, split)]
             if row < keep_maps:
                 maps = [grid.cpu() for grid in found.image_maps[0]]
-                images = _images(messages)
+                images = images_of(messages)
                 whole = shown_whole(processor, images)
                 kept[row] = AnsweredImages(images, maps, whole)
     table = pd.DataFrame(responses)
-    return ForgettingAnalysis(pd.concat(tokens, ignore_index=True), table, kept, split)
+    return ForgettingAnalysis(
+        pd.concat(tokens, ignore_index=True), table, kept, split, alignment
+    )
 
 
 def _graded(text: str, asked: dict | list, answer: str | None) -> dict:
@@ -656,22 +793,10 @@ def _conversation(row: dict | list) -> list[dict]:
                 for part in content
             ]
         turns.append({**turn, "content": content})
-    places = [p.get("image") for turn in turns for p in _image_parts(turn)]
+    places = [p.get("image") for turn in turns for p in image_parts(turn)]
     if None in places or next(waiting, None) is not None:
         raise ValueError(
             f"messages_or_dataset: the row has {len(images)} images and its prompt "
             f"{len(places)} places for images."
         )
     return turns
-
-
-def _image_parts(turn: dict) -> list[dict]:
-    content = turn["content"]
-    if isinstance(content, str):
-        return []
-    return [part for part in content if part.get("type") == "image"]
-
-
-def _images(messages: list[dict]) -> list[Image.Image]:
-    given = [part.get("image") for turn in messages for part in _image_parts(turn)]
-    return [image for image in given if isinstance(image, Image.Image)]

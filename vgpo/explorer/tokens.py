@@ -25,6 +25,8 @@ MEASURES = {
     "query": ("attention on the query", "share of attention, special tokens left out"),
     "generated": ("attention on text so far", "share of attention on what was written"),
     "special": ("attention on special tokens", "share, before they were left out"),
+    "uniform": ("image share, spread evenly", "of an attention that knows nothing"),
+    "untrained": ("image share, untrained network", "of a network that knows nothing"),
     "gate": ("gate", "Eq. 6, 1 where the weight is raised"),
     "weight": ("weight", "Eq. 5, focus raised with the length where the gate is open"),
     "psi": ("ψ, within the answer", "Eq. 8, what the token gets beside the others"),

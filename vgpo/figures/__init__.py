@@ -66,6 +66,7 @@ from vgpo.figures.qlora import (
     training_memory_figure,
 )
 from vgpo.figures.reweighting import length_figure, reweighting_figure
+from vgpo.figures.scores import token_scores_figure
 from vgpo.figures.signals import (
     methods_figure,
     signal_grades_figure,
@@ -143,6 +144,7 @@ __all__ = [
     "states_figure",
     "statistic_figure",
     "temperature_figure",
+    "token_scores_figure",
     "training_memory_figure",
     "visual_metrics_figure",
 ]

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast
 
 import torch
@@ -30,6 +30,11 @@ from vgpo.method._masked import check_alignment
 from vgpo.models.capture import real_tokens
 from vgpo.models.handle import ModelHandle, resolve
 from vgpo.models.image_grids import image_token_grids
+
+
+class UnsupportedAttention(ValueError):
+    """A model whose attention cannot be computed again from what its layers pass on."""
+
 
 IMAGE, QUERY, GENERATED = 0, 1, 2
 """Order of the last axis of :attr:`AttentionSplit.masses`."""
@@ -57,6 +62,8 @@ class AttentionSplit:
         prompt_tokens: (B, 2) int64: how many image and how many query tokens each
             prompt has, which is what an evenly spread attention depends on
             (:func:`vgpo.stats.forgetting.uniform_shares`).
+        layer_maps: As ``image_maps``, one layer by one: (N, T, height, width). Empty
+            unless they were asked for.
     """
 
     layers: tuple[int, ...]
@@ -66,6 +73,7 @@ class AttentionSplit:
     image_maps: list[list[torch.Tensor]]
     image_attention: torch.Tensor
     prompt_tokens: torch.Tensor
+    layer_maps: list[list[torch.Tensor]] = field(default_factory=list)
 
     @property
     def masses(self) -> torch.Tensor:
@@ -83,6 +91,7 @@ def attention_split(
     special_token_ids: Iterable[int] = (),
     image_token_id: int | None = None,
     chunk_bytes: int = 64 * 2**20,
+    layer_maps: bool = False,
 ) -> AttentionSplit:
     """Splits the attention of each generated token over image, query and text.
 
@@ -125,6 +134,8 @@ def attention_split(
             :func:`vgpo.models.inputs.special_token_ids`.
         image_token_id: Overrides the configuration's image token.
         chunk_bytes: Upper bound of one chunk of float32 weights, all heads.
+        layer_maps: Whether to keep the image's shares of every layer, not their mean
+            alone: N times the 9.6 MB of above.
 
     Returns:
         The split, on the model's device.
@@ -190,17 +201,21 @@ def attention_split(
         is_image=is_image,
         completion_mask=completion_mask,
         chunk_bytes=chunk_bytes,
+        layer_maps=layer_maps,
     )
     with _observed_attention(language_model, reducer), torch.no_grad():
         handle.entry(**inputs | {"use_cache": False})
     missing = [layer for layer in chosen if layer not in reducer.seen]
     if missing:
-        raise ValueError(
+        # None at all is the model's doing, another one the caller's.
+        kind = ValueError if reducer.attending else UnsupportedAttention
+        raise kind(
             f"layers: {missing} compute no softmax attention over the sequence in "
             f"{type(language_model).__name__}; the layers that do: "
             f"{sorted(reducer.attending)}."
         )
-    image_attention = reducer.image_attention / len(chosen)
+    per_layer = reducer.image_attention  # one entry for all layers, or one for each
+    image_attention = per_layer.sum(dim=0) / len(chosen)
     try:
         grids = image_token_grids(handle, inputs, is_image)
     except ValueError as error:
@@ -218,6 +233,12 @@ def attention_split(
         ],
         image_attention=image_attention,
         prompt_tokens=torch.stack([is_image.sum(dim=1), is_query.sum(dim=1)], dim=1),
+        layer_maps=[
+            [per_layer[:, row][..., grid] for grid in grids_of_row]
+            for row, grids_of_row in enumerate(grids)
+        ]
+        if layer_maps
+        else [],
     )
 
 
@@ -247,7 +268,7 @@ def _observed_attention(
     token = _OBSERVER.set(observer)
     try:
         if language_model.config._attn_implementation != _ATTENTION_NAME:
-            raise ValueError(
+            raise UnsupportedAttention(
                 f"model: {type(language_model).__name__} does not let its attention "
                 "be replaced (transformers.AttentionInterface)."
             )
@@ -272,7 +293,7 @@ def _attention(
     """Attention for :class:`transformers.AttentionInterface`, observed."""
     for name in ("s_aux", "position_bias"):
         if kwargs.get(name) is not None:
-            raise ValueError(
+            raise UnsupportedAttention(
                 f"model: attention with {name} (learned sinks or biases) is not "
                 "supported."
             )
@@ -359,6 +380,7 @@ class _RowReducer:
         is_image: torch.Tensor,
         completion_mask: torch.Tensor,
         chunk_bytes: int,
+        layer_maps: bool = False,
     ) -> None:
         batch, steps = completion_mask.shape
         device = completion_mask.device
@@ -376,7 +398,10 @@ class _RowReducer:
         self.is_image_slot = torch.arange(most, device=device) < counts[:, None]
         self.masses = torch.zeros(len(layers), batch, steps, 3, device=device)
         self.special_mass = torch.zeros(len(layers), batch, steps, device=device)
-        self.image_attention = torch.zeros(batch, steps, most, device=device)
+        # What is large: summed over the layers, unless each is asked for.
+        self.layer_maps = layer_maps
+        kept = len(layers) if layer_maps else 1
+        self.image_attention = torch.zeros(kept, batch, steps, most, device=device)
         self.seen: set[int] = set()
         self.attending: set[int] = set()
 
@@ -418,7 +443,8 @@ class _RowReducer:
         self.masses[index, :, step:stop] = split * scale
         self.special_mass[index, :, step:stop] = by_kind[..., 3]
         on_image = on_image * self.is_image_slot[:, None]
-        self.image_attention[:, step:stop] += on_image * is_step * scale
+        place = index if self.layer_maps else 0
+        self.image_attention[place, :, step:stop] += on_image * is_step * scale
 
 
 # What transformers calls the layers that compute no softmax over the sequence.

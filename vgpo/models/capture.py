@@ -141,6 +141,9 @@ class FocusCapture:
     def __init__(self) -> None:
         self.chunks: list[torch.Tensor] = []
 
+    def __repr__(self) -> str:
+        return f"FocusCapture({len(self.chunks)} passes, {self.rows} rows)"
+
     @property
     def rows(self) -> int:
         """Number of rows captured so far."""

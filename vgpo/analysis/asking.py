@@ -1,0 +1,63 @@
+"""What a user asks, in the forms in which it is convenient to ask."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vgpo.pictures import open_picture
+
+_PICTURES = (Image.Image, bytes, Path, str)
+
+
+def asked(
+    first: Any, texts: Sequence[Any], completion: Any = None
+) -> tuple[list[dict], Any]:
+    """A conversation and its answer out of the arguments of ``vgpo.score``.
+
+    Args:
+        first: A conversation, a picture, or several pictures.
+        texts: For a conversation, its answer or nothing; for pictures, the question
+            and perhaps the answer.
+        completion: The answer, given by name.
+
+    Returns:
+        ``(messages, completion)``; ``completion`` is None where the model answers.
+
+    Raises:
+        ValueError: Pictures without a question, too many texts, two answers, a picture
+            that cannot be read.
+
+    Example:
+        >>> picture = Image.new("RGB", (56, 56))
+        >>> messages, completion = asked(picture, ["What is this?", "Nothing."])
+        >>> [part["type"] for part in messages[0]["content"]], completion
+        (['image', 'text'], 'Nothing.')
+    """
+    several = isinstance(first, list | tuple) and len(first) > 0
+    if several and all(isinstance(one, _PICTURES) for one in first):
+        pictures = list(first)
+    elif isinstance(first, (*_PICTURES, dict)):
+        pictures = [first]
+    else:
+        pictures = []
+    rest = list(texts)
+    messages = first
+    if pictures:
+        if not rest or not isinstance(rest[0], str):
+            raise ValueError(
+                "messages: a picture needs a question after it, "
+                'score(model, processor, picture, "question").'
+            )
+        parts: list[dict] = [
+            {"type": "image", "image": open_picture(picture)} for picture in pictures
+        ]
+        parts.append({"type": "text", "text": rest.pop(0)})
+        messages = [{"role": "user", "content": parts}]
+    if len(rest) > 1 or (rest and completion is not None):
+        raise ValueError(
+            "completion: one answer is scored, got more: "
+            f"{[*rest, *([] if completion is None else [completion])]!r:.80}."
+        )
+    return messages, rest[0] if rest else completion
