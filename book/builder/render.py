@@ -11,6 +11,7 @@ import yaml
 
 from book.builder import BuildError
 from book.builder.api import write_pages
+from book.builder.example import with_example
 from book.builder.house import fill
 from book.builder.inline import inline
 from book.builder.scrub import ANSI
@@ -53,7 +54,8 @@ def stage(root: Path, notebooks: Path, folder: Path) -> None:
         root / "book", folder / "book", ignore=shutil.ignore_patterns("__pycache__")
     )
     for page in (folder / "book").glob("*.md"):
-        page.write_text(fill(page.read_text(encoding="utf-8"), root), encoding="utf-8")
+        text = with_example(fill(page.read_text(encoding="utf-8"), root))
+        page.write_text(text, encoding="utf-8")
     write_pages(root, folder)
     settings = (root / "_config.yml").read_text(encoding="utf-8")
     (folder / "_config.yml").write_text(config(settings), encoding="utf-8")
