@@ -108,7 +108,7 @@ class TokenScores:
 
     @property
     def focus(self) -> Tensor:
-        """The focus that gate and weights are made of, (T,): that of ``alignment``."""
+        """That of ``alignment``, which gate and weights are made of, (T,)."""
         return self.focus_token if self.alignment == "token" else self.focus_prediction
 
     @property

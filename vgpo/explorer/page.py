@@ -1,7 +1,10 @@
 """One self-contained piece of HTML out of a body, data, styles and a script.
 
-    view = View("Title", "<p>What stands here without a script.</p>", start="myView",
-                data={"values": pack(array)}, scripts=("mine.js",))
+::
+
+    still = "<p>What stands here without a script.</p>"
+    data = {"values": pack(array)}
+    view = View("Title", still, start="myView", data=data, scripts=("mine.js",))
     view                    # shown by a notebook, or by the book
     view.save("view.html")  # the same as a page of its own
 
@@ -49,7 +52,7 @@ class View:
         title: A few words, plain text; the title of a saved page and the name that a
             screen reader reads.
         body: HTML for where no script runs: a picture, a table. Text of others in it
-            must have gone through :func:`html.escape`.
+            must have gone through ``html.escape``.
         start: The function of the scripts that builds the view:
             ``start(root, data)``, which may return a promise.
         data: What it gets, anything JSON has a form for; arrays by :func:`pack`.

@@ -1,7 +1,10 @@
 """The token view: an answer as text, tinted by a measure, and where each token looks.
 
-    token_view(Answer("mine", tokens, {"focus_token": focus}, pictures=[picture],
-                      maps=[attention])).save("answer.html")
+::
+
+    scores = {"focus_token": focus}
+    answer = Answer("mine", tokens, scores, pictures=[picture], maps=[attention])
+    token_view(answer).save("answer.html")
 
 Point at a token and its attention lies on the picture, on the model's own grid;
 click to hold it. Two answers, or two models, stand beside each other.

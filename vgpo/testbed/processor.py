@@ -120,6 +120,7 @@ class TestbedProcessor(Qwen2_5_VLProcessor):
         return processor
 
     def apply_chat_template(self, conversation, *args, **kwargs):
+        """As every processor's, with the warning of :meth:`from_pretrained`."""
         if self._warns:
             several = conversation and isinstance(conversation[0], list)
             for chat in conversation if several else [conversation]:
