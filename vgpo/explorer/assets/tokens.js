@@ -76,7 +76,8 @@ function brightest(answer, layer) {
 function number(value) {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  return size !== 0 && size < 0.001 ? value.toExponential(1) : value.toFixed(size < 10 ? 3 : 1);
+  if (size < 1e-6) return "0";  // rounding, as in the mean of ψ
+  return size < 0.001 ? value.toExponential(1) : value.toFixed(size < 10 ? 3 : 1);
 }
 
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
