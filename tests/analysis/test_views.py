@@ -60,6 +60,9 @@ def test_an_analysis_is_said_in_a_line(analysis):
     assert len(line) < 140 and "\n" not in line
     assert "3 answers" in line and "layers 0, 1" in line and "maps of 2" in line
     assert len(analysis) == 3
+    assert analysis.text[1] == "".join(analysis.per_token.loc[1]["token"]).replace(
+        "<|im_end|>", ""
+    )
 
 
 def test_a_capture_is_said_in_a_line(small):

@@ -119,6 +119,11 @@ class ForgettingAnalysis:
             f"{len(self.kept)})"
         )
 
+    @property
+    def text(self) -> pd.Series:
+        """The answers as text, by ``row``."""
+        return self.per_answer["completion"]
+
     def masses(self, layer: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Shares of attention as :mod:`vgpo.stats.forgetting` takes them.
 
