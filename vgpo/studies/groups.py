@@ -14,7 +14,7 @@ def group_arguments(table: pd.DataFrame) -> dict[str, Any]:
 
     Args:
         table: Of the rollouts of one prompt, from
-            :func:`vgpo.studies.tables.token_table`.
+            ``vgpo.studies.tables.token_table``.
 
     Returns:
         ``tokens``, ``rewards``, ``focus``, ``focus_prediction``, ``reads`` and
@@ -51,7 +51,7 @@ def rollouts_view(table: pd.DataFrame, example: Example, **settings: Any) -> Vie
 
     Args:
         table: Of these rollouts alone, from
-            :func:`vgpo.studies.tables.token_table`.
+            ``vgpo.studies.tables.token_table``.
         example: What was asked.
         settings: Further arguments of :func:`vgpo.explorer.group.group_view`. By
             default the last read of the first right rollout is ``chosen``.
