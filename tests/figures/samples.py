@@ -212,6 +212,16 @@ def training_memory() -> Figure:
     return figures.training_memory_figure({"3B": ways, "7B": 2.3 * ways})
 
 
+def entropy_term() -> Figure:
+    lines = {name: RNG.random(5) for name in ("dapo", "papo", "vgpo")}
+    return figures.entropy_term_figure(lines)
+
+
+def signal_lags() -> Figure:
+    table = crossed(label=["focus", "attention", "entropy"], lag=range(-2, 3))
+    return figures.signal_lags_figure({"values": named(table, "auroc")})
+
+
 def clamp() -> Figure:
     return figures.clamp_figure(RNG.random(200) * 2)
 
@@ -222,7 +232,7 @@ SERIES = {
         decay, ratio_length, auroc, role_auroc, attention_correlation, dependence,
         robustness, states, focus_chain, compensation, gate_precision, psi_strength,
         along_the_chain, reward, visual_metrics, layers, reads, decay_split, cold_start,
-        looking, training_memory, clamp,
+        looking, training_memory, entropy_term, signal_lags, clamp,
     )
 }  # fmt: skip
 """Figures in which colours mean something, by name."""

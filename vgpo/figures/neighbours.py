@@ -8,7 +8,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vgpo.figures.reweighting import DIVERGING
-from vgpo.figures.style import INK, PALETTE, direct_label, in_style, spread_labels
+from vgpo.figures.style import (
+    INK,
+    PALETTE,
+    direct_label,
+    in_style,
+    line_look,
+    spread_labels,
+)
 
 
 @in_style
@@ -93,7 +100,7 @@ def entropy_term_figure(curves: Mapping[str, Sequence[float]]) -> Figure:
     span = max(map(max, curves.values())) - min(map(min, curves.values()))
     heights = spread_labels(ends, 0.09 * span)
     for (name, curve), colour in zip(curves.items(), PALETTE, strict=False):
-        place.plot(curve, color=colour)
+        place.plot(curve, **line_look(colour, marks=False))
         direct_label(place, len(curve) - 1, heights[name], name, colour)
     place.set_xlabel("steps of the term alone")
     place.set_ylabel("entropy, nats")

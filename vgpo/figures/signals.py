@@ -15,6 +15,7 @@ from vgpo.figures.style import (
     SOURCE_COLOURS,
     in_style,
     interval_bars,
+    line_look,
     word_label,
 )
 
@@ -81,7 +82,7 @@ def signal_lags_figure(panels: Mapping[str, pd.DataFrame]) -> Figure:
             interval_bars(
                 place, part["lag"], part["auroc"], part, PALETTE[number], line=True
             )
-            place.plot([], [], "o-", ms=5, color=PALETTE[number], label=label)
+            place.plot([], [], **line_look(PALETTE[number]), label=label)
         place.axhline(0.5, color=INK, lw=0.8, ls=":")
         place.set_title(title, loc="left")
         lags = sorted(table["lag"].unique())
