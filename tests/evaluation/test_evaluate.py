@@ -1,6 +1,8 @@
 """From a public set's files to a page of answers."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,10 +10,11 @@ import torch
 from PIL import Image
 
 import vgpo
+from tests.conftest import ROOT
 from tests.evaluation.conftest import EXAMPLES
-from vgpo.data import CATALOGUE, load_questions
+from vgpo.data import CATALOGUE, SUITES, load_questions
 from vgpo.evaluation import compare, evaluate, load_run, robustness
-from vgpo.evaluation.__main__ import main
+from vgpo.evaluation.__main__ import _parser, _with_config, main
 from vgpo.evaluation.decoding import VLLM, Decoding, Prompt, Transformers
 from vgpo.evaluation.views import VIEWS, degrade, partners
 from vgpo.testbed import CHECKPOINT, load_tiny
@@ -239,13 +242,10 @@ def test_the_models_own_settings_do_not_leak_into_the_answers(tiny):
     assert all(one.tokens == 12 for one in plain if one.finish == "length")
 
 
-def test_vllm_that_is_not_there_says_so(tiny):
-    pytest.importorskip("importlib")
-    try:
-        import vllm  # noqa: F401
-    except ImportError:
-        with pytest.raises(ImportError, match="pip install vllm"):
-            VLLM("model", tiny[1])
+def test_vllm_that_is_not_there_says_so(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(ImportError, match="pip install vllm"):
+        VLLM("model", tiny[1])
 
 
 # -- the command line -----------------------------------------------------------------
@@ -292,3 +292,66 @@ def test_the_sets_are_listed(capsys):
 
 def test_every_view_has_a_name_on_the_command_line():
     assert VIEWS[0] == "none" and len(set(VIEWS)) == 5
+
+
+# -- recipes --------------------------------------------------------------------------
+
+RECIPES = sorted((ROOT / "recipes" / "evaluation").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in RECIPES if "notebook" not in p.stem], ids=lambda p: p.stem
+)
+def test_recipes_are_settings_of_the_command_line(path):
+    parser = _parser()
+    args = parser.parse_args(_with_config(parser, ["run", "--config", str(path)]))
+    assert (args.min_pixels, args.max_pixels) == (262_144, 4_194_304)
+    assert args.max_new_tokens == 2048
+    assert all(one in SUITES or one in CATALOGUE for one in args.suite)
+
+
+def test_the_command_line_wins_over_the_recipe():
+    parser = _parser()
+    given = ["run", "--config", str(RECIPES[-1]), "--max-new-tokens", "7"]
+    assert parser.parse_args(_with_config(parser, given)).max_new_tokens == 7
+
+
+# -- vLLM, by what it is called with --------------------------------------------------
+
+
+class Engine:
+    """What vLLM's LLM is asked, and an answer of its form."""
+
+    def __init__(self, **settings):
+        self.settings = settings
+
+    def generate(self, asked, how, use_tqdm):
+        self.asked, self.how = asked, how
+        one = SimpleNamespace(text="so \\boxed{1}", token_ids=[1, 2], finish_reason="")
+        one.finish_reason = "length" if how["max_tokens"] == 2 else "stop"
+        return [SimpleNamespace(outputs=[one]) for _ in asked]
+
+
+@pytest.fixture
+def vllm(monkeypatch):
+    """In the place of the library, which needs a GPU."""
+    module = SimpleNamespace(
+        LLM=Engine, SamplingParams=lambda **how: how, __version__="0"
+    )
+    monkeypatch.setitem(sys.modules, "vllm", module)
+
+
+def test_vllm_gets_prompts_pictures_and_settings(vllm, tiny, root):
+    backend = VLLM("name", tiny[1])
+    assert backend.engine.settings["trust_remote_code"] is False
+    run = evaluate(
+        None, tiny[1], "counting", backend=backend, name="m", root=root, **SHORT
+    )
+    assert backend.engine.how["temperature"] == 0
+    [one, *_] = backend.engine.asked
+    assert one["prompt"].count("<|image_pad|>") == 1
+    assert isinstance(one["multi_modal_data"]["image"][0], Image.Image)
+    assert run.settings["backend"] == {"name": "vllm", "version": "0"}
+    assert run.summary().loc["counting", "cut_off"] == 0
+    cut = backend.answer([], Decoding(max_new_tokens=2, samples=1), 5)
+    assert cut == [] and backend.engine.how["seed"] == 5

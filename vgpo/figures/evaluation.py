@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vgpo.figures.style import INK, PALETTE, in_style
-
-_MARKS = ["o", "s", "D", "^", "v", "P"]
+from vgpo.figures.style import INK, MARKS, PALETTE, in_style
 
 
 @in_style
@@ -81,7 +79,7 @@ def _intervals(axes, table: pd.DataFrame, name: str, y, place: int, label=None) 
         table[f"{name}_high"].to_numpy(dtype=float) - values,
     ]
     axes.errorbar(
-        values, y, xerr=np.nan_to_num(np.maximum(ends, 0)), fmt=_MARKS[place], ms=5,
+        values, y, xerr=np.nan_to_num(np.maximum(ends, 0)), fmt=MARKS[place], ms=5,
         lw=1.6, color=PALETTE[place], label=label,
     )  # fmt: skip
 
