@@ -39,6 +39,8 @@ def test_the_same_run_twice_differs_nowhere():
     first, second = pair([0, 1, 1, 0] * 10, [0, 1, 1, 0] * 10)
     row = compare(first, second).table.loc["a"]
     assert (row["difference"], row["p_value"]) == (0, 1)
+    assert row["difference_low"] < 0 < row["difference_high"]
+    assert np.isnan(row["detectable"])  # no spread was seen
     assert row["verdict"] == "not decided"
 
 

@@ -94,7 +94,7 @@ def compare(
           where questions share pictures, a t test over the pictures;
         - ``corrected``: Benjamini and Hochberg's, over the sets;
         - ``detectable``: the smallest true difference that so many pictures would have
-          shown in four of five cases;
+          shown in four of five cases, NaN where the two never differ;
         - ``verdict``: :func:`vgpo.stats.seeds.verdict` of interval and corrected p.
 
     Raises:
@@ -169,7 +169,10 @@ def _row(
         "first_only": int((differences < 0).sum()),
         "second_only": int((differences > 0).sum()),
         "p_value": p_value,
-        "detectable": detectable_difference(len(by_picture), spread),
+        # Of models that never differ no spread is known.
+        "detectable": detectable_difference(len(by_picture), spread)
+        if spread
+        else float("nan"),
     }
 
 

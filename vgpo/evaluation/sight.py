@@ -81,6 +81,7 @@ def drops(runs: Mapping[View, EvaluatedRun]) -> pd.DataFrame:
             continue
         table = compare(runs["none"], run).table
         for name, row in table.iterrows():
+            drop = 0.0 - row["difference"]  # and no -0.0
             rows.append(
                 {
                     "set": name,
@@ -88,14 +89,12 @@ def drops(runs: Mapping[View, EvaluatedRun]) -> pd.DataFrame:
                     "questions": row["questions"],
                     "accuracy": row["first"],
                     "degraded": row["second"],
-                    "drop": -row["difference"],
+                    "drop": drop,
                     "drop_low": -row["difference_high"],
                     "drop_high": -row["difference_low"],
                     "corrected": row["corrected"],
                     "verdict": row["verdict"],
-                    "sight": -row["difference"] / row["first"]
-                    if row["first"]
-                    else float("nan"),
+                    "sight": drop / row["first"] if row["first"] else float("nan"),
                 }
             )
     table = pd.DataFrame(rows)
