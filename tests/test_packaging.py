@@ -236,7 +236,8 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(built):
     assert CHECKPOINT in checkpoints
     assets = {p.relative_to(ROOT).as_posix() for p in ROOT.glob("vgpo/*/assets/*")}
     assert {"vgpo/explorer/assets/page.js", "vgpo/explorer/assets/page.css"} <= assets
-    assert modules | checkpoints | assets | {"vgpo/py.typed"} <= names
+    tables = {"vgpo/data/catalogue.toml", "vgpo/evaluation/reported.csv"}
+    assert modules | checkpoints | assets | tables | {"vgpo/py.typed"} <= names
     assert f"{info}licenses/LICENSE" in names
     assert facts["Version"] == vgpo.__version__
     assert facts["License-Expression"] == "Apache-2.0"
