@@ -119,8 +119,8 @@ for column in ("focus", "focus_prediction"):
 # %% [markdown]
 # ## What the parameters do
 #
-# The same chain, one parameter at a time; the score is that of the state
-# before, at $t - 1$.
+# The same chain; the score is that of the state before, at $t - 1$. Move one slider
+# at a time and watch which words gain: first $\beta$, then $\gamma$, then $\kappa$.
 
 # %%
 from vgpo.method.visual import VGPO
