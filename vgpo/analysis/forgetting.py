@@ -75,8 +75,8 @@ KINDS = ("image", "query", "generated")
 :attr:`vgpo.models.attention.AttentionSplit.masses`."""
 
 NULLS = {"uniform": "spread evenly", "untrained": "untrained network"}
-"""Columns of what knows nothing, and their names in the summary: the image's share of
-an attention that is spread evenly, and of a network with random weights."""
+"""Columns of what knows nothing, with their names in the summary. They hold the image's
+share of an attention that is spread evenly, and of a network with random weights."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,6 +1,6 @@
 """The public data sets of the paper and its neighbours, and where each fact is from.
 
-:data:`CATALOGUE` is read from ``catalogue.toml`` beside this module. No entry could be
+``CATALOGUE`` is read from ``catalogue.toml`` beside this module. No entry could be
 checked against the hub when it was written; the loading code is tested on small data
 sets in the very same schema. Loading: :func:`vgpo.data.questions.load_questions`.
 """
@@ -23,7 +23,7 @@ class Entry:
     """A public data set.
 
     Attributes:
-        name: Its key in :data:`CATALOGUE`.
+        name: Its key in ``CATALOGUE``.
         title: Its name in the paper's tables.
         role: ``training``, ``validation`` or ``evaluation``.
         repository: Its id on the hub.

@@ -81,7 +81,7 @@ def load_questions(
     otherwise not to be asked is left out and listed.
 
     Args:
-        source: A name of :data:`vgpo.data.catalogue.CATALOGUE`, ``"testbed"``, a
+        source: A name of ``vgpo.data.CATALOGUE``, ``"testbed"``, a
             Parquet, JSON, JSON lines or CSV file, a folder (of such files, of pictures
             with a ``metadata`` file, or saved by ``datasets``), a name on the hub, a
             data set, or a list of dictionaries.

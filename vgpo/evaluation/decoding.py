@@ -13,7 +13,7 @@ from vgpo.models.inputs import eval_mode, require_processor
 from vgpo.seeds import mixed_seed
 
 STOP, LENGTH = "stop", "length"
-"""Why an answer ended: by itself, or at the limit of new tokens."""
+"""An answer ended by itself, or at the limit of new tokens."""
 
 
 @dataclass(frozen=True)

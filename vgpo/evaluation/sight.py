@@ -39,18 +39,18 @@ def robustness(
     """Evaluates a model on sets of questions once for each view of their pictures.
 
     Args:
-        model: As for :func:`vgpo.evaluate`.
-        processor: As for :func:`vgpo.evaluate`.
-        dataset: As for :func:`vgpo.evaluate`.
+        model: As for :func:`~vgpo.evaluation.asking.evaluate`.
+        processor: As for :func:`~vgpo.evaluation.asking.evaluate`.
+        dataset: As for :func:`~vgpo.evaluation.asking.evaluate`.
         views: Beside ``none``, which is always there.
         out: Folder with a folder for each view.
-        **settings: As for :func:`vgpo.evaluate`.
+        **settings: As for :func:`~vgpo.evaluation.asking.evaluate`.
 
     Returns:
         Runs and their table.
 
     Raises:
-        ValueError: As :func:`vgpo.evaluate`; or ``view`` among the settings.
+        ValueError: As :func:`~vgpo.evaluation.asking.evaluate`; or ``view`` among the settings.
     """
     if "view" in settings:
         raise ValueError("view: name the views in views")

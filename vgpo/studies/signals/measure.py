@@ -1,6 +1,6 @@
 """All signals of all tokens of answers on a small world, in one tidy table.
 
-The columns that :func:`vgpo.signals` has too are computed by the same functions, here
+The columns that :func:`vgpo.analysis.signals.signals` has too are computed by the same functions, here
 in batches, and with what only a small world can give: the truth of every token, and
 each entry of the picture hidden in turn.
 """
@@ -99,7 +99,7 @@ def signal_table(
         seed: Of masks, noise and shuffling.
 
     Returns:
-        One row per token: that of :func:`vgpo.studies.tables.token_table`, with
+        One row per token: that of ``vgpo.studies.tables.token_table``, with
         ``focus`` renamed to ``focus_token``; ``question``; a column per signal of
         :data:`SIGNALS`; ``masked_log_prob``; ``occlusion_true`` (KL in nats when the
         token's own tiles are hidden, NaN where it has none) and ``finds_tile``
