@@ -75,8 +75,9 @@ def evaluate(
     Args:
         model: A vision-language model, with adapters or without.
         processor: Its processor.
-        dataset: What :func:`vgpo.data.questions.load_questions` takes, its result, the name of a
-            suite (``paper``, ``math``, ``vision``), or a dictionary or list of these.
+        dataset: What :func:`vgpo.data.questions.load_questions` takes, its result, the
+            name of a suite (``paper``, ``math``, ``vision``), or a dictionary or list of
+            these.
         out: The run's folder; by default a temporary one.
         name: Of the model, in tables; by default its own.
         greedy: One greedy answer each.

@@ -78,7 +78,7 @@ def text_of(messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def gather(dataset: Any, how: dict[str, Any]) -> list[Questions]:
-    """Sets of questions out of whatever :func:`~vgpo.evaluation.asking.evaluate` is given.
+    """Sets of questions, from whatever is given to be evaluated.
 
     Raises:
         ValueError: It is nothing of the kind, cannot be loaded, or two sets have one

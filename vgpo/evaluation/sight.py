@@ -50,7 +50,8 @@ def robustness(
         Runs and their table.
 
     Raises:
-        ValueError: As :func:`~vgpo.evaluation.asking.evaluate`; or ``view`` among the settings.
+        ValueError: As :func:`~vgpo.evaluation.asking.evaluate`; or ``view`` among the
+            settings.
     """
     if "view" in settings:
         raise ValueError("view: name the views in views")

@@ -1,8 +1,8 @@
 """All signals of all tokens of answers on a small world, in one tidy table.
 
-The columns that :func:`vgpo.analysis.signals.signals` has too are computed by the same functions, here
-in batches, and with what only a small world can give: the truth of every token, and
-each entry of the picture hidden in turn.
+The columns that :func:`vgpo.analysis.signals.signals` has too are computed by the same
+functions, here in batches, and with what only a small world can give: the truth of
+every token, and each entry of the picture hidden in turn.
 """
 
 from collections.abc import Sequence
