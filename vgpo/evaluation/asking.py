@@ -76,8 +76,8 @@ def evaluate(
         model: A vision-language model, with adapters or without.
         processor: Its processor.
         dataset: What :func:`vgpo.data.questions.load_questions` takes, its result, the
-            name of a suite (``paper``, ``math``, ``vision``), or a dictionary or list of
-            these.
+            name of a suite (``paper``, ``math``, ``vision``), or a dictionary or list
+            of these.
         out: The run's folder; by default a temporary one.
         name: Of the model, in tables; by default its own.
         greedy: One greedy answer each.
