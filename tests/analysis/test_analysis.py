@@ -158,7 +158,8 @@ def test_a_response_of_one_token_has_no_ratio_but_all_else():
     assert found.responses["length"].tolist() == [1]
     assert math.isnan(found.responses["ratio"].item())
     assert found.summary().loc["late/early ratio", "count"] == 0
-    assert {"example", "heatmaps", "decay", "length"} == set(found.figures())
+    # One answer has no length to compare with another's.
+    assert {"example", "heatmaps", "decay"} == set(found.figures())
 
 
 def test_the_model_writes_what_is_not_given():
