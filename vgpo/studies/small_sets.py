@@ -83,7 +83,7 @@ def write_small_set(
     """Writes questions of the small world as a copy of a public set.
 
     Args:
-        entry: Of :data:`vgpo.data.catalogue.CATALOGUE`; its form and its layout.
+        entry: Of ``vgpo.data.catalogue.CATALOGUE``; its form and its layout.
         examples: The questions; those without a picture have none there either.
         root: Where copies of repositories lie, each under its id.
 
