@@ -237,7 +237,7 @@ same(vppo.advantages, kept * (f * A)[:, None])
 # loss. The loss still averages over *all* tokens, so what is masked is lost,
 # and nothing is scaled up for it.
 #
-# Factors have mean 1 over the group. That is our departure. The released code
+# Factors have mean 1 over the group, which is our departure. The released code
 # takes least and largest over what a device holds, and the mean over a
 # micro-batch. An answer's factor then depends on who happens to sit beside it.
 # How much does this matter? Sixteen questions, eight answers each, with drawn
@@ -410,7 +410,7 @@ print(f"largest entry of the expected gradient: {gradient.abs().max():.0e}")
 
 # %% [markdown]
 # On-policy the term is noise. It acts in two ways that have nothing to do with
-# an entropy. All scripts sample with top-p 0.99, so unlikely words are never
+# an entropy. Their scripts sample with top-p 0.99, so unlikely words are never
 # drawn, and the term moves their probability to the likely ones. And at later
 # updates of the same rollouts it is a brake: its gradient is that of the
 # divergence from the policy that wrote them.
@@ -537,7 +537,7 @@ pd.DataFrame(columns).round(2)
 #
 # Serve two updates with each rollout, and TRL scores rollouts anyway. Then VGPO
 # reads along and costs nothing. A masked view has to be paid for all the same.
-# No method needs more memory than DAPO.
+# The peak of memory is DAPO's for all of them: it lies in the backward pass.
 #
 # The benchmark allows 1.35 for a method with views of its own. Two passes use
 # all of that, so VPPO and SRPO stand at the edge, on one side or the other with
