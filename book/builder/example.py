@@ -36,9 +36,7 @@ def example():
     model, processor = load_tiny()
     asked = World().example(3, seed=60, split="heldout", family="sum")
     scores = vgpo.score(model, processor, asked.image, asked.question, layers="all")
-    picture = {"type": "image", "image": asked.image}
-    question = {"type": "text", "text": asked.question}
-    chat = [{"role": "user", "content": [picture, question]}]
-    signals = vgpo.signals(model, processor, chat, scores.token_ids.tolist())
+    ids = scores.token_ids.tolist()
+    signals = vgpo.signals(model, processor, asked.image, asked.question, ids)
     kept = signals[["log_prob", "entropy", "k3", "contrast"]]
     return scores.view(columns=kept, title="One answer of the small world's model")

@@ -124,3 +124,12 @@ def test_pictures_elsewhere_are_refused():
     messages = [{"role": "user", "content": [part]}]
     with pytest.raises(ValueError, match="under 'image', got a part with"):
         masked_pictures(messages, 0.5)
+
+
+def test_pictures_and_a_question_are_a_conversation(asked):
+    model, processor, messages = asked
+    *pictures, question = messages[0]["content"]
+    short = vgpo.signals(
+        model, processor, [one["image"] for one in pictures], question["text"], ANSWER
+    )
+    assert short.equals(vgpo.signals(*asked, ANSWER))

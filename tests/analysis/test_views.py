@@ -93,9 +93,7 @@ def test_the_view_holds_the_scores(scores):
 
 
 def test_a_table_of_signals_is_taken_whole(small, scores):
-    picture = {"type": "image", "image": PICTURE}
-    turn = {"role": "user", "content": [picture, {"type": "text", "text": "Add red ?"}]}
-    table = vgpo.signals(*small, [turn], ANSWER)
+    table = vgpo.signals(*small, PICTURE, "Add red ?", ANSWER)
     view = scores.view(columns=table)
     np.testing.assert_array_equal(values(view, "entropy"), table["entropy"])
     assert "token_id" not in view.data["answers"][0]["measures"]

@@ -1,12 +1,15 @@
 """Every signal that a token could be weighted by, side by side, for one answer."""
 
 import inspect
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from transformers import ProcessorMixin
 
+from vgpo.analysis.asking import asked
 from vgpo.method.dependence import k3
 from vgpo.models.attention import attention_split
 from vgpo.models.capture import capture_focus
@@ -41,9 +44,9 @@ SIGNALS = (
 def signals(
     model: nn.Module,
     processor: ProcessorMixin,
-    messages: list[dict],
-    completion: str | None = None,
-    *,
+    messages: Any,
+    *texts: Any,
+    completion: str | Sequence[int] | None = None,
     probability: float = 0.6,
     patch: int = 14,
     seed: int = 0,
@@ -57,9 +60,11 @@ def signals(
     Args:
         model: A vision-language model, wrapped or not.
         processor: The model's own processor, with a chat template.
-        messages: One conversation, as the processor's chat template takes it, with
-            pictures under ``image``.
-        completion: The answer to score. ``None`` lets the model answer greedily.
+        messages: A picture, several, or one conversation with pictures under
+            ``image``, as for :func:`vgpo.analysis.scoring.score`.
+        *texts: After a picture the question; then, or after a conversation, the answer
+            to score, as text or token ids.
+        completion: The answer, by name. Without one the model answers greedily.
         probability: That a square of the picture is blacked out.
         patch: Side of a square, in pixels of the picture.
         seed: Of the masked picture.
@@ -93,10 +98,8 @@ def signals(
         >>> from vgpo.testbed import build_processor, build_tiny
         >>> processor = build_processor()
         >>> model = build_tiny(processor, hidden_size=64, layers=2)
-        >>> picture = {"type": "image", "image": Image.new("RGB", (56, 56), "red")}
-        >>> question = {"type": "text", "text": "red ?"}
-        >>> messages = [{"role": "user", "content": [picture, question]}]
-        >>> table = signals(model, processor, messages, "red = 5")
+        >>> picture = Image.new("RGB", (56, 56), "red")
+        >>> table = signals(model, processor, picture, "Add red ?", "red = 5")
         >>> table.token.tolist(), table.shape
         (['red', ' =', ' 5'], (3, 13))
     """
@@ -105,6 +108,7 @@ def signals(
     if patch < 1:
         raise ValueError(f"patch: must be at least 1, got {patch}.")
     handle = resolve(model)
+    messages, completion = asked(messages, texts, completion)
     inputs, ids = add_completion(
         handle,
         processor,
