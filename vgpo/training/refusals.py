@@ -198,8 +198,9 @@ def refuse_other_log_probabilities(
             return  # a model that takes no text alone
         scored = model(**inputs, labels=ids, fused_lm_head=True).log_probs.float()
     own = (logits / temperature).log_softmax(dim=-1)
-    own = own.gather(2, ids[:, 1:, None]).squeeze(2)
-    difference = float((scored[:, -own.shape[1] :] - own).abs().max())
+    # Layers may be spread over several devices.
+    own = own.gather(2, ids[:, 1:, None].to(own.device)).squeeze(2)
+    difference = float((scored[:, -own.shape[1] :].to(own.device) - own).abs().max())
     # Logits in bfloat16 are exact to half a percent.
     if difference > 0.05 + 0.02 * float(logits.abs().max()):
         raise ValueError(
