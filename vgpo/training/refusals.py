@@ -194,10 +194,11 @@ def refuse_other_log_probabilities(
     with eval_mode(model), torch.no_grad():
         try:
             logits = model(**inputs, use_cache=False).logits[:, :-1].float()
+            logits = logits / temperature
         except _CANNOT_PROCESS:
             return  # a model that takes no text alone
         scored = model(**inputs, labels=ids, fused_lm_head=True).log_probs.float()
-    own = (logits / temperature).log_softmax(dim=-1)
+    own = logits.log_softmax(dim=-1)
     # Layers may be spread over several devices.
     own = own.gather(2, ids[:, 1:, None].to(own.device)).squeeze(2)
     difference = float((scored[:, -own.shape[1] :].to(own.device) - own).abs().max())
