@@ -8,7 +8,14 @@ import pytest
 import torch
 
 import vgpo
-from vgpo.studies.signals import grade, lags, load_measured, signal_table, summary
+from vgpo.studies.signals import (
+    AGAINST,
+    grade,
+    lags,
+    load_measured,
+    signal_table,
+    summary,
+)
 from vgpo.studies.signals.grading import questions_of
 from vgpo.studies.signals.measure import SIGNALS, divergence, entropy, vepo_score
 from vgpo.studies.signals.methods import BONUS, METHODS, shaped_by_methods
@@ -164,8 +171,9 @@ def made_up() -> pd.DataFrame:
 def test_each_comparison_has_the_tokens_it_says():
     table = made_up()
     found = {name: (among, positive) for name, among, positive in questions_of(table)}
-    assert list(found) == ["reads", "looked", "decides", "chooses", "faithful"]
+    assert list(found) == list(AGAINST)
     for name, (among, positive) in {
+        "numbers": ([3, 9, 15], [3, 15]),
         "looked": ([3, 9, 15], [3, 15]),
         "decides": (range(18), [0, 6, 12]),
         "chooses": ([0, 6, 12], [0, 12]),
@@ -235,10 +243,11 @@ def test_all_methods_shape_the_same_group(group):
         assert (one[name] > 0).all()
     kept = (one["VPPO"] > 0).mean()
     assert kept == pytest.approx(math.ceil(0.4 * len(one)) / len(one))
-    # psi has mean 0, so the mean factor is 1 + phi.
-    assert one["VGPO, state at t"].mean() == pytest.approx(
-        one["VGPO, state at t−1"].mean(), abs=0.2
-    )
+    # Psi has mean 0 over a completion, phi over the group (Eq. 8 and 11).
+    for name in ("VGPO, state at t", "VGPO, state at t−1"):
+        means = [shaped.of(row)[name].mean() for row in range(3)]
+        assert np.mean(means) == pytest.approx(1, abs=1e-4)
+        assert shaped.of(0)[name].std() > 0.1
 
 
 def test_entropy_shaping_adds_at_most_half(group):

@@ -29,7 +29,7 @@ KIND_COLOURS = {
 }
 """What a signal is made of."""
 
-TOKEN_COLOURS = SOURCE_COLOURS | {"decision": PALETTE[2], "memory": PALETTE[4]}
+TOKEN_COLOURS = SOURCE_COLOURS | {"decision": PALETTE[2], "memory": "#d1495b"}
 """Where a token comes from, in both worlds."""
 
 
@@ -149,6 +149,9 @@ def methods_figure(
         place.tick_params(length=0)
         for side in place.spines.values():
             side.set_visible(False)
+    for source in dict.fromkeys(tokens["source"]):
+        axes[-1, 0].plot([], [], "s", color=TOKEN_COLOURS[source], label=source)
+    figure.legend(loc="outside lower center", ncols=6, fontsize=8.5)
     figure.colorbar(
         shown, ax=axes[:, 0].tolist(), label="factor of the advantage", shrink=0.8,
         pad=0.01, aspect=40,

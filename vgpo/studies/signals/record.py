@@ -26,8 +26,6 @@ from vgpo.files import write_atomically
 from vgpo.models.attention import attention_split
 from vgpo.models.capture import capture_focus
 from vgpo.models.layers import capture_layer_cosines
-from vgpo.studies.experiments.provenance import provenance
-from vgpo.studies.experiments.runs import TestbedRun, testbed_trainer
 from vgpo.studies.signals.grading import grade, lags, summary
 from vgpo.studies.signals.measure import (
     divergence,
@@ -136,6 +134,10 @@ def measure(study: SignalStudy) -> Iterator[Measured]:
     Yields:
         All that is known after each stage.
     """
+    # Imported here: beside it live the trainings, and whoever reads records or grades
+    # without training needs no training library.
+    from vgpo.studies.experiments.provenance import provenance
+
     started = time.monotonic()
     model, processor = load_tiny(study.world)
     examples, question = study.asked()
@@ -194,6 +196,8 @@ def _about(table: pd.DataFrame, completions, examples) -> dict:
 
 def _trained(study: SignalStudy) -> torch.nn.Module:
     """The cold start after a short training on sums and counts."""
+    from vgpo.studies.experiments.runs import TestbedRun, testbed_trainer
+
     run = TestbedRun(method=study.method, steps=study.steps, world=study.world)
     with tempfile.TemporaryDirectory() as folder:
         trainer = testbed_trainer(run, folder)
