@@ -44,10 +44,10 @@ pd.options.display.float_format = "{:.2f}".format
 model, processor = testbed.load_tiny("look_away")
 world = testbed.WORLDS["look_away"]
 example = world.example(3, family="sum", seed=91, split="heldout")
-chat = testbed.messages(example)
-chat[0]["content"][0]["image"] = example.image
 print(example.question)
-vgpo.signals(model, processor, chat).iloc[1:8, [1, 4, 5, 6, 9, 10, 11, 12]]
+one = vgpo.signals(model, processor, example.image, example.question)
+shown = ["focus_token", "focus_prediction", "attention_last", "k3", "contrast"]
+one[["token", *shown, "layer_cosine", "entropy"]][1:8]
 
 # %% [markdown]
 # Each column is what one method goes by. VGPO takes `focus_token` (its code) or
