@@ -97,10 +97,10 @@ class EvaluatedRun:
         Returns:
             ``questions``, ``left_out``; ``greedy`` with ends (Wilson, or drawn by
             pictures where questions share one); ``avg`` over samples with ends drawn
-            by pictures, ``pass@k`` for k = 1, 2, 4, ... up to the samples; ``recipe``
-            (the other grader, same answers) and ``disagree`` (share of answers on
-            which the graders differ); ``no_answer`` (no closed box) and ``cut_off``
-            (at the limit of tokens), shares of answers; ``tokens``, their mean.
+            by pictures, ``pass@k`` for k = 1, 2, 4, ... up to the samples; of all
+            answers, greedy and sampled, the shares ``recipe`` (right by the other
+            grader), ``disagree`` (the graders differ), ``no_answer`` (no closed box)
+            and ``cut_off`` (at the limit of tokens); ``tokens``, their mean.
         """
         rows = {}
         for name, mine in self._by_set():
