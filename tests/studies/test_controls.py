@@ -1,5 +1,8 @@
 """Controls: what needs no looking, and what knows nothing, shown as such."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -155,3 +158,12 @@ def test_a_rule_without_a_picture_finds_the_reads(tiny):
     assert auroc["results", "= before"] == 0.5
     assert (table["low"] <= table["auroc"]).all()
     assert (table["auroc"] <= table["high"]).all()
+
+
+def test_measuring_loads_no_training_library():
+    """A chapter that trains nothing prints none of their warnings."""
+    code = "import sys, vgpo.studies.controls; print('peft' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
