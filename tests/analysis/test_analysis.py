@@ -561,7 +561,7 @@ def test_changes_are_those_of_each_question(found):
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("forgetting_*.yaml")))
 def test_recipes_set_what_the_chapter_takes(recipe):
-    notebook = jupytext.read(ROOT / "notebooks" / "01_forgetting.py")
+    notebook = jupytext.read(ROOT / "notebooks" / "01b_forgetting_real.py")
     [cell] = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     names = {node.targets[0].id for node in ast.parse(cell.source).body}
     parameters = yaml.safe_load(recipe.read_text())

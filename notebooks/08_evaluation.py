@@ -1,0 +1,322 @@
+# %% [markdown]
+# # Did it help?
+#
+# VGPO gives more credit to words that look. Does a model trained with it answer more
+# questions right than one trained without? Is it for the reason given? And does it
+# look more?
+#
+# All numbers here are read from recorded trainings, in seconds. Every arm starts from
+# the same model, sees the same prompts and samples with the same seed. So arms are
+# compared by their difference, seed by seed.
+#
+# ## First result
+
+# %% tags=["parameters", "hide-input"]
+grid = "headline"  # which recorded grid: a folder of results/experiments
+world = "look_away"  # which of its worlds
+baseline = "dapo"  # what the arms are compared with
+live = False  # whether one small training is run here and now, half a minute
+
+# %% tags=["hide-input"]
+import json
+from dataclasses import replace
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pandas as pd
+import torch
+
+from vgpo import figures
+from vgpo.stats import seeds as stat
+from vgpo.studies import evidence
+from vgpo.studies.experiments import load_runs, records
+from vgpo.studies.experiments.arms import ARMS
+from vgpo.studies.experiments.cells import run_cell
+from vgpo.studies.experiments.evaluation import QUICK
+from vgpo.studies.experiments.grid import read_grid
+from vgpo.studies.experiments.report import cost_table, step_sizes
+from vgpo.testbed import CHECKPOINTS
+
+pd.set_option("display.precision", 3)
+cells = Path("../results/experiments") / grid
+outcomes = records.outcome_table(cells)
+outcomes = outcomes[outcomes["world"] == world]
+counts = outcomes.groupby("arm")["seed"].nunique()
+arms = ["dapo", "vgpo_token", "vgpo_prediction"]
+
+# %% mystnb={"figure": {"name": "fig-arms", "caption": "Each arm less DAPO, paired by seed (in brackets: how many), with Student's t interval. An empty mark is a single seed, which has no interval."}, "image": {"alt": "Two panels of points with intervals around zero, one row per arm. Arms with a single seed are empty marks within a few hundredths of zero."}}
+main_outcomes = {
+    "reward, all steps": "reward/area",
+    "sampled accuracy": "accuracy/sampled",
+}
+tables = {
+    name: evidence.compared(outcomes, outcome, baseline)
+    for name, outcome in main_outcomes.items()
+}
+figures.arms_figure(tables, baseline)
+
+# %%
+columns = ["arm", "difference", "low", "high", "p_corrected", "detectable"]
+pd.concat(
+    {
+        name: table[table["seeds"] > 1][[*columns, "seeds", "verdict"]]
+        for name, table in tables.items()
+    }
+).droplevel(1).round(3)
+
+# %% [markdown]
+# Read the last columns first. `detectable` is the smallest true difference that so many
+# seeds find four times in five. Where it is larger than what could matter, a wide
+# interval is no news: the verdict is "not decided", and it speaks neither for the
+# method nor against it. An interval that excludes 0 is not enough either: the
+# sign-flip $p$, corrected by Holm for the arms of the table, has to be small as well.
+#
+# Two outcomes were fixed before any arm was looked at: the sampled reward, averaged
+# over all steps, and the sampled accuracy on held-out scans. Differences below 0.01
+# and 0.02 would not matter. All else is secondary.
+#
+# **In this chapter.** What are the arms? What is decided by so many seeds? What of a
+# gain is sharpening? Does the model look more? What was not trained, and stays? What
+# has not been run?
+#
+# ## The arms
+#
+# | arm | what it tells |
+# |---|---|
+# | `grpo`, `dapo` | what there was before |
+# | `vgpo_token`, `vgpo_prediction` | the method, scoring a token at its own state, or at the one that predicts it |
+# | `vgpo_released`, `vgpo_mean` | its released code; without length in $\phi$ |
+# | `oracle_reads`, `oracle_decides` | the *truth* in place of focus: which tokens read, which decide to look |
+# | `shuffled` | placebo: the same scores, permuted within each completion |
+# | `inverted` | one less focus: does the sign matter? |
+#
+# The oracles bound what any score can gain in this scheme. If they do not beat DAPO,
+# no visual score can, and the search for a better one is over. The placebo has the
+# spread of VGPO and none of its information. An arm that beats DAPO but not the placebo
+# owes it to larger steps.
+#
+# ## The course of training
+
+# %% mystnb={"figure": {"name": "fig-curves", "caption": "Sampled reward over the steps, mean over seeds; thin lines are seeds."}, "image": {"alt": "Lines of the reward over 24 steps, one per arm, rise together from about one half to about nine tenths and lie on each other."}}
+curves = records.curve_table(cells)
+curves = curves[(curves["world"] == world) & curves["arm"].isin(arms)]
+figures.arm_curves_figure(curves, "reward", "sampled reward")
+
+# %% mystnb={"figure": {"name": "fig-looks", "caption": "Share of a tile's values that the chains of a step look up instead of recalling."}, "image": {"alt": "Lines of the share of values looked up over 24 steps, one per arm, rise together from about two thirds to nearly one."}}
+figures.arm_curves_figure(curves, "rewards/looks/mean", "values looked up")
+
+# %% [markdown]
+# Here is what the reward goes for: the model starts to *look*. In this world errors
+# come from going on from memory, and a habit of looking repairs them. The reward is all
+# it takes. No arm was told which words decide to look.
+#
+# ## Before and after, family by family
+
+# %% mystnb={"figure": {"name": "fig-before-after", "caption": "Share of right answers on held-out scans before (bar) and after training, mean over seeds with t interval. Only sums and counts were trained."}, "image": {"alt": "Rows of parts of the evaluation. After training, all arms stand together far to the right of the bar for sums and counts, and for families that were not trained; at the bar for questions without a picture and for a grey picture."}}
+few = evidence.with_seeds(outcomes[outcomes["arm"].isin(arms)], 1)
+parts = evidence.before_and_after(few, evidence.PARTS)
+figures.before_after_figure(parts, arms)
+
+# %%
+parts.pivot(index="part", columns="arm", values="value").loc[
+    list(evidence.PARTS.values())
+].assign(before=parts.groupby("part")["before"].first()).round(3)
+
+# %% [markdown]
+# Three things stand out, whatever the arm. Families that were never trained gain as
+# much: the habit carries over. Questions without a picture lose nothing that can be
+# seen, which is what a reviewer asked of the paper (R2 of {doc}`../book/claims`). And
+# over a grey picture nothing is gained, so that the gain does come through the picture.
+# Hiding a third of the tiles costs most of it, as it must.
+#
+# ## Is it sharpening?
+#
+# A model that already knows the answer can be made to say it more often by lowering
+# the temperature. Reinforcement learning may do no more than that. So every model is
+# asked at several temperatures, before and after.
+
+# %% mystnb={"figure": {"name": "fig-temperature", "caption": "Share of right answers over the temperature, before training and after (greedy and T = 1: 400 questions; between: 100)."}, "image": {"alt": "Before training the line is flat at about one half from temperature one to greedy. After training all arms lie at about nine tenths throughout."}}
+sweep = evidence.before_and_after(few, evidence.TEMPERATURES, "temperature")
+figures.temperature_figure(sweep, arms)
+
+# %% [markdown]
+# Before training no temperature helps: the errors are decisions, not noise. After it,
+# all temperatures are better, greedy decoding too. This is more than sharpening.
+#
+# The first world is the counter-example. Here are both cold starts, untouched, on
+# sums and counts, and what recorded trainings in the first world reach at T = 1:
+
+# %%
+starts = {}
+for name in ("misread", "look_away"):
+    measured = json.loads(Path(f"../results/worlds/{name}.json").read_text())
+    by_temperature = measured["measured"]["accuracy"]["all"]
+    starts[name] = {f"T = {t}": i["value"] for t, i in by_temperature.items()}
+runs = load_runs("../results/rl")
+runs = runs[(runs["when"] == "after") & runs["family"].isin(["sum", "count"])]
+for method, part in runs.groupby("method"):
+    after = part["accuracy"].mean()
+    print(f"misread, trained with {method}, T = 1: {after:.3f}")
+pd.DataFrame(starts).T.round(3)
+
+# %% [markdown]
+# The misread model, merely sampled at 0.6, does better than the trained ones do at
+# T = 1. There, reinforcement learning sharpens what the model already knows, and no
+# visual method can show what it is for ({doc}`05_training`). In the look-away world
+# no temperature helps. That is why the arms are compared in this one.
+#
+# ## Does it look more?
+#
+# The paper's Fig. 6 shows attention on the image rising after VGPO. Here are 100
+# answers to the same held-out questions.
+
+# %% mystnb={"figure": {"name": "fig-attention-shift", "caption": "Distribution over answers of the image's share of attention, before and after, first seed; left the first half of an answer, right the second."}, "image": {"alt": "Cumulative curves. After training all arms lie to the right of the curve before, a little in the first half of an answer and clearly in the second, and on each other."}}
+before = records.looking_table(cells.parent / "untrained")
+after = records.looking_table(cells)
+after = after[(after["world"] == world) & (after["seed"] == 0)]
+answers = {"before": before[before["world"] == world]}
+answers |= {arm: after[after["arm"] == arm] for arm in arms}
+figures.attention_shift_figure(
+    answers,
+    {"image_first_half": "first half", "image_second_half": "second half"},
+)
+
+# %%
+looking = {
+    "looking/looks": "values looked up",
+    "looking/image_at_reads": "attention on the image at reads",
+    "looking/image_second_half": "attention, second half",
+    "looking/late_early": "late/early ratio",
+    "looking/focus_at_reads": "focus (prediction) at reads",
+}
+table = evidence.before_and_after(few, looking, "quantity")
+table.pivot(index="quantity", columns="arm", values="value").assign(
+    before=table.groupby("quantity")["before"].first()
+).round(3)
+
+# %% [markdown]
+# Attention rises in the second half, in every arm alike. It rises because *more* values
+# are looked up, not because a look is stronger: at reads it is what it was. So a rise
+# of attention after training is no sign of VGPO. It is what the reward asks for, and
+# the comparison that counts is with DAPO (C13 of {doc}`../book/claims`).
+#
+# ## Steps of another size
+#
+# Re-weighting changes the size of a step, and a larger step may win by itself.
+
+# %%
+sizes = (
+    step_sizes(outcomes, baseline)
+    .set_index("arm")
+    .drop(columns=["world", "setting"])
+)
+sizes.round(3)
+
+# %% [markdown]
+# Ratios to DAPO over the seeds that both have. Where they are off by over 5 %, a
+# DAPO with its learning rate scaled to match belongs beside the arm. That one has not
+# been run.
+#
+# ## What a verdict would take
+#
+# How many seeds would decide? The spread of the paired differences says it.
+
+# %%
+spread = tables["sampled accuracy"].dropna(subset=["spread"])
+for arm, s in zip(spread["arm"], spread["spread"], strict=True):
+    found = [stat.detectable_difference(n, s) for n in (3, 6, 10, 20)]
+    print(f"{arm:16} 3, 6, 10, 20 seeds find", *(f"{d:.3f}" for d in found))
+
+# %% [markdown]
+# A spread that comes from a handful of seeds is itself uncertain by a factor of two or
+# three. With three seeds a difference has to be enormous to be found. A paper with one
+# seed cannot know.
+#
+# ## Not recorded
+#
+# What was planned, and how many seeds of it are there. Ablations would make a chapter
+# of their own, 07, of the paper's Fig. 5. None of their cells has been run, so there is
+# no such chapter, and no verdict.
+
+# %%
+names = ("headline", "headline_misread", "ablations", "neighbours", "longer")
+planned = {}
+for name in names:
+    plan = read_grid(f"../recipes/experiments/{name}.yaml")
+    folder = cells.parent / name
+    there = records.outcome_table(folder) if folder.is_dir() else None
+    table = evidence.not_recorded(plan.arms, there)
+    planned[name] = table.assign(planned=len(plan.seeds))
+pd.concat(planned).rename_axis(["grid", "arm"]).groupby(
+    "grid", sort=False
+).sum()
+
+# %% [markdown]
+# The ablations, row by row:
+
+# %%
+table = planned["ablations"].filter(like="vgpo_token", axis=0)
+table.insert(0, "what", [ARMS[arm].tells for arm in table.index])
+table
+
+# %% [markdown]
+# The same command goes on where it stopped, and finished cells are never made again:
+#
+# ```bash
+# python -m vgpo.studies.experiments run ablations --workers 2
+# python -m vgpo.studies.experiments report ablations
+# python -m vgpo.studies.claims     # the ledger, from what is there now
+# ```
+#
+# ## What it cost
+
+# %%
+cost = cost_table(records.read_records(cells)).set_index("arm")
+print(
+    f"{cost['cells'].sum()} cells, {cost['train'].sum() / 3600:.1f} hours of "
+    "training on one thread"
+)
+cost
+
+# %% [markdown]
+# ## One small cell, live
+#
+# With `live = True` one training of two steps is run and evaluated on a handful of
+# questions, by the code that made every cell above.
+
+# %%
+if live:
+    torch.set_num_threads(1)
+    plan = read_grid("../recipes/experiments/headline.yaml")
+    cell = next(c for c in plan.cells() if c.arm == "vgpo_token")
+    small = replace(cell.run, steps=2, prompts_per_step=4, rollouts=4)
+    cell = replace(cell, run=small, evaluation=QUICK)
+    record = run_cell(cell, CHECKPOINTS[world], Path(mkdtemp()))
+    print(f"{ARMS[cell.arm].tells}: reward {record['outcomes']['reward/area']}")
+else:
+    print("live = False: nothing was trained")
+
+# %% [markdown]
+# ## Try it
+#
+# 1. Predict first: which of the two oracles should win, the one of reads or the one of
+#    decisions? Look for the word that earns the reward.
+# 2. Set `baseline = "grpo"`. Which comparisons are left, and why so few?
+# 3. Compare two models question by question: load `records.verdict_table(cells)` and
+#    use `vgpo.stats.seeds.mcnemar` on the part `greedy` of two arms with seed 0. Why
+#    does a small $p$ there say nothing about the methods?
+#
+# :::{dropdown} Solutions
+# 1. What earns the reward is the decision, one or two words before the value. Credit
+#    given to the value is taken from it. So the second oracle should win, if any.
+# 2. Only seed 0 of GRPO is recorded. One pair has no spread, so no interval.
+# 3. It compares two trained models, of one seed each. Another seed gives two others.
+#    Questions make a run's value less noisy; only seeds speak about a method.
+# :::
+#
+# **Keep in mind**
+#
+# - An upper bound and a placebo belong in the plan before the method does.
+# - "Not decided" is a verdict: look at what could have been found.
+# - Accuracy, looks and attention all rise with the reward alone. Compare with DAPO, not
+#   with before.

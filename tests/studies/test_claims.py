@@ -1,0 +1,146 @@
+"""The ledger says what the recorded files say, and nothing else."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+from tests.conftest import ROOT
+from vgpo.stats.seeds import DIFFERENCE, NO_EFFECT, NOT_DECIDED, SMALL_DIFFERENCE
+from vgpo.studies import claim_evidence as evidence
+from vgpo.studies import claims
+from vgpo.studies.claim_evidence import Found, Recorded, verdict_of_arms
+from vgpo.studies.claims import make_pages, make_row
+
+RESULTS = ROOT / "results"
+WRITTEN = yaml.safe_load((ROOT / "book" / "claims.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return Recorded(RESULTS)
+
+
+def test_the_pages_are_those_of_the_recorded_files(recorded):
+    for name, text in make_pages(WRITTEN, recorded).items():
+        published = (ROOT / "book" / f"{name}.md").read_text()
+        assert published == text, "python -m vgpo.studies.claims"
+
+
+def test_every_claim_and_objection_has_its_row(recorded):
+    page = (ROOT / "book" / "claims.md").read_text()
+    rows = re.findall(r"^\* - ([CRB]\d+)$", page, re.M)
+    assert sorted(rows) == sorted(WRITTEN["claims"])
+    assert {f"C{i}" for i in range(1, 16)} | {f"R{i}" for i in range(1, 6)} <= set(rows)
+    # Within a table, rows are in the order of their verdicts.
+    order = list(claims.VERDICTS)
+    for table in page.split(":::{list-table}")[1:]:
+        said = re.findall(r"^  - \*\*([^*]+)\*\*", table.split(":::")[0], re.M)
+        assert said and said == sorted(said, key=order.index)
+
+
+def test_a_difference_on_the_page_is_that_of_the_records():
+    """By hand, from the records alone."""
+    folder = RESULTS / "experiments" / "headline"
+    values = {}
+    for file in folder.glob("*/record.json"):
+        record = json.loads(file.read_text())
+        values[record["arm"], record["seed"]] = record["outcomes"]["accuracy/sampled"]
+    seeds = sorted(s for arm, s in values if arm == "vgpo_token")
+    paired = [values["vgpo_token", s] - values["dapo", s] for s in seeds]
+    assert len(paired) > 1
+    mean = np.mean(paired)
+    low, high = stats.t.interval(
+        0.95, len(paired) - 1, loc=mean, scale=stats.sem(paired)
+    )
+    page = (ROOT / "book" / "claims.md").read_text()
+    text = (
+        "`vgpo_token` less `dapo`, sampled accuracy, held out: "
+        f"{mean:+.3f}, 95 % [{low:+.3f}, {high:+.3f}]"
+    )
+    assert text in page
+    assert f"{len(paired)} seeds" in page
+
+
+@pytest.mark.parametrize(
+    ("pairs", "verdict"),
+    [
+        ([], claims.NOT_DECIDED),
+        ([(NOT_DECIDED, 0.3)], claims.NOT_DECIDED),
+        ([(DIFFERENCE, 0.1), (NOT_DECIDED, -0.1)], claims.REPRODUCED),
+        ([(SMALL_DIFFERENCE, 0.001)], claims.REPRODUCED),
+        ([(DIFFERENCE, -0.1)], claims.NOT_REPRODUCED),
+        ([(NO_EFFECT, 0.001), (DIFFERENCE, -0.1)], claims.NOT_REPRODUCED),
+        # One arm that may still be better leaves the claim open.
+        ([(NO_EFFECT, 0.001), (NOT_DECIDED, 0.1)], claims.NOT_DECIDED),
+    ],
+)
+def test_verdicts_by_what_the_comparisons_allow(pairs, verdict):
+    assert verdict_of_arms([Found("", tuple(pairs))]) == verdict
+    mirrored = [(v, -d) for v, d in pairs]
+    assert verdict_of_arms([Found("", tuple(mirrored))], better=-1) == verdict
+
+
+def test_a_verdict_that_no_longer_follows_is_refused(recorded):
+    row = {
+        "claim": "x",
+        "run": "y",
+        "verdict": claims.REPRODUCED,
+        "evidence": [{"forest": {"world": "misread", "expect": "above 0"}}],
+    }
+    with pytest.raises(ValueError, match=r"X1: misread, forest: expected .* above 0"):
+        make_row("X1", row, recorded)
+    row["evidence"] = [{"forest": {"world": "misread", "expect": "holds 0"}}]
+    assert make_row("X1", row, recorded).verdict == claims.REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"evidence": [{"tarot": {}}]}, "evidence: 'tarot' is none of"),
+        ({"verdict": "perhaps"}, "verdict: 'perhaps' is none of"),
+        ({"evidence": [{"forest": {"moon": 1}}]}, "X1: .*moon"),
+    ],
+)
+def test_what_the_wording_may_not_ask_for(recorded, change, message):
+    with pytest.raises(ValueError, match=message):
+        make_row("X1", {"claim": "x", "run": "y"} | change, recorded)
+
+
+def test_what_was_not_run_is_said_to_be_not_recorded(recorded):
+    found = evidence.arms(
+        recorded,
+        grid="no_such_grid",
+        world="look_away",
+        outcome="accuracy/sampled",
+        arms=["vgpo_token"],
+    )
+    assert "not recorded yet" in found.text
+    assert found.verdicts == ((NOT_DECIDED, 0.0),)
+    assert verdict_of_arms([found]) == claims.NOT_DECIDED
+
+
+def test_what_all_comparisons_have_to_show():
+    both = [Found("", ((DIFFERENCE, -0.1), (SMALL_DIFFERENCE, -0.01)))]
+    rule = evidence.RULES["all are worse"]
+    assert rule(both) == claims.REPRODUCED
+    assert rule([*both, Found("", ((NOT_DECIDED, 0.0),))]) == claims.NOT_DECIDED
+    assert rule([*both, Found("", ((NO_EFFECT, 0.0),))]) == claims.NOT_REPRODUCED
+    assert rule([]) == claims.NOT_DECIDED
+
+
+def test_what_is_preserved_is_within_its_margin_or_gained():
+    rule = evidence.RULES["preserved"]
+    kept = Found("", ((NO_EFFECT, -0.01), (DIFFERENCE, 0.2)))
+    assert rule([kept]) == claims.REPRODUCED
+    assert rule([kept, Found("", ((DIFFERENCE, -0.2),))]) == claims.NOT_REPRODUCED
+    assert rule([kept, Found("", ((NOT_DECIDED, 0.1),))]) == claims.NOT_DECIDED
+
+
+def test_every_verdict_of_a_claim_in_the_findings_has_its_sentence():
+    verdicts = {claims.REPRODUCED, claims.NOT_REPRODUCED, claims.NOT_DECIDED}
+    for texts in WRITTEN["texts"].values():
+        assert {"claim"} | verdicts == set(texts)
