@@ -35,6 +35,7 @@ from vgpo.method.plain import DAPO_LOSS
 from vgpo.method.shaping import Method, Shaped, register
 from vgpo.method.visual import VGPO, visual_factors, visual_statistics
 from vgpo.stats.seeds import detectable_difference, t_interval
+from vgpo.studies.curves import runs_view
 from vgpo.studies.experiments import (
     TRAINED_FAMILIES,
     TestbedRun,
@@ -276,6 +277,13 @@ by_seed.unstack("seed").round(3)
 
 # %% mystnb={"figure": {"name": "fig-seeds", "caption": "Accuracy of samples on held-out scans before and after training, three seeds a method."}, "image": {"alt": "Points per method before and after training, joined by a line per seed; all lines rise."}}
 figures.seeds_figure(by_seed)
+
+# %% [markdown]
+# The same runs to touch: smooth the curves, leave one method out, and see the paired
+# differences.
+
+# %%
+runs_view("../results/rl")
 
 # %%
 paired = by_seed.xs("after", level="when").unstack("method")

@@ -29,6 +29,7 @@ import torch
 from vgpo import figures
 from vgpo.stats import seeds as stat
 from vgpo.studies import evidence
+from vgpo.studies.curves import grid_view
 from vgpo.studies.experiments import load_runs, records
 from vgpo.studies.experiments.arms import ARMS
 from vgpo.studies.experiments.cells import run_cell
@@ -104,6 +105,13 @@ figures.arm_curves_figure(curves, "reward", "sampled reward")
 
 # %% mystnb={"figure": {"name": "fig-looks", "caption": "Share of a tile's values that the chains of a step look up instead of recalling."}, "image": {"alt": "Lines of the share of values looked up over 24 steps, one per arm, rise together from about two thirds to nearly one."}}
 figures.arm_curves_figure(curves, "rewards/looks/mean", "values looked up")
+
+# %% [markdown]
+# The same to touch: smooth the curves, leave arms out, and read the paired difference
+# of each arm seed by seed.
+
+# %%
+grid_view(cells, baseline, arms)
 
 # %% [markdown]
 # Here is what the reward goes for: the model starts to *look*. In this world errors
