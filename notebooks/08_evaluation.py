@@ -19,9 +19,14 @@ live = False  # whether one small training is run here and now, half a minute
 
 # %% tags=["hide-input"]
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
+
+logging.disable(
+    logging.WARNING
+)  # what the libraries say of features not used here
 
 import pandas as pd
 import torch

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from vgpo.figures.style import INK, PALETTE, in_style
 
@@ -40,6 +41,8 @@ def arms_figure(tables: Mapping[str, pd.DataFrame], baseline: str) -> Figure:
         axes.axvline(0, color=INK, lw=0.8)
         axes.set_title(name, loc="left")
         axes.set_xlabel(f"less {baseline}")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.2g}"))
     seeds = {arm: 0 for arm in arms}
     for table in tables.values():
         seeds |= dict(zip(table["arm"], table["seeds"], strict=True))

@@ -272,7 +272,7 @@ def record(output: Path, questions: int = 40, seed: int = 50) -> dict:
         What is in the file: settings, provenance and ``rows``.
     """
     # Not above: it loads the training libraries, which measuring does not need.
-    from vgpo.studies.experiments.provenance import provenance
+    from vgpo.studies.provenance import provenance
 
     started = time.monotonic()
     model, processor = load_tiny(CHECKPOINTS["misread"])

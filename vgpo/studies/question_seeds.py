@@ -26,7 +26,7 @@ from vgpo.files import write_atomically
 from vgpo.models.inputs import token_texts
 from vgpo.stats.forgetting import compare_over_question_seeds
 from vgpo.studies.controls import NULLS, answers_beside_nulls, observations
-from vgpo.studies.experiments.provenance import digest, provenance
+from vgpo.studies.provenance import digest, provenance
 from vgpo.testbed import (
     CHECKPOINTS,
     IMAGE_FAMILIES,

@@ -29,10 +29,10 @@ from vgpo.studies.experiments.evaluation import (
     questions_of,
 )
 from vgpo.studies.experiments.looking import looking, watchers
-from vgpo.studies.experiments.provenance import provenance
 from vgpo.studies.experiments.runs import TRAINED_FAMILIES, TestbedRun
 from vgpo.studies.experiments.starts import WORDINGS, start_digest
 from vgpo.studies.experiments.truth import with_truth
+from vgpo.studies.provenance import provenance
 from vgpo.testbed import WORLDS, make_dataset
 from vgpo.testbed.decoding import decode_faster
 from vgpo.testbed.model import load_tiny

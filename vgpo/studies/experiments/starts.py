@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from vgpo.studies.experiments.provenance import digest
+from vgpo.studies.provenance import digest
 from vgpo.testbed.cold_start import (
     COLD_STARTS,
     ColdStartConfig,

@@ -136,7 +136,7 @@ def measure(study: SignalStudy) -> Iterator[Measured]:
     """
     # Imported here: beside it live the trainings, and whoever reads records or grades
     # without training needs no training library.
-    from vgpo.studies.experiments.provenance import provenance
+    from vgpo.studies.provenance import provenance
 
     started = time.monotonic()
     model, processor = load_tiny(study.world)

@@ -23,7 +23,7 @@ def provenance() -> dict[str, Any]:
         outside a checkout), ``changed`` (whether the package differed from it),
         ``cpu`` (its kind), ``system``, ``threads``. No names of machines or paths.
     """
-    root = Path(__file__).resolve().parents[3]
+    root = Path(__file__).resolve().parents[2]
     return {
         "versions": {
             "python": platform.python_version(),
