@@ -33,6 +33,7 @@ from vgpo.stats.forgetting import (
     uniform_shares,
 )
 from vgpo.stats.intervals import RESAMPLES, auroc_interval, mean_interval
+from vgpo.studies.provenance import provenance
 from vgpo.studies.tables import batches_of_one_length, token_table
 from vgpo.testbed import CHECKPOINTS, IMAGE_FAMILIES, World, load_tiny
 from vgpo.testbed.answers import correct
@@ -271,9 +272,6 @@ def record(output: Path, questions: int = 40, seed: int = 50) -> dict:
     Returns:
         What is in the file: settings, provenance and ``rows``.
     """
-    # Not above: it loads the training libraries, which measuring does not need.
-    from vgpo.studies.provenance import provenance
-
     started = time.monotonic()
     model, processor = load_tiny(CHECKPOINTS["misread"])
     world = World(verbosity=0.3)

@@ -26,6 +26,7 @@ from vgpo.files import write_atomically
 from vgpo.models.attention import attention_split
 from vgpo.models.capture import capture_focus
 from vgpo.models.layers import capture_layer_cosines
+from vgpo.studies.provenance import provenance
 from vgpo.studies.signals.grading import grade, lags, summary
 from vgpo.studies.signals.measure import (
     divergence,
@@ -134,10 +135,6 @@ def measure(study: SignalStudy) -> Iterator[Measured]:
     Yields:
         All that is known after each stage.
     """
-    # Imported here: beside it live the trainings, and whoever reads records or grades
-    # without training needs no training library.
-    from vgpo.studies.provenance import provenance
-
     started = time.monotonic()
     model, processor = load_tiny(study.world)
     examples, question = study.asked()
