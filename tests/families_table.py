@@ -14,6 +14,7 @@ import re
 import sys
 import tempfile
 import warnings
+from math import floor, log10
 from pathlib import Path
 
 import every_family
@@ -453,9 +454,11 @@ def training_of(name: str) -> str:
             found = "; ".join(["runs", *faults] if faults else ["works"]) + added
             error = largest_error(name, mixed_rows(fewest), **options)
             if error > SAME:
+                # The power of ten alone: its digits are the machine's.
+                power = floor(log10(error))
                 found += (
-                    f"; log-probabilities change by {error:.0e} with the place in the "
-                    "batch"
+                    f"; log-probabilities change by over 1e{power:03d} with the place "
+                    "in the batch"
                 )
             return found
 

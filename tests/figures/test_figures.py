@@ -11,7 +11,7 @@ from vgpo.figures.style import INK, in_style
 
 
 def test_a_figure_is_styled_and_closed_and_the_style_ends_with_it():
-    before = plt.rcParams.copy()
+    before, open_before = plt.rcParams.copy(), plt.get_fignums()
 
     @in_style
     def line_figure(height: float):
@@ -24,7 +24,7 @@ def test_a_figure_is_styled_and_closed_and_the_style_ends_with_it():
     assert figure.axes[0].spines["left"].get_edgecolor() == pytest.approx(
         plt.matplotlib.colors.to_rgba(INK)
     )
-    assert not plt.get_fignums()
+    assert plt.get_fignums() == open_before
     assert plt.rcParams == before
     assert (line_figure.__name__, line_figure.__doc__) == ("line_figure", "A line.")
 

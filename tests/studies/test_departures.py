@@ -216,7 +216,7 @@ def test_departures_have_the_same_numbers_in_the_released_variant():
             r"runs: shape \(3,\)",
         ),
         (lambda: departures.lost_tokens(9, 0.123), "hundredths"),
-        (lambda: departures.departure_table({11: ""}), "no departure"),
+        (lambda: departures.departure_table({12: ""}), "no departure"),
         (
             lambda: departures.advantage_factors_with(
                 ["group"], torch.zeros(1, 1), torch.ones(1, 1),

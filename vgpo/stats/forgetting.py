@@ -213,7 +213,7 @@ def decay_curve(
 
     def means(rows: np.ndarray) -> np.ndarray:
         totals = np.stack([stretch[rows].sum(axis=1) for stretch in sums], axis=1)
-        return totals / sizes[rows].sum(axis=1)[:, None]
+        return np.asarray(totals / sizes[rows].sum(axis=1)[:, None])
 
     low, high = resampled_ends(len(names), means, resamples, seed)
     return pd.DataFrame(
@@ -343,9 +343,8 @@ def _compare_clustered(
 
     low, high = resampled_ends(len(names), difference, resamples, seed)
     value = means[0].value - means[1].value
-    return Comparison(
-        *means, Interval(value, float(low), float(high), len(names)), float("nan")
-    )
+    difference_of_means = Interval(value, float(low), float(high), len(names))
+    return Comparison(means[0], means[1], difference_of_means, float("nan"))
 
 
 def mean_ratios(

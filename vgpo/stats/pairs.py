@@ -57,7 +57,7 @@ def paired_shares_interval(
         root = np.sqrt(max(linear**2 + 8 * n * c * delta * (1 - delta), 0.0))
         likeliest = (root - linear) / (4 * n)
         spread = n * (2 * likeliest + delta * (1 - delta))
-        return z * np.sqrt(max(spread, 0.0)) - side * (b - c - n * delta)
+        return z * float(np.sqrt(max(spread, 0.0))) - side * (b - c - n * delta)
 
     value = (b - c) / n
     ends = []
