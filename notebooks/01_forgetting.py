@@ -493,12 +493,14 @@ figures.occlusion_figure(of_answers)
 # one late in an answer, nothing was forgotten. In the second world a word decides
 # whether the chain looks, so both words are tried.
 
-
 # %% tags=["hide-input"]
+kinds = ("sum", "count")  # families that are probed
+
+
 def probe(name, leads):
     examples = [
         draws.ASKED[name].example(i, seed, "heldout", kind)
-        for kind in ("sum", "count")
+        for kind in kinds
         for i in range(covered)
     ]
     pair = testbed.load_tiny(CHECKPOINTS[name])
