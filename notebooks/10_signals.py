@@ -13,14 +13,14 @@
 # find the word that decides to look; length and cost; why the default fails;
 # and what each method does to one and the same completion.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 questions = 6  # questions per family that are graded live
 samples = 2  # sampled answers to each
 rollouts = 8  # of the group whose advantages are compared
 seed = 90  # names the sequence of questions
 records = "../results/signals"  # recorded grades, of many more answers
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 
 import vgpo
