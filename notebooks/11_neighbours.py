@@ -15,14 +15,14 @@
 # formula and a call; a term called entropy that is none; the same real rollouts
 # through all of them; what a step costs; what training says.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 prompts = 8  # questions whose real rollouts are shaped
 rollouts = 8  # G, completions per question
 seed = 0  # seed of questions and sampling
 grid = "../results/experiments/neighbours"  # recorded cells of training runs
 threads = 1  # torch threads
 
-# %%
+# %% tags=["hide-input"]
 import json
 import logging
 import warnings
