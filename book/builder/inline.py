@@ -72,6 +72,8 @@ def inline(page: str, folder: Path) -> str:
         count += 1
         drawing = apart(themed(drawing[start:]), f"figure{count}")
         # A style element in a page is of the whole page.
+        # Comments repeat every word of a drawing, formulas in their raw form.
+        drawing = re.sub(r"<!--.*?-->\s*", "", drawing, flags=re.DOTALL)
         drawing = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", drawing, count=1,
                          flags=re.DOTALL)  # fmt: skip
         alt = _ALT.search(match[0])
