@@ -32,7 +32,7 @@ def config(text: str) -> str:
         repository: {url: 'https://github.com/a/b'}
     """
     settings = yaml.safe_load(text)
-    if PLACEHOLDER not in settings["repository"]["url"]:
+    if PLACEHOLDER not in settings.get("repository", {}).get("url", ""):
         return text
     settings.pop("launch_buttons", None)
     for name in settings["html"]:
