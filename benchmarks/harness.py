@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
+
+from vgpo.studies.provenance import cpu, git
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results" / "bench"
@@ -99,9 +100,9 @@ def machine() -> dict[str, object]:
     """What the figures were measured on: kinds and versions, no names or paths."""
     description = {
         "date": date.today().isoformat(),
-        "commit": _commit(),
+        "commit": git(ROOT, "rev-parse", "--short", "HEAD"),
         "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu_model(),
+        "cpu": cpu(),
         "cores": _cores(),
         "threads": torch.get_num_threads(),
         "load_per_core": round(os.getloadavg()[0] / _cores(), 2),
@@ -119,24 +120,6 @@ def _cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _cpu_model():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    models = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
-    return models[0] if models else platform.processor()
-
-
-def _commit():
-    try:
-        command = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return answer.stdout.strip()
 
 
 def write(name: str, figures: dict[str, object]) -> Path:

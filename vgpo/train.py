@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vgpo.training import checkpoints
-from vgpo.training.build import build_trainer
+from vgpo.training.build import build_trainer, prompts_of_a_step
 from vgpo.training.preflight import preflight
 from vgpo.training.settings import TrainArguments, parse
 from vgpo.training.trainer import VGPOTrainer
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     processes = trainer.accelerator.num_processes
     trainer.accelerator.print(
         f"Training on {processes} process{'es' if processes > 1 else ''}, "
-        f"{args.generation_batch_size // args.num_generations} prompts x "
+        f"{prompts_of_a_step(args)} prompts x "
         f"{args.num_generations} rollouts at a time."
     )
     try:

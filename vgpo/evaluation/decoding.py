@@ -10,7 +10,7 @@ from transformers import GenerationConfig, ProcessorMixin
 
 from vgpo.models.handle import resolve
 from vgpo.models.inputs import eval_mode, require_processor
-from vgpo.seeds import mixed_seed
+from vgpo.seeds import mixed_seed, seeded
 
 STOP, LENGTH = "stop", "length"
 """An answer ended by itself, or at the limit of new tokens."""
@@ -187,14 +187,11 @@ class Transformers:
         # Nothing else of the model's own settings: beams, penalties and top-k that a
         # checkpoint brings along would make it another distribution.
         config = GenerationConfig(**settings)
-        device = self.handle.device
-        devices = [device] if device.type == "cuda" else []
         with (
             eval_mode(self.handle.wrapped),
             torch.no_grad(),
-            torch.random.fork_rng(devices=devices),
+            seeded(0 if sample is None else sample, self.handle.device),
         ):
-            torch.manual_seed(0 if sample is None else sample)
             sequences = model.generate(**inputs, generation_config=config)
         ends = set(torch.as_tensor(own.eos_token_id).reshape(-1).tolist())
         return [self._read(row, ends) for row in sequences[:, length:].tolist()]

@@ -148,9 +148,8 @@ def image_token_id(model: nn.Module | PreTrainedConfig) -> int:
         >>> image_token_id(model) == processor.image_token_id
         True
     """
-    if isinstance(model, PreTrainedConfig):
-        return _image_token_id(model)
-    return _image_token_id(unwrap_model(model).config)
+    is_config = isinstance(model, PreTrainedConfig)
+    return _image_token_id(model if is_config else unwrap_model(model).config)
 
 
 # Families store a token's id under one name or the other; there is no accessor.

@@ -43,6 +43,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from vgpo.method.dependence import check_view
 from vgpo.models.capture import capture_focus
 from vgpo.models.layers import capture_layer_cosines
 from vgpo.pictures import as_rgb
@@ -345,10 +346,7 @@ class MaskedLogProbs(Probe):
     noise: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"probability must be in [0, 1], got {self.probability}")
-        if self.patch < 1:
-            raise ValueError(f"patch must be at least 1, got {self.patch}")
+        check_view(self.probability, self.patch)
         if self.per not in ("prompt", "row"):
             raise ValueError(f"per must be 'prompt' or 'row', got {self.per!r}")
         if self.on not in ("pixels", "picture"):

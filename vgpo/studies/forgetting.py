@@ -22,6 +22,7 @@ from vgpo.models.loading import load_model
 from vgpo.rewards import last_boxed
 from vgpo.stats.forgetting import Comparison, pointing_hits, share_on_target
 from vgpo.stats.intervals import Interval, auroc_interval, mean_interval
+from vgpo.studies.tables import check_one_per_example
 from vgpo.testbed.answers import answer
 from vgpo.testbed.changes import occlude
 from vgpo.testbed.data import messages
@@ -372,11 +373,7 @@ def covered_continuations(
     Raises:
         ValueError: Not one completion per example.
     """
-    if len(examples) != len(completions):
-        raise ValueError(
-            f"completions: need one per example, got {len(completions)} for "
-            f"{len(examples)}."
-        )
+    check_one_per_example("completions", completions, examples)
     generator = np.random.default_rng(seed)
     cases = [
         case

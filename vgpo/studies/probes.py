@@ -17,6 +17,7 @@ import torch
 
 from vgpo.models.inputs import token_texts
 from vgpo.rewards import last_boxed
+from vgpo.studies.tables import check_one_per_example
 from vgpo.testbed.answers import answer
 from vgpo.testbed.changes import blank
 from vgpo.testbed.data import encode_prompts
@@ -96,11 +97,7 @@ def tile_probe(
     Raises:
         ValueError: Not one completion per example.
     """
-    if len(examples) != len(completions):
-        raise ValueError(
-            f"completions: need one per example, got {len(completions)} for "
-            f"{len(examples)}."
-        )
+    check_one_per_example("completions", completions, examples)
     rng = np.random.default_rng(seed)
     entries = [int(rng.integers(len(example.colours))) for example in examples]
     colours = [e.colours[i] for e, i in zip(examples, entries, strict=True)]

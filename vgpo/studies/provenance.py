@@ -29,9 +29,9 @@ def provenance() -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: _version(name) for name in LIBRARIES},
         },
-        "commit": _git(root, "rev-parse", "HEAD"),
-        "changed": bool(_git(root, "status", "--porcelain", "--", "vgpo")),
-        "cpu": _cpu(),
+        "commit": git(root, "rev-parse", "HEAD"),
+        "changed": bool(git(root, "status", "--porcelain", "--", "vgpo")),
+        "cpu": cpu(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
@@ -50,7 +50,8 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _git(root: Path, *words: str) -> str | None:
+def git(root: Path, *words: str) -> str | None:
+    """What git says of a checkout; None outside one, or where git does not answer."""
     if not (root / ".git").exists():
         return None
     try:
@@ -66,7 +67,8 @@ def _git(root: Path, *words: str) -> str | None:
     return answer.stdout.strip()
 
 
-def _cpu() -> str:
+def cpu() -> str:
+    """The kind of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -43,11 +43,7 @@ def token_table(
     """
     if completions is None:
         completions = [example.completion for example in examples]
-    if len(completions) != len(examples):
-        raise ValueError(
-            f"completions: need one per example, got {len(completions)} for "
-            f"{len(examples)}"
-        )
+    check_one_per_example("completions", completions, examples)
     tables = []
     for start in range(0, len(examples), batch_size):
         some = slice(start, start + batch_size)
@@ -99,6 +95,20 @@ def _tables(model, processor, examples, completions, first) -> list[pd.DataFrame
             )
         )
     return tables
+
+
+def check_one_per_example(
+    name: str, values: Sequence[object], examples: Sequence[Example]
+) -> None:
+    """Refuses an argument that does not hold one value for each example.
+
+    Raises:
+        ValueError: It does not; the argument is named.
+    """
+    if len(values) != len(examples):
+        raise ValueError(
+            f"{name}: need one per example, got {len(values)} for {len(examples)}"
+        )
 
 
 def batches_of_one_length(

@@ -243,6 +243,26 @@ def _dtype(config: PreTrainedConfig, model: ModelConfig) -> torch.dtype:
     return dtype
 
 
+def prompts_of_a_step(args: VGPOConfig) -> int:
+    """Prompts that one generation is made for, those of all processes."""
+    return args.generation_batch_size // args.num_generations
+
+
+def refuse_too_few_rows(rows: int, args: VGPOConfig) -> None:
+    """Refuses data that do not fill one step.
+
+    Raises:
+        ValueError: There are fewer rows than prompts of a step.
+    """
+    prompts = prompts_of_a_step(args)
+    if rows < prompts:
+        raise ValueError(
+            f"dataset: its {rows} rows are fewer than the {prompts} prompts of a step, "
+            "so that no step would be taken; lower per_device_train_batch_size or "
+            "gradient_accumulation_steps, or give more rows"
+        )
+
+
 def build_trainer(
     arguments: TrainArguments, args: VGPOConfig, model: ModelConfig
 ) -> VGPOTrainer:
@@ -278,15 +298,7 @@ def build_trainer(
         quantization_config=quantization,
         peft_config=peft_config,
     )
-    # Set by the trainer; rows of all processes that one generation is made for.
-    prompts = args.generation_batch_size // args.num_generations
-    if len(train_rows) < prompts:
-        raise ValueError(
-            f"dataset: its {len(train_rows)} rows are fewer than the {prompts} prompts "
-            "of a step, so that no step would be taken; lower "
-            "per_device_train_batch_size or gradient_accumulation_steps, or give more "
-            "rows"
-        )
+    refuse_too_few_rows(len(train_rows), args)
     if trainer.accelerator.device.type == "cpu":
         prepare_4bit_on_cpu(trainer.model)
     return trainer

@@ -24,10 +24,13 @@ from vgpo.training.build import (
     load_data,
     model_and_processor,
     picture_tokens,
+    prompts_of_a_step,
+    refuse_too_few_rows,
     reward_functions,
 )
 from vgpo.training.config import VGPOConfig
 from vgpo.training.settings import TrainArguments
+from vgpo.training.workarounds import tokenized
 
 ROWS = 64
 """Rows that are processed, evenly spaced over the data set."""
@@ -123,20 +126,6 @@ def _pictures(row: dict[str, Any]) -> list:
     return [row["image"]] if row.get("image") is not None else []
 
 
-def encode_row(processor: ProcessorMixin, row: dict[str, Any]) -> dict[str, Any]:
-    """A row's prompt as the trainer has it processed: ids and pixels, one row."""
-    prompt = prepare_multimodal_messages(row["prompt"], images=_pictures(row))
-    return dict(
-        processor.apply_chat_template(
-            prompt,
-            tokenize=True,
-            add_generation_prompt=True,
-            return_dict=True,
-            return_tensors="pt",
-        )
-    )
-
-
 def _look_at_prompts(
     found: Preflight,
     rows: Sequence[dict[str, Any]],
@@ -150,8 +139,10 @@ def _look_at_prompts(
     token = image_token_id(config)
     lengths, image_tokens, sizes, without_grid = [], [], [], 0
     for row in tqdm(rows, desc="prompts", disable=None, leave=False):
-        inputs = encode_row(processor, row)
-        ids, pictures = inputs["input_ids"], _pictures(row)
+        pictures = _pictures(row)
+        prompt = prepare_multimodal_messages(row["prompt"], images=pictures)
+        (prompt_ids,), _, inputs = tokenized(processor, [prompt])
+        ids = torch.tensor([prompt_ids])
         is_image = ids == token
         lengths.append(ids.shape[1])
         image_tokens.append(int(is_image.sum()))
@@ -239,18 +230,16 @@ def _look_at_steps(found: Preflight, rows: int, args: VGPOConfig) -> None:
         * args.gradient_accumulation_steps
         * args.world_size
     )
-    generation = args.generation_batch_size or step
-    prompts = generation // args.num_generations
+    generation, prompts = args.generation_batch_size, prompts_of_a_step(args)
     found.facts.append(
         f"a generation: {prompts} prompts x {args.num_generations} rollouts on "
         f"{args.world_size} process{'es' if args.world_size > 1 else ''}, for "
         f"{max(1, generation // step)} optimizer steps"
     )
-    if rows < prompts:
-        found.problems.append(
-            f"{rows} rows are fewer than the {prompts} prompts of a step: no step "
-            "would be taken"
-        )
+    try:
+        refuse_too_few_rows(rows, args)
+    except ValueError as error:
+        found.problems.append(str(error))
         return
     steps = args.max_steps
     if steps <= 0:
@@ -288,8 +277,6 @@ def _look_at_settings(
             "dynamic sampling goes by the reward overlong, which is not in [0, 1]; put "
             "accuracy first, or set dynamic_sampling_reward"
         )
-    if args.num_generations < 2:
-        warn("num_generations is 1: a group of one has no advantage to learn from")
     if args.use_vllm and not args.vllm_importance_sampling_correction:
         warn(
             "vLLM samples with other kernels than the trainer scores with, and "

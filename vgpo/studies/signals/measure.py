@@ -19,7 +19,11 @@ from vgpo.models.inputs import special_token_ids
 from vgpo.models.layers import capture_layer_cosines
 from vgpo.models.probes import black_squares
 from vgpo.seeds import mixed_seed
-from vgpo.studies.tables import batches_of_one_length, token_table
+from vgpo.studies.tables import (
+    batches_of_one_length,
+    check_one_per_example,
+    token_table,
+)
 from vgpo.testbed.changes import blank, occlude
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.questions import Example
@@ -120,10 +124,7 @@ def signal_table(
     if any(example.image is None for example in examples):
         raise ValueError("examples: all must have an image; leave family 'text' out")
     question = range(len(examples)) if question is None else question
-    if len(question) != len(examples):
-        raise ValueError(
-            f"question: need one per example, got {len(question)} for {len(examples)}"
-        )
+    check_one_per_example("question", question, examples)
     table = token_table(model, processor, examples, completions)
     table = table.rename(columns={"focus": "focus_token"})
     grey = token_table(model, processor, [blank(e) for e in examples], completions)
