@@ -104,8 +104,28 @@ def test_generate_takes_what_trl_gives_it():
     assert greedy.shape == out.shape
     with pytest.raises(ValueError, match=r"^do_sample: settings belong"):
         model.generate(**batch, do_sample=True, max_new_tokens=5)
-    with pytest.raises(ValueError, match=r"^top_k must be"):
-        model.generate(**batch, generation_config=GenerationConfig(top_k=5))
+    for name, value in {
+        "top_k": 5,
+        "bad_words_ids": [[7]],
+        "no_repeat_ngram_size": 2,
+        "suppress_tokens": [7],
+    }.items():
+        with pytest.raises(ValueError, match=rf"^{name} must"):
+            model.generate(**batch, generation_config=GenerationConfig(**{name: value}))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_placeholder_is_never_drawn(temperature):
+    """However likely: the next pass over the row would look for its features."""
+    model, processor = load_tiny()
+    places = [model.config.image_token_id, model.config.video_token_id]
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone())
+    likeliest = model.lm_head.weight[places[0]]
+    model.lm_head.weight.data[places] = 100 * likeliest.data
+    asked = questions("misread", ("sum", "text"), 3)
+    draws = torch.rand(len(asked), 9, generator=torch.Generator().manual_seed(2))
+    ids = decode(model, encode_prompts(processor, asked), draws, temperature)
+    assert not torch.isin(ids, torch.tensor(places)).any()
 
 
 def test_a_negative_temperature_is_refused():

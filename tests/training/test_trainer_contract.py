@@ -349,6 +349,9 @@ def test_leftovers_of_the_checkpoint_are_set_aside(peft_config, tmp_path, caplog
         unwrap_model(one.model)._prepare_generation_config(one.generation_config)[0]
         for one in (ours, plain)
     )
+    # More of which than TRL suppresses: test_a_placeholder_is_never_sampled.
+    assert set(used.suppress_tokens) >= set(expected.suppress_tokens)
+    used.suppress_tokens = expected.suppress_tokens
     assert used.to_dict() == expected.to_dict()
     for told in ("num_beams=4", "no_repeat_ngram_size=2", "return_dict_in_generate"):
         assert told in caplog.text
@@ -360,6 +363,39 @@ def test_checkpoint_without_leftovers_is_left_alone(tmp_path, caplog):
     make_trainer(tmp_path, model=str(tmp_path / "model"))
     make_trainer(tmp_path, model=model())
     assert "generation_config" not in caplog.text
+
+
+def eager_to_show(tiny):
+    """A model whose likeliest token, everywhere, is the image's placeholder."""
+    tiny.lm_head.bias = torch.nn.Parameter(torch.zeros(tiny.lm_head.out_features))
+    tiny.lm_head.bias.data[tiny.config.image_token_id] = 1e4
+    return tiny
+
+
+OTHERS_SUPPRESSED = {"suppress_tokens": [0]}
+
+
+def test_plain_trl_suppresses_only_the_image_token(tmp_path):
+    tiny = model()
+    plain = make_trainer(tmp_path / "plain", GRPOTrainer, model=tiny)
+    assert plain.generation_config.suppress_tokens == [tiny.config.image_token_id]
+    broken = make_trainer(
+        tmp_path / "broken",
+        GRPOTrainer,
+        model=eager_to_show(model()),
+        generation_kwargs=OTHERS_SUPPRESSED,
+    )
+    with pytest.raises(ValueError, match="image tokens do not match"):
+        broken.train()
+
+
+@pytest.mark.parametrize("generation_kwargs", [None, OTHERS_SUPPRESSED])
+def test_a_placeholder_is_never_sampled(generation_kwargs, tmp_path):
+    tiny = eager_to_show(model())
+    trainer = make_trainer(tmp_path, model=tiny, generation_kwargs=generation_kwargs)
+    suppressed = set(trainer.generation_config.suppress_tokens)
+    assert suppressed >= {tiny.config.image_token_id, tiny.config.video_token_id}
+    trainer.train()
 
 
 def of_trl(processor):

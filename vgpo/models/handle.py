@@ -96,7 +96,7 @@ def resolve(
         backbone=backbone,
         language_model=language_model,
         image_token_id=image_token_id,
-        placeholder_ids=frozenset({image_token_id, *_other_placeholders(config)}),
+        placeholder_ids=placeholder_ids(config) | {image_token_id},
         width=language_model.config.hidden_size,
         grid_rule=grid_rule(config),
     )
@@ -167,10 +167,19 @@ def _image_token_id(config: PreTrainedConfig) -> int:
     )
 
 
-def _other_placeholders(config: PreTrainedConfig) -> list[int]:
-    names = [f"{kind}_token_{key}" for kind in ("video", "audio") for key in _KEYS]
+def placeholder_ids(config: PreTrainedConfig) -> frozenset[int]:
+    """Ids of the tokens that hold the places of image, video and audio features.
+
+    Args:
+        config: Of a model.
+
+    Returns:
+        Those that the configuration names; empty for a language model.
+    """
+    kinds = ("image", "video", "audio")
+    names = [f"{kind}_token_{key}" for kind in kinds for key in _KEYS]
     ids = [getattr(config, name, None) for name in names]
-    return [token_id for token_id in ids if token_id is not None]
+    return frozenset(token_id for token_id in ids if token_id is not None)
 
 
 # Families whose layers look at the image's features beside the sequence.

@@ -44,7 +44,8 @@ def decode(
 
     Returns:
         Token ids, (B, at most T), padded on the right after the end of each row,
-        which is part of it.
+        which is part of it. Placeholders of images and videos are never among them,
+        as in TRL's own sampling: a model would look for features of theirs.
 
     Raises:
         ValueError: A negative temperature.
@@ -88,12 +89,14 @@ def decode(
     frequencies = text.rotary_emb.inv_freq
 
     ends, pad = _end_and_pad(model)
+    placeholders = sorted(_placeholders(model))
     completions = torch.full((rows, longest), pad)
     # Rows at work, and which of them have not ended.
     alive, going = torch.arange(rows), torch.ones(rows, dtype=torch.bool)
     state = out.last_hidden_state[prompts, -1]
     for step in range(longest):
         logits = model.lm_head(state).float()
+        logits[:, placeholders] = -torch.inf
         chosen = _draw(logits, temperature[alive], uniforms[alive, step])
         completions[alive[going], step] = chosen[going]
         going &= ~torch.isin(chosen, ends)
@@ -163,6 +166,10 @@ def _half_turn(x: Tensor) -> Tensor:
     return torch.cat([-second, first], dim=-1)
 
 
+def _placeholders(model) -> set[int]:
+    return {model.config.image_token_id, model.config.video_token_id}
+
+
 def _end_and_pad(model) -> tuple[Tensor, int]:
     config = model.generation_config
     ends = torch.as_tensor(config.eos_token_id).reshape(-1)
@@ -192,7 +199,7 @@ def decode_faster(
 
     def generate(input_ids, generation_config=None, max_new_tokens=None, **inputs):
         config = generation_config or model.generation_config
-        _check(config, inputs)
+        _check(config, inputs, model)
         completions = decode(
             model,
             {"input_ids": input_ids, **inputs},
@@ -205,7 +212,7 @@ def decode_faster(
     return model
 
 
-def _check(config: GenerationConfig, inputs: Mapping[str, object]) -> None:
+def _check(config: GenerationConfig, inputs: Mapping[str, object], model) -> None:
     """Whether :func:`decode` does what is asked for."""
     plain = {
         "num_beams": (None, 1),
@@ -215,8 +222,25 @@ def _check(config: GenerationConfig, inputs: Mapping[str, object]) -> None:
         "min_p": (None, 0.0),
         "repetition_penalty": (None, 1.0),
         "min_new_tokens": (None, 0),
+        "min_length": (None, 0),
+        "typical_p": (None, 1.0),
+        "epsilon_cutoff": (None, 0.0),
+        "eta_cutoff": (None, 0.0),
+        "no_repeat_ngram_size": (None, 0),
+        "bad_words_ids": (None,),
+        "sequence_bias": (None,),
+        "begin_suppress_tokens": (None,),
+        "forced_bos_token_id": (None,),
+        "forced_eos_token_id": (None,),
+        "guidance_scale": (None,),
     }
     settings = config.to_dict()
+    if not set(settings.get("suppress_tokens") or ()) <= _placeholders(model):
+        raise ValueError(
+            "suppress_tokens must hold placeholders of images and videos alone, got "
+            f"{settings['suppress_tokens']}; for anything else use the library's "
+            "generate"
+        )
     for name, allowed in plain.items():
         if settings.get(name) not in allowed:
             raise ValueError(

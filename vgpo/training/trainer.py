@@ -50,7 +50,7 @@ from trl.models.utils import disable_gradient_checkpointing
 from vgpo.method.shaping import LossStep, Rollouts, Shaped, check_shaped
 from vgpo.method.statistics import masked_mean
 from vgpo.models.capture import AdapterState
-from vgpo.models.handle import image_token_id, unwrap_model
+from vgpo.models.handle import image_token_id, placeholder_ids, unwrap_model
 from vgpo.models.probes import Scored
 from vgpo.seeds import mixed_seed
 from vgpo.training import checkpoints, logs, refusals, resume, workarounds
@@ -153,6 +153,10 @@ class VGPOTrainer(GRPOTrainer):
             workarounds.undo_rounding_of_adapters(self.model, given)
         workarounds.let_empty_pixels_through(self.model)
         workarounds.set_aside_generation_leftovers(self.model)
+        if self._is_vlm and not self.use_vllm:
+            workarounds.never_sample_placeholders(
+                self.generation_config, placeholder_ids(unwrap_model(self.model).config)
+            )
         self._check_images()
         self._check_tokenizer()
         self._check_model()

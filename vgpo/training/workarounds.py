@@ -7,7 +7,7 @@ around is refused in :mod:`vgpo.training.refusals`.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
 from typing import Any
@@ -292,6 +292,23 @@ def set_aside_generation_leftovers(model: torch.nn.Module) -> list[str]:
             ", ".join(f"{name}={value}" for name, value in left.items()),
         )
     return list(left)
+
+
+def never_sample_placeholders(
+    config: GenerationConfig, placeholder_ids: Iterable[int]
+) -> None:
+    """Has no token sampled that stands for features of an image or a video.
+
+    A completion that holds one ends the run at the next pass over it: "image features
+    and image tokens do not match". TRL suppresses the image token alone, and not any
+    more where ``generation_kwargs`` name ``suppress_tokens`` of their own.
+    ``test_plain_trl_suppresses_only_the_image_token``.
+
+    Args:
+        config: Of the rollouts; changed in place.
+        placeholder_ids: Of the model.
+    """
+    config.suppress_tokens = sorted({*(config.suppress_tokens or ()), *placeholder_ids})
 
 
 def all_processes_have_images(
