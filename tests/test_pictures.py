@@ -1,11 +1,12 @@
 """Pictures of every Pillow mode, deep, turned and transparent ones."""
 
 import base64
+import random
 from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vgpo.pictures import as_rgb, open_picture
 
@@ -94,6 +95,110 @@ def test_a_turned_photograph_is_put_upright():
     turned = as_rgb(Image.open(file))
     np.testing.assert_array_equal(pixels(turned), pixels(upright))
     assert as_rgb(turned) is turned
+
+
+def encoded(kind, mode="RGB", **how):
+    file = BytesIO()
+    image = Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (32, 32, 3), "u1")
+    )
+    image.convert(mode).save(file, kind, **how)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("held", range(10))
+def test_every_way_of_holding_a_camera(held):
+    """As Pillow does it, whose function writes Exif anew and fails on some of it."""
+    exif = Image.Exif()
+    exif[0x0112] = held
+    stored = Image.open(BytesIO(encoded("JPEG", exif=exif)))
+    expected = ImageOps.exif_transpose(stored)
+    found = as_rgb(stored)
+    np.testing.assert_array_equal(pixels(found), pixels(expected))
+    assert as_rgb(found) is found
+
+
+def test_damaged_exif_costs_no_picture():
+    plain = encoded("JPEG")
+    for damage in (b"", b"II*\0", b"II*\0\x08\0\0\0\xff\xff" + b"\xff" * 90):
+        found = open_picture(encoded("JPEG", exif=b"Exif\0\0" + damage))
+        np.testing.assert_array_equal(pixels(found), pixels(open_picture(plain)))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    (
+        [
+            "PNG",
+            "JPEG",
+            "GIF",
+            "TIFF",
+            "WEBP",
+            "BMP",
+            "ICO",
+            "PPM",
+            "TGA",
+            "PCX",
+            "DDS",
+            "JPEG2000",
+            "SGI",
+            "ICNS",
+            "MPO",
+        ]
+    ),
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_bytes_are_a_value_error_whatever_pillow_says(kind):
+    """Loading goes on after a broken picture only if it is told as one."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    has_exif = kind in ("PNG", "JPEG", "TIFF", "WEBP", "MPO")
+    whole = encoded(kind, **({"exif": exif} if has_exif else {}))
+    draw = random.Random(kind)
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(draw.randint(1, 6)):
+            # Mostly headers, where the damage is not in the colours alone.
+            place = draw.randrange(min(len(damaged), draw.choice([120, len(whole)])))
+            if draw.random() < 0.7:
+                damaged[place] = draw.randrange(256)
+            else:
+                del damaged[place : place + draw.randint(1, 8)]
+        try:
+            assert open_picture(bytes(damaged)).mode == "RGB"
+        except ValueError as error:
+            assert "picture" in str(error)
+
+
+def test_no_other_program_is_run_for_a_picture():
+    """Pillow hands PostScript to Ghostscript, and a data set is anybody's."""
+    with pytest.raises(ValueError, match=r"a program.*save the picture as PNG"):
+        open_picture(encoded("EPS"))
+
+
+def test_a_file_of_any_size_is_not_read(tmp_path, monkeypatch):
+    file = tmp_path / "1.png"
+    file.write_bytes(encoded("PNG"))
+    monkeypatch.setattr("vgpo.pictures.LARGEST_PICTURE", 100)
+    with pytest.raises(ValueError, match="more than any picture"):
+        open_picture(file)
+
+
+def test_a_picture_that_unpacks_to_far_too_much_is_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(ValueError, match="decompression bomb"):
+        open_picture(encoded("PNG"))
+
+
+def test_a_file_without_a_byte_is_told():
+    with pytest.raises(ValueError, match="0 bytes"):
+        open_picture(b"")
+
+
+def test_printing_colours_are_those_that_pillow_shows():
+    file = encoded("JPEG", "CMYK")
+    shown = Image.open(BytesIO(file)).convert("RGB")
+    np.testing.assert_array_equal(pixels(open_picture(file)), pixels(shown))
 
 
 def test_nothing_to_do_copies_nothing():

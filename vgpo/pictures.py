@@ -14,10 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+LARGEST_PICTURE = 256 * 2**20
+"""Bytes that the file of one picture may have; more is no picture."""
 
 _ORIENTATION = 0x0112
 """Exif's tag for how a camera was held."""
+
+# What undoes each way of holding it; 1 is upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 MAX_ASPECT_RATIO = 200.0
 """Longer side over shorter side; Qwen's image processors refuse what is beyond."""
@@ -54,8 +68,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     """
     if 0 in image.size:
         raise ValueError(f"the picture has no pixels, its size is {image.size}")
-    if image.getexif().get(_ORIENTATION, 1) != 1:
-        image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I;16"):
@@ -129,6 +142,24 @@ def add_noise(image: Image.Image, spread: float, seed: int) -> Image.Image:
     return Image.fromarray(np.clip(noisy, 0, 255).round().astype(np.uint8))
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture as its camera was held; as it is stored, where Exif is damaged.
+
+    Not ``ImageOps.exif_transpose``, which writes all of Exif anew and fails where one
+    entry of it, whichever, is none that it can write.
+    """
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
+    except Exception:  # any: see _from_bytes
+        turn = None
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    # Without what says how it was held, in Exif or elsewhere: it is turned once.
+    turned.info = {k: v for k, v in image.info.items() if k == "transparency"}
+    return turned
+
+
 def _decoded(value: Any, folder: str | Path | None) -> Image.Image:
     if isinstance(value, Image.Image):
         value.load()
@@ -191,7 +222,18 @@ def _from_base64(text: str) -> Image.Image:
 
 
 def _existing(path: Path, folder: str | Path | None) -> Path | None:
-    places = [path] if path.is_absolute() or folder is None else [folder / path, path]
+    # A set that was written on Windows names its pictures with backslashes.
+    spelled = [
+        path,
+        *([Path(str(path).replace("\\", "/"))] if "\\" in str(path) else []),
+    ]
+    places = [
+        place
+        for one in spelled
+        for place in (
+            [one] if one.is_absolute() or folder is None else [folder / one, one]
+        )
+    ]
     try:
         return next((place for place in places if Path(place).is_file()), None)
     except (OSError, ValueError):  # too long for a name, or a null byte in it
@@ -206,18 +248,36 @@ def _from_file(path: Path, folder: str | Path | None) -> Image.Image:
             f"there is no picture {str(path)!r}{where}; relative paths begin at the "
             "folder of the file that names them"
         )
-    return _from_bytes(Path(found).read_bytes(), str(path))
+    try:
+        size = found.stat().st_size
+        if size > LARGEST_PICTURE:
+            raise ValueError(
+                f"the picture {str(path)!r} has {size:,} bytes, more than any picture"
+            )
+        content = found.read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"the picture {str(path)!r} cannot be read: {error}"
+        ) from error
+    return _from_bytes(content, str(path))
 
 
 def _from_bytes(content: bytes, name: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content))
+        if image.format == "EPS":
+            raise ValueError(
+                "PostScript is a program, which Pillow has Ghostscript run; save the "
+                "picture as PNG"
+            )
         image.load()
     except UnidentifiedImageError as error:
         raise ValueError(
             f"the picture ({name}, {len(content)} bytes) is in no known image format"
         ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    # Whatever it is. Damaged bytes are hostile input, and each of Pillow's formats has
+    # errors of its own for them: struct.error, TypeError, NotImplementedError, ...
+    except Exception as error:
         raise ValueError(f"the picture ({name}) cannot be decoded: {error}") from error
     return image
 

@@ -13,8 +13,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-LARGEST_PICTURE = 256 * 2**20
-"""Bytes that one picture may take once it is unpacked; more is no picture."""
+from vgpo.pictures import LARGEST_PICTURE
 
 
 class PictureStore:

@@ -81,13 +81,18 @@ def find_columns(names: Sequence[str], **given: str | None) -> Columns:
         'messages'
     """
     found: dict[str, str | None] = {}
+    # Question for question; where both are there, the one in small letters.
+    spelled = {name.strip().lower(): name for name in names} | dict(
+        zip(names, names, strict=True)
+    )
     for what, likely in KNOWN.items():
         chosen = given.get(what)
         if chosen is not None and chosen not in names:
             raise ValueError(
                 f"{what} column: there is no column {chosen!r}, only {', '.join(names)}"
             )
-        found[what] = chosen or next((name for name in likely if name in names), None)
+        there = (spelled[name] for name in likely if name in spelled)
+        found[what] = chosen or next(there, None)
     if found["question"] and not given.get("messages"):
         found["messages"] = None
     else:
@@ -141,7 +146,7 @@ def plain_rows(rows: Dataset, columns: Columns) -> tuple[Dataset, dict[int, str]
             question, answer = read_row(row, columns, labels)
             if _NUMBERED.search(question):
                 there = rows[number][columns.images] if columns.images else None
-                question = mark_pictures(question, _count(there))
+                question = mark_pictures(question, len(picture_list(there)))
         except ValueError as error:
             wrong[number] = str(error)
             question = answer = None
@@ -328,7 +333,21 @@ def _printed_list(text: str, name: str) -> Sequence[Any]:
     raise ValueError(f"column {name!r} holds {text[:60]!r}, which is no printed list")
 
 
-def _count(pictures: Any) -> int:
-    if pictures is None:
-        return 0
-    return len(pictures) if isinstance(pictures, list) else 1
+def picture_list(value: Any) -> list[Any]:
+    """What a column of pictures holds in one row, as a list.
+
+    Example:
+        >>> picture_list("a.png"), picture_list("['a.png', 'b.png']"), picture_list("")
+        (['a.png'], ['a.png', 'b.png'], [])
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if text.startswith("[") and text.endswith("]"):  # a CSV file has no lists
+            try:
+                return list(_printed_list(text, "images"))
+            except ValueError:  # a path of this look
+                pass
+        return [value] if text else []
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]

@@ -1,13 +1,18 @@
 """A data set by name, as rows to train on or to evaluate with."""
 
+import glob
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 from datasets import (
     Dataset,
     DatasetDict,
+    Features,
     ReadInstruction,
+    Value,
     concatenate_datasets,
     load_dataset,
     load_from_disk,
@@ -33,8 +38,11 @@ FILE_TYPES = {
     ".json": "json",
     ".jsonl": "json",
     ".csv": "csv",
+    ".tsv": "csv",
 }
 """Kinds of files by their endings, as the ``datasets`` library calls them."""
+
+_SEPARATORS = ",;\t"
 
 
 def load_rows(
@@ -179,10 +187,9 @@ def load_split(name: str, split: str, config: str | None = None) -> Dataset:
         if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
             return _saved(load_from_disk(name), split)
         if path.is_file():
-            if path.suffix not in FILE_TYPES:
-                raise ValueError(f"it is none of {', '.join(FILE_TYPES)}")
-            return load_dataset(FILE_TYPES[path.suffix], data_files=name, split=split)
-        return load_dataset(name, config, split=split)
+            kind, how = file_arguments(path)
+            return load_dataset(kind, split=split, **how)
+        rows = load_dataset(name, config, split=split)
     except StopIteration as error:  # what the library's reader of JSON ends in
         raise ValueError(f"dataset: {name!r} has no rows") from error
     except (OSError, ValueError, DatasetsError) as error:
@@ -192,6 +199,61 @@ def load_split(name: str, split: str, config: str | None = None) -> Dataset:
             f"dataset: {name!r} cannot be loaded, neither from a folder or file nor "
             f"from the hub ({cause or error})"
         ) from error
+    if path.is_dir() and set(rows.column_names) <= {"image", "label"}:
+        return _from_its_table(path, split) or rows
+    return rows
+
+
+def file_arguments(path: Path) -> tuple[str, dict[str, Any]]:
+    """What ``load_dataset`` is called with for a file: its kind, and settings.
+
+    A CSV file's values are texts as they stand there: 007, NA and True are answers.
+
+    Raises:
+        ValueError: It is of no known kind, or has no header that can be read.
+    """
+    kind = FILE_TYPES.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"it is none of {', '.join(FILE_TYPES)}")
+    # In a name, the library would take [ and * for a pattern.
+    how: dict[str, Any] = {"data_files": glob.escape(str(path))}
+    if kind == "csv":
+        # index_col: else a row that ends in a comma has its values moved by one column.
+        plain = {"index_col": False, "na_filter": False}
+        try:
+            names, mark = max(
+                (
+                    (list(pd.read_csv(path, sep=mark, nrows=0, **plain)), mark)
+                    for mark in _SEPARATORS
+                ),
+                key=lambda found: len(found[0]),
+            )
+        except UnicodeDecodeError as error:
+            raise ValueError(f"it is not in UTF-8, save it as that: {error}") from error
+        text = Features({name: Value("string") for name in names})
+        how |= {"sep": mark, "features": text, **plain}
+    return kind, how
+
+
+def _from_its_table(folder: Path, split: str) -> Dataset | None:
+    """Rows of the one table beside a folder's pictures; None if there is no table.
+
+    The library takes a folder with more pictures than tables for a set of pictures.
+    """
+    tables = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in FILE_TYPES and path.is_file()
+    )
+    if not tables:
+        return None
+    if len(tables) == 1:
+        return load_split(str(tables[0]), split)
+    raise ValueError(
+        f"dataset: {str(folder)!r} holds pictures and {len(tables)} tables "
+        f"({', '.join(path.name for path in tables[:5])}); name the table itself, "
+        "whose split is train"
+    )
 
 
 def _saved(found: Dataset | DatasetDict, split: str) -> Dataset:

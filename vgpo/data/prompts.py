@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from vgpo.data.archives import PictureStore
 from vgpo.data.forms import MARK as IMAGE_MARK
+from vgpo.data.forms import picture_list
 from vgpo.pictures import open_picture
 from vgpo.rewards import parse_reference
 
@@ -92,10 +93,7 @@ class _Reader:
         return open_picture(value, self.folder)
 
     def pictures(self, row: dict[str, Any]) -> list[Image.Image]:
-        value = row[self.images]
-        if value is None:
-            return []
-        values = value if isinstance(value, list) else [value]
+        values = picture_list(row[self.images])
         pictures = []
         for number, one in enumerate(values, start=1):
             if one is None:

@@ -19,8 +19,8 @@ from PIL import Image
 
 from vgpo.data.archives import PictureStore
 from vgpo.data.catalogue import CATALOGUE, Entry, locate
-from vgpo.data.forms import KNOWN, find_columns, plain_rows
-from vgpo.data.loading import FILE_TYPES, PROMPT_SUFFIX, TESTBED, load_split
+from vgpo.data.forms import KNOWN, find_columns, picture_list, plain_rows
+from vgpo.data.loading import PROMPT_SUFFIX, TESTBED, file_arguments, load_split
 from vgpo.data.prompts import (
     BadRow,
     find_bad_rows,
@@ -28,6 +28,7 @@ from vgpo.data.prompts import (
     undecoded,
     undecoded_feature,
 )
+from vgpo.pictures import as_rgb
 from vgpo.testbed import make_dataset
 
 logger = logging.getLogger(__name__)
@@ -165,6 +166,8 @@ def _questions(
     asked = ("problem", "answer", "images")
     where = {"folder": folder, "image_tokens": image_tokens}
     reasons = {bad.row: bad.reason for bad in find_bad_rows(plain, *asked, **where)}
+    if found.images is not None and "images" not in given:
+        reasons |= _elsewhere(rows, found.images)
     reasons |= wrong
     left_out = tuple(BadRow(row, reasons[row]) for row in sorted(reasons))
     numbers = tuple(row for row in range(len(plain)) if row not in reasons)
@@ -184,6 +187,23 @@ def _questions(
     return Questions(name, kept, numbers, left_out, suffix, entry)
 
 
+def _elsewhere(rows: Dataset, column: str) -> dict[int, str]:
+    """Rows that would be asked without the picture that another column of theirs has,
+    as where sets were put together that call it ``image`` and ``images``.
+    """
+    others = [o for o in KNOWN["images"] if o != column and o in rows.column_names]
+    found: dict[int, str] = {}
+    for other in others:
+        both = undecoded(rows.select_columns([column, other]), other)
+        for number, row in enumerate(both):
+            if not picture_list(row[column]) and picture_list(row[other]):
+                found[number] = (
+                    f"column {column!r} has no picture, and {other!r} has one; write "
+                    "all of them into one column, or name it in columns"
+                )
+    return found
+
+
 def _read(
     name: str, split: str | None, config: str | None, first: int | None
 ) -> Dataset:
@@ -197,13 +217,9 @@ def _read(
         split = _only_split(name, config, saved)
     if first is None or saved:
         return load_split(name, split, config)
-    kind, where = (
-        (FILE_TYPES[path.suffix], {"data_files": name})
-        if path.is_file() and path.suffix in FILE_TYPES
-        else (name, {})
-    )
     try:
-        stream = load_dataset(kind, config, split=split, streaming=True, **where)
+        kind, how = file_arguments(path) if path.is_file() else (name, {})
+        stream = load_dataset(kind, config, split=split, streaming=True, **how)
         features = stream.features
         if features is not None:
             for column, feature in features.items():
@@ -231,7 +247,7 @@ def _only_split(name: str, config: str | None, saved: bool) -> str:
     except (OSError, ValueError, DatasetsError) as error:
         raise ValueError(
             f"{name!r} is no file, no folder with a data set, and cannot be reached on "
-            f"the hub ({error})"
+            f"the hub ({_cause(error)})"
         ) from error
     if len(names) != 1:
         raise ValueError(
@@ -239,6 +255,13 @@ def _only_split(name: str, config: str | None, saved: bool) -> str:
             "rows that were trained on are not evaluated by accident"
         )
     return names[0]
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the library met first; what it says itself is that it met something."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _from_dictionaries(rows: Sequence[Mapping[str, Any]]) -> Dataset:
@@ -277,7 +300,11 @@ def _kept_pictures(value: Any) -> list[dict[str, Any]]:
 def _kept_picture(value: Any) -> dict[str, Any]:
     if isinstance(value, Image.Image):
         buffer = io.BytesIO()
-        value.save(buffer, "PNG" if value.mode != "CMYK" else "TIFF")
+        try:
+            as_rgb(value).save(buffer, "PNG")
+        except (ValueError, OSError):
+            # Of a scale or a mode that as_rgb will refuse again, then with its row.
+            value.save(buffer, "TIFF")
         return {"bytes": buffer.getvalue(), "path": None}
     if isinstance(value, bytes | bytearray | memoryview):
         return {"bytes": bytes(value), "path": None}
