@@ -1,7 +1,11 @@
 """From a public set's files to a page of answers."""
 
+import itertools
 import json
+import signal
+import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -109,6 +113,55 @@ def test_other_settings_need_another_folder(evaluated, tiny, other, root):
         evaluate(*tiny, "counting", samples=3, **how)
     with pytest.raises(ValueError, match="a run with other model;"):
         evaluate(*other, "counting", samples=2, **how)
+    with pytest.raises(ValueError, match="a run with other max_prompt_tokens;"):
+        evaluate(*tiny, "counting", samples=2, max_prompt_tokens=99, **how)
+
+
+def test_rows_that_have_changed_need_another_folder(tiny, tmp_path):
+    rows = [{"question": "red ?", "answer": "3"}, {"question": "two ?", "answer": "4"}]
+    how = {"out": tmp_path, "max_new_tokens": 2, "suffix": "", "progress": False}
+    evaluate(*tiny, rows, **how)
+    rows[1]["answer"] = "5"
+    with pytest.raises(ValueError, match=r"answers to 1 questions .* have changed"):
+        evaluate(*tiny, rows, **how)
+    assert len(load_run(tmp_path).records) == 2
+
+
+def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(root, tmp_path):
+    """Killed for good, with half a line left, and the same command given again."""
+
+    def command(out):
+        settings = {"suite": "counting logicvista", "root": root, "out": out}
+        settings |= {"model": CHECKPOINT, "samples": 1, "batch-size": 1}
+        settings |= {"max-new-tokens": 24, "min-pixels": 784}
+        given = [f"--{name} {value}".split() for name, value in settings.items()]
+        return ["run", "--suffix=", *itertools.chain(*given)]
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vgpo.evaluation", *command(tmp_path / "killed")],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    records = tmp_path / "killed" / "records.jsonl"
+    try:
+        while process.poll() is None:
+            if records.is_file() and b"\n" in records.read_bytes():
+                break
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    written = records.read_text().splitlines()
+    assert 1 <= len(written) < 8
+    records.write_text("\n".join([*written, written[0][:50]]))
+    for name in ("killed", "whole"):
+        assert main(command(tmp_path / name)) == 0
+    whole, killed = (load_run(tmp_path / name) for name in ("whole", "killed"))
+    assert len(whole.records) == 8
+    assert killed.records == whole.records
+    assert len(records.read_text().splitlines()) == 8  # and none of them twice
 
 
 # -- rows that cannot be asked --------------------------------------------------------
@@ -277,6 +330,10 @@ def test_the_command_line_runs_compares_and_shows(root, tmp_path, capsys):
         (["compare", "nowhere", "nowhere"], "holds no run"),
         (["browse", "a", "b", "c", "--page", "x.html"], "one run or two"),
         (["run", "--config", "nowhere.yaml"], "cannot be read"),
+        (
+            ["run", "--model", "/nowhere", "--suite", "testbed", "--out", "x"],
+            "/nowhere",
+        ),
     ],
 )
 def test_a_wrong_command_ends_with_a_message(arguments, message, capsys):
@@ -292,6 +349,16 @@ def test_the_sets_are_listed(capsys):
 
 def test_every_view_has_a_name_on_the_command_line():
     assert VIEWS[0] == "none" and len(set(VIEWS)) == 5
+
+
+def test_a_stop_by_the_keyboard_says_how_to_go_on(monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vgpo.evaluation.__main__.load_run", stop)
+    with pytest.raises(SystemExit, match="130"):
+        main(["compare", "a", "b"])
+    assert "the same command goes on" in capsys.readouterr().err
 
 
 # -- recipes --------------------------------------------------------------------------
@@ -353,5 +420,51 @@ def test_vllm_gets_prompts_pictures_and_settings(vllm, tiny, root):
     assert isinstance(one["multi_modal_data"]["image"][0], Image.Image)
     assert run.settings["backend"] == {"name": "vllm", "version": "0"}
     assert run.summary().loc["counting", "cut_off"] == 0
+    several = Prompt(
+        [{"role": "user", "content": [{"type": "image"}, {"type": "image"}]}],
+        (EXAMPLES[0].image, EXAMPLES[1].image),
+    )
+    decoding = Decoding(samples=1, temperature=0.7, top_p=0.9, max_new_tokens=3)
+    backend.answer([several], decoding, 2**40)
+    [one] = backend.engine.asked
+    assert len(one["multi_modal_data"]["image"]) == 2
+    assert one["prompt"].count("<|image_pad|>") == 2
+    how = backend.engine.how
+    assert (how["temperature"], how["top_p"], how["max_tokens"]) == (0.7, 0.9, 3)
+    assert 0 <= how["seed"] < 2**31
     cut = backend.answer([], Decoding(max_new_tokens=2, samples=1), 5)
     assert cut == [] and backend.engine.how["seed"] == 5
+
+
+def test_vllm_makes_as_many_pixels_as_it_is_told(vllm, root, tmp_path, monkeypatch):
+    """Else it goes by the checkpoint, whatever the run's settings say."""
+    engines = []
+    monkeypatch.setattr(
+        sys.modules["vllm"],
+        "LLM",
+        lambda **settings: engines.append(Engine(**settings)) or engines[0],
+    )
+    given = [
+        "run",
+        "--backend",
+        "vllm",
+        "--model",
+        str(CHECKPOINT),
+        "--root",
+        str(root),
+    ]
+    given += ["--suite", "counting", "--limit", "1", "--out", str(tmp_path / "run")]
+    assert main([*given, "--min-pixels", "784", "--max-pixels", "7840"]) == 0
+    pixels = {"min_pixels": 784, "max_pixels": 7840}
+    assert engines[0].settings["mm_processor_kwargs"] == pixels
+    size = load_run(tmp_path / "run").settings["pixels"]["size"]
+    assert size == {"shortest_edge": 784, "longest_edge": 7840}
+
+
+def test_the_command_line_says_that_vllm_is_not_there(monkeypatch, tmp_path, capsys):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    given = ["run", "--backend", "vllm", "--model", str(CHECKPOINT)]
+    with pytest.raises(SystemExit, match="2"):
+        main([*given, "--suite", "testbed", "--out", str(tmp_path / "run")])
+    assert "pip install vllm" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

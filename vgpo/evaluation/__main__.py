@@ -25,14 +25,20 @@ MIN_PIXELS, MAX_PIXELS = 262_144, 4_194_304
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one of the commands; a wrong setting ends it with a message and 2."""
+    """Runs one of the commands; a wrong setting ends it with a message and 2.
+
+    Stopped by the keyboard, it says how to go on and ends with 130.
+    """
     parser = _parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
     args = parser.parse_args(_with_config(parser, given))
     try:
         args.command(args)
-    except (ValueError, ImportError) as error:
+    # OSError: no such model or folder, a full disk.
+    except (ValueError, ImportError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "stopped; the same command goes on from here\n")
     return 0
 
 
@@ -141,7 +147,9 @@ def _loaded(args: argparse.Namespace):
 def _run(args: argparse.Namespace) -> None:
     if args.backend == "vllm":
         model, processor = None, load_processor(args)
-        backend = VLLM(args.model, processor)
+        # vLLM makes pixels by itself, of the checkpoint's size if it is not told.
+        pixels = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
+        backend = VLLM(args.model, processor, mm_processor_kwargs=pixels)
     else:
         (model, processor), backend = _loaded(args), None
     run = evaluate(

@@ -36,7 +36,10 @@ THUMBNAIL = 320
 """Longer side of the pictures that are kept with a run."""
 
 _LIBRARIES = ("vgpo", "torch", "datasets", "math-verify", "mathruler")
-_MUST_MATCH = ("model", "decoding", "suffix", "view", "pixels", "sets", "batch_size")
+_MUST_MATCH = (
+    *("model", "decoding", "suffix", "view", "pixels", "sets", "batch_size"),
+    "max_prompt_tokens",
+)
 
 
 def evaluate(
@@ -145,6 +148,7 @@ def evaluate(
             asking = _Asking(
                 questions, backend, decoding, view, folder, max_prompt_tokens
             )
+            asking.refuse_other_questions(run)
             asking.leave_out(questions.left_out, known)
             asking.ask(batch_size, done, known, bar)
     return load_run(folder)
@@ -168,6 +172,25 @@ class _Asking:
         self.longest: int = longest
         self.surveyed = survey(questions)
         self.partners = partners([one.ids for one in self.surveyed], decoding.seed)
+
+    def refuse_other_questions(self, run: EvaluatedRun) -> None:
+        """Of a set whose rows have changed, old answers would count beside new ones.
+
+        Raises:
+            ValueError: The run has answers to questions that the set has not.
+        """
+        mine = {one.question_id for one in self.surveyed}
+        answered = {
+            record["question_id"]
+            for record in run.records
+            if record["set"] == self.questions.name
+        }
+        if gone := answered - mine:
+            raise ValueError(
+                f"out: {self.folder} has answers to {len(gone)} questions that "
+                f"{self.questions.name} does not have now, its rows have changed; name "
+                "another folder"
+            )
 
     def leave_out(self, rows, known: set[tuple[str, int]]) -> None:
         for one in rows:
@@ -315,6 +338,8 @@ def _begin(folder: Path, settings: dict[str, Any]) -> EvaluatedRun:
         for name in _MUST_MATCH
         if run.settings.get(name) != json.loads(json.dumps(settings[name]))
     ]
+    if run.settings["backend"]["name"] != settings["backend"]["name"]:
+        other.append("backend")
     if other:
         raise ValueError(
             f"out: {folder} holds a run with other {', '.join(other)}; name another "

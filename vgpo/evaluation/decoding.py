@@ -212,7 +212,9 @@ class VLLM:
     Args:
         model: A name on the hub or a folder.
         processor: The model's processor, which writes the prompts.
-        **settings: For ``vllm.LLM``, such as ``gpu_memory_utilization``.
+        **settings: For ``vllm.LLM``, such as ``gpu_memory_utilization``. It makes
+            pixels by itself: what the processor was given as limits of pixels belongs
+            into ``mm_processor_kwargs``, too.
 
     Raises:
         ImportError: vLLM is not installed.
