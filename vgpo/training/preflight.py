@@ -268,8 +268,9 @@ def _look_at_settings(
         )
     if args.beta and model.use_peft and model.lora_dropout:
         warn(
-            f"lora_dropout={model.lora_dropout:g} with beta={args.beta:g}: the KL term "
-            "is not 0 at step 0, as the policy has dropout and the reference has none"
+            f"lora_dropout={model.lora_dropout:g} with beta={args.beta:g}: from the "
+            "first update on the KL term measures dropout as well, which the policy "
+            "has and the reference has not"
         )
     judge = args.dynamic_sampling_reward or arguments.rewards[0]
     if args.dynamic_sampling and judge == "overlong":

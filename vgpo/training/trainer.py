@@ -59,6 +59,7 @@ from vgpo.training.dynamic_sampling import (
     DynamicSampling,
     advantages_over_batch,
 )
+from vgpo.training.first_steps import FirstSteps
 from vgpo.training.metrics import MetricsFile
 from vgpo.training.signals import (
     Signals,
@@ -177,6 +178,7 @@ class VGPOTrainer(GRPOTrainer):
         self._warned_of_scales = False
         self.add_callback(logs.OnTrainBegin(self._go_on_logging))
         self.add_callback(MetricsFile())
+        self.add_callback(FirstSteps(lambda: self._metrics["train"]))
 
     def _check_tokenizer(self) -> None:
         tokenizer = self.processing_class
