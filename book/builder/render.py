@@ -16,6 +16,7 @@ from book.builder.house import fill
 from book.builder.inline import inline
 from book.builder.scrub import ANSI
 from book.builder.tables import readable
+from book.builder.verdicts import with_verdicts
 
 PLACEHOLDER = "your--account"
 """Of the repository's address in ``_config.yml``, until a copy is published."""
@@ -70,10 +71,11 @@ def stage(root: Path, notebooks: Path, folder: Path) -> None:
 
 
 def finish(pages: Path) -> None:
-    """Drawings into the pages of a built book, and its tables made readable."""
+    """Drawings into the pages of a built book, its tables made readable, and its claims
+    to be had by verdict."""
     for path in pages.rglob("*.html"):
         page = path.read_text(encoding="utf-8")
-        finished = readable(inline(page, path.parent))
+        finished = with_verdicts(readable(inline(page, path.parent)))
         if finished != page:
             path.write_text(finished, encoding="utf-8")
 
