@@ -1,6 +1,7 @@
 """Arithmetic over the real tokens of padded rows, shared by the mathematics."""
 
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,18 +27,47 @@ def check_alignment(alignment: str) -> None:
         )
 
 
+def check_tensor(value: Any, name: str) -> None:
+    """Refuses a list or an array where a tensor is due, and says how to make one."""
+    if not isinstance(value, Tensor):
+        raise ValueError(
+            f"{name}: must be a torch.Tensor, got {type(value).__name__}; "
+            "torch.as_tensor makes one of a list or an array."
+        )
+
+
+def check_zeros_and_ones(mask: Tensor, name: str) -> None:
+    """Refuses token ids, lengths or weights where a mask is due.
+
+    On a CPU only: elsewhere the look at the values would make the program wait for the
+    device at every call.
+    """
+    if mask.device.type != "cpu" or mask.dtype == torch.bool:
+        return
+    odd = mask[(mask != 0) & (mask != 1)]
+    if len(odd):
+        raise ValueError(
+            f"{name}: must be True or 1 at the tokens that count and False or 0 "
+            f"elsewhere, got {odd[0].item()}; of token ids, `ids == image_token_id` "
+            "makes a mask."
+        )
+
+
 def check_mask(mask: Tensor, name: str, shape: tuple[int, ...], like: str) -> Tensor:
     """``mask`` as bool, after checking that it belongs to a tensor of ``shape``."""
+    check_tensor(mask, name)
     if tuple(mask.shape) != shape:
         raise ValueError(
             f"{name}: shape {tuple(mask.shape)} does not match {like}, which needs "
             f"{shape}."
         )
+    check_zeros_and_ones(mask, name)
     return mask.bool()
 
 
 def check_rows(values: Tensor, name: str) -> Tensor:
     """``values`` (B, T) in float32, or in float64 if that is what they are."""
+    check_tensor(values, name)
     if values.ndim != 2 or values.shape[1] == 0:
         raise ValueError(
             f"{name}: must have shape (B, T) with T at least 1, got "

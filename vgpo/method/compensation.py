@@ -17,7 +17,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vgpo.method._masked import check_mask, check_rows, exact_ratio, token_numbers
+from vgpo.method._masked import (
+    check_mask,
+    check_rows,
+    check_tensor,
+    check_zeros_and_ones,
+    exact_ratio,
+    token_numbers,
+)
 
 SCHEDULES = ("linear", "exponential", "step")
 
@@ -60,11 +67,13 @@ def compensation_schedule(
         >>> compensation_schedule(mask, "step")
         tensor([[0., 0., 1., 1., 1.]])
     """
+    check_tensor(completion_mask, "completion_mask")
     if completion_mask.ndim != 2:
         raise ValueError(
             "completion_mask: must have shape (B, T), got "
             f"{tuple(completion_mask.shape)}."
         )
+    check_zeros_and_ones(completion_mask, "completion_mask")
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule: must be one of {SCHEDULES}, got {schedule!r}.")
     if not 0 < exponent < math.inf:

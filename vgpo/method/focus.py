@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from vgpo.method._masked import check_alignment, check_mask
+from vgpo.method._masked import check_alignment, check_mask, check_tensor
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +175,7 @@ def completion_states(
         >>> completion_states(states, 2, alignment="prediction").flatten().tolist()
         [2.0, 3.0]
     """
+    check_tensor(hidden_states, "hidden_states")
     if hidden_states.ndim != 3:
         raise ValueError(
             "hidden_states: must have shape (B, L, D), got "
@@ -203,6 +204,7 @@ def _cosine(
     _check_nonfinite(nonfinite)
     states = _check_states(hidden_states)
     rows, tokens, width = states.shape
+    check_tensor(prototype, "prototype")
     if tuple(prototype.shape) != (rows, width):
         raise ValueError(
             f"prototype: shape {tuple(prototype.shape)} does not match hidden_states "
@@ -241,6 +243,7 @@ def _cosine(
 
 
 def _check_states(hidden_states: Tensor) -> Tensor:
+    check_tensor(hidden_states, "hidden_states")
     if hidden_states.ndim != 3 or 0 in hidden_states.shape[1:]:
         raise ValueError(
             "hidden_states: must have shape (B, T, D) with T and D at least 1, got "

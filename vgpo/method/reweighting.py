@@ -16,6 +16,7 @@ from vgpo.method._masked import (
     at_least_float32,
     check_mask,
     check_rows,
+    check_tensor,
     row_min_max,
     row_sum,
 )
@@ -104,6 +105,7 @@ def inter_trajectory_weights(
     mask = check_mask(
         completion_mask, "completion_mask", tuple(values.shape), "weights"
     )
+    check_tensor(group_ids, "group_ids")
     if tuple(group_ids.shape) != (len(values),):
         raise ValueError(
             f"group_ids: shape {tuple(group_ids.shape)} does not match weights, which "
@@ -154,6 +156,7 @@ def reweight_advantages(advantages: Tensor, psi: Tensor, phi: Tensor) -> Tensor:
     """
     token = check_rows(psi, "psi")
     for name, values in (("advantages", advantages), ("phi", phi)):
+        check_tensor(values, name)
         if tuple(values.shape) != (len(token),):
             raise ValueError(
                 f"{name}: shape {tuple(values.shape)} does not match psi, which needs "
