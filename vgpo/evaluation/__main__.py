@@ -18,7 +18,7 @@ from vgpo.evaluation.reported import beside_the_paper
 from vgpo.evaluation.runs import load_run
 from vgpo.evaluation.sight import robustness
 from vgpo.evaluation.views import VIEWS
-from vgpo.models.loading import load_model
+from vgpo.models.loading import load_model, load_processor
 
 # Of the training's recipe.
 MIN_PIXELS, MAX_PIXELS = 262_144, 4_194_304
@@ -139,17 +139,19 @@ def _asked(args: argparse.Namespace) -> dict:
 
 
 def _loaded(args: argparse.Namespace):
-    return load_model(
-        args.model, min_pixels=args.min_pixels, max_pixels=args.max_pixels
-    )
+    return load_model(args.model, **_limits(args))
+
+
+def _limits(args: argparse.Namespace) -> dict[str, int]:
+    return {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
 
 
 def _run(args: argparse.Namespace) -> None:
     if args.backend == "vllm":
-        model, processor = None, load_processor(args)
-        # vLLM makes pixels by itself, of the checkpoint's size if it is not told.
-        pixels = {"min_pixels": args.min_pixels, "max_pixels": args.max_pixels}
-        backend = VLLM(args.model, processor, mm_processor_kwargs=pixels)
+        # The processor alone: vLLM loads the weights itself, and makes pixels itself, of
+        # the checkpoint's size if it is not told.
+        model, processor = None, load_processor(args.model, **_limits(args))
+        backend = VLLM(args.model, processor, mm_processor_kwargs=_limits(args))
     else:
         (model, processor), backend = _loaded(args), None
     run = evaluate(
@@ -160,15 +162,6 @@ def _run(args: argparse.Namespace) -> None:
         _say(beside_the_paper(run, args.size))
     print(f"{len(run.disagreements())} answers on which the graders differ")
     print(f"records: {run.folder}")
-
-
-def load_processor(args: argparse.Namespace):
-    """The processor alone: vLLM loads the weights itself."""
-    from transformers import AutoProcessor
-
-    return AutoProcessor.from_pretrained(
-        args.model, min_pixels=args.min_pixels, max_pixels=args.max_pixels
-    )
 
 
 def _robustness(args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -36,7 +37,8 @@ def load_model(
         checkpoint is not run, and only safetensors are read.
 
     Raises:
-        ValueError: The checkpoint has no processor that reads images.
+        ValueError: The checkpoint has no processor that reads images; no such type; a
+            limit that is no whole number above 0, or a minimum above the maximum.
 
     Example:
         >>> from vgpo.testbed import CHECKPOINT
@@ -44,12 +46,11 @@ def load_model(
         >>> type(processor).__name__
         'TestbedProcessor'
     """
-    _register_own_processor(Path(name))
-    asked = {"min_pixels": min_pixels, "max_pixels": max_pixels}
-    limits = {name: value for name, value in asked.items() if value is not None}
+    _check_dtype(dtype)
+    limits = _limits(min_pixels, max_pixels)
     try:
-        processor = AutoProcessor.from_pretrained(name, **limits)
-    except OSError as error:
+        processor = load_processor(name, **limits)
+    except (OSError, ValueError) as error:
         if not Path(name).is_dir():
             raise  # the hub's own message, on names and connections
         raise ValueError(
@@ -65,6 +66,75 @@ def load_model(
         name, dtype=dtype, device_map=device, use_safetensors=True
     )
     return model.eval(), processor
+
+
+def load_processor(
+    name: str | Path,
+    *,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    **settings: Any,
+) -> ProcessorMixin:
+    """A model's processor alone, by name, with limits of its pictures' sizes.
+
+    Args:
+        name: As for :func:`load_model`.
+        min_pixels: As for :func:`load_model`.
+        max_pixels: As for :func:`load_model`.
+        settings: Others of ``AutoProcessor.from_pretrained``.
+
+    Raises:
+        ValueError: A limit that is no whole number above 0, or a minimum above the
+            maximum; no processor is known for the checkpoint.
+
+    Example:
+        >>> from vgpo.testbed import CHECKPOINT
+        >>> load_processor(CHECKPOINT, max_pixels=784).image_processor.size.longest_edge
+        784
+    """
+    limits = _limits(min_pixels, max_pixels)
+    _register_own_processor(Path(name))
+    processor = AutoProcessor.from_pretrained(name, **limits, **settings)
+    if isinstance(processor, ProcessorMixin):
+        _limits_in_one_place(processor, limits)
+    return processor
+
+
+def _limits_in_one_place(processor: ProcessorMixin, limits: dict[str, int]) -> None:
+    """Takes limits from the tokenizer that its image processor has as its ``size``.
+
+    ``from_pretrained`` hands them to both. A tokenizer writes them into its own file,
+    and they come back at each call, which transformers warns of and will not take much
+    longer.
+    """
+    size = processor.image_processor.to_dict().get("size") or {}
+    for name, value in limits.items():
+        if value in dict(size).values():
+            processor.tokenizer.init_kwargs.pop(name, None)
+
+
+def _check_dtype(dtype: str | torch.dtype) -> None:
+    if isinstance(dtype, torch.dtype) or dtype == "auto":
+        return
+    if not isinstance(vars(torch).get(dtype), torch.dtype):
+        raise ValueError(
+            "dtype: must be 'auto' or a type of torch such as 'bfloat16' or 'float32', "
+            f"got {dtype!r}."
+        )
+
+
+def _limits(least: int | None, most: int | None) -> dict[str, int]:
+    """The limits of pixels that are set, which processors take unchecked."""
+    asked = {"min_pixels": least, "max_pixels": most}
+    limits = {name: value for name, value in asked.items() if value is not None}
+    for name, value in limits.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"{name}: must be a whole number of pixels above 0, got {value!r}."
+            )
+    if least is not None and most is not None and least > most:
+        raise ValueError(f"min_pixels: {least} is above max_pixels, {most}.")
+    return limits
 
 
 def _register_own_processor(folder: Path) -> None:

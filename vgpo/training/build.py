@@ -11,7 +11,6 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import (
     AutoConfig,
-    AutoProcessor,
     PreTrainedConfig,
     ProcessorMixin,
 )
@@ -20,6 +19,7 @@ from trl import ModelConfig, get_peft_config
 from vgpo.data.loading import TESTBED, load_rows, shared_rows
 from vgpo.data.prompts import IMAGE_MARK
 from vgpo.models.adapters import four_bit_config, lora_config, prepare_4bit_on_cpu
+from vgpo.models.loading import load_processor
 from vgpo.rewards import (
     accuracy_reward,
     format_reward,
@@ -85,7 +85,7 @@ def model_and_processor(
         return str(CHECKPOINT), tiny.config, processor
     try:
         config = AutoConfig.from_pretrained(name, revision=model.model_revision)
-        processor = AutoProcessor.from_pretrained(
+        processor = load_processor(
             name,
             revision=model.model_revision,
             min_pixels=arguments.min_pixels,
