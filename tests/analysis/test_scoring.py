@@ -189,6 +189,11 @@ def test_a_picture_and_a_question_are_a_conversation(model, processor, tmp_path)
         ((MESSAGES, "5", "6"), "one answer is scored"),
         (("no/such.png", "Add red ?"), "there is no picture"),
         (("https://example.com/x.png", "Add red ?"), "not downloaded"),
+        ((np.zeros((56, 56, 3), np.uint8), "Add red ?"), "ndarray; PIL.Image.fromarra"),
+        ((torch.zeros(3, 56, 56), "Add red ?"), "got Tensor"),
+        (([PICTURE, torch.zeros(3, 56, 56)], "Add red ?"), "got Tensor"),
+        ((None, "Add red ?"), "or a picture .*got NoneType"),
+        ((MESSAGES[0],), "this is one turn; .* a list"),
     ],
 )
 def test_what_is_asked_in_another_form_is_refused(model, processor, given, message):
@@ -202,6 +207,9 @@ def test_two_answers_are_refused(model, processor):
 
 
 def test_a_layer_that_is_not_there_is_refused(model, processor):
+    for layers in (-1, None, "last"):
+        with pytest.raises(ValueError, match="layers: must be a list of indices or 'a"):
+            score(model, processor, MESSAGES, COMPLETION, layers=layers)
     with pytest.raises(ValueError, match="layers: must be indices"):
         score(model, processor, MESSAGES, COMPLETION, layers=[9])
 

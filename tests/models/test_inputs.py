@@ -359,6 +359,48 @@ def test_a_turn_that_is_none_is_named(model, turn, message):
             ask()
 
 
+@pytest.mark.parametrize("source", [{}, {"image": None}])
+def test_an_image_without_its_picture_is_refused(model, source):
+    # As rows of a data set have it, whose pictures stand in a column of their own.
+    messages = conversation()
+    messages[0]["content"].insert(0, {"type": "image", **source})
+    with pytest.raises(ValueError, match="messages: an image without its picture"):
+        vgpo.score(model, PROCESSOR, messages, "red")
+
+
+@pytest.mark.parametrize("other", [None, "Qwen/Qwen2.5-VL-7B-Instruct", (1, 2)])
+def test_what_is_no_model_and_no_processor_is_named(model, other, tmp_path):
+    kind = type(other).__name__
+    row = {"prompt": conversation(PICTURE), "answer": "5"}
+    ways = {
+        "score": lambda *pair: vgpo.score(*pair, conversation(PICTURE), "red"),
+        "analyze": lambda *pair: vgpo.analyze(*pair, [row], ["red"], progress=False),
+        "signals": lambda *pair: vgpo.signals(*pair, conversation(PICTURE), "red"),
+        "evaluate": lambda *pair: vgpo.evaluate(*pair, "testbed", limit=1),
+    }
+    for name, way in ways.items():
+        with pytest.raises(ValueError, match=f"^processor: must be .*got {kind};"):
+            way(model, other)
+        if name == "evaluate" and other is None:
+            continue  # without a model another backend answers
+        with pytest.raises(ValueError, match=f"^model: must be .*got {kind};"):
+            way(other, PROCESSOR)
+
+
+def test_processor_before_model_is_refused(model):
+    with pytest.raises(ValueError, match=r"^model: must be .*got TestbedProcessor"):
+        vgpo.score(PROCESSOR, model, conversation(PICTURE), "red")
+
+
+def test_a_model_without_its_head_scores_and_does_not_answer(model):
+    headless = model.model
+    whole = vgpo.score(model, PROCESSOR, conversation(PICTURE), "red")
+    scores = vgpo.score(headless, PROCESSOR, conversation(PICTURE), "red")
+    assert torch.equal(scores.focus_token, whole.focus_token)
+    with pytest.raises(ValueError, match=r"^model: Qwen2_5_VLModel has no head"):
+        vgpo.score(headless, PROCESSOR, conversation(PICTURE))
+
+
 @pytest.mark.parametrize("completion", [42, 4.2, ["red"], {"red": 5}])
 def test_a_completion_that_is_none_is_named(model, completion):
     with pytest.raises(ValueError, match="completion: must be a text or a list of"):
@@ -373,10 +415,17 @@ def test_one_text_for_all_completions_or_answers_is_refused(model):
             )
 
 
-def test_ids_may_come_as_a_tensor(model):
+@pytest.mark.parametrize("ids", [[5, 10**6], [-1, 5]])
+def test_ids_of_another_tokenizer_are_refused(model, ids):
+    with pytest.raises(ValueError, match=r"^completion: token ids must lie in 0"):
+        vgpo.score(model, PROCESSOR, conversation(PICTURE), ids)
+
+
+def test_ids_may_come_as_a_tensor_or_an_array(model):
     ids = TOKENIZER(COMPLETION, return_tensors="pt")["input_ids"][0]
-    scores = vgpo.score(model, PROCESSOR, conversation(PICTURE), ids)
-    assert torch.equal(scores.token_ids, ids)
+    for given in (ids, ids.numpy()):
+        scores = vgpo.score(model, PROCESSOR, conversation(PICTURE), given)
+        assert torch.equal(scores.token_ids, ids)
 
 
 def test_a_data_set_names_the_row_with_a_bad_picture(model):

@@ -27,7 +27,7 @@ def asked(
 
     Raises:
         ValueError: Pictures without a question, too many texts, two answers, a picture
-            that cannot be read.
+            that cannot be read or is an array, a turn in a conversation's place.
 
     Example:
         >>> picture = Image.new("RGB", (56, 56))
@@ -35,6 +35,7 @@ def asked(
         >>> [part["type"] for part in messages[0]["content"]], completion
         (['image', 'text'], 'Nothing.')
     """
+    _refuse_other_forms(first)
     several = isinstance(first, list | tuple) and len(first) > 0
     if several and all(isinstance(one, _PICTURES) for one in first):
         pictures = list(first)
@@ -61,3 +62,18 @@ def asked(
             f"{[*rest, *([] if completion is None else [completion])]!r:.80}."
         )
     return messages, rest[0] if rest else completion
+
+
+def _refuse_other_forms(first: Any) -> None:
+    """Refuses near misses, with the way to the forms that are known."""
+    if isinstance(first, dict) and "role" in first:
+        raise ValueError(
+            "messages: this is one turn; a conversation is a list of them."
+        )
+    for one in first if isinstance(first, list | tuple) else [first]:
+        if not isinstance(one, (*_PICTURES, dict, list)):
+            raise ValueError(
+                "messages: must be one conversation or a picture (Pillow, bytes or a "
+                f"path), got {type(one).__name__}; PIL.Image.fromarray makes a picture "
+                "of an array."
+            )

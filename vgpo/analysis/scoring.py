@@ -435,7 +435,7 @@ def _one_pass(
         # Without the head, where it is apart: no logits are needed.
         handle.entry(**inputs, use_cache=False)
 
-    if not isinstance(layers, str) and not len(layers):
+    if isinstance(layers, Sequence) and not len(layers):
         return watched(plain)
 
     def read() -> AttentionSplit:
@@ -445,7 +445,7 @@ def _one_pass(
             length,
             layers=layers,
             special_token_ids=special,
-            layer_maps=isinstance(layers, str) or len(layers) > 1,
+            layer_maps=isinstance(layers, Sequence) and len(layers) > 1,
         )
 
     try:

@@ -458,10 +458,10 @@ def _layer_indices(
     # Only families that mix kinds of layers name them.
     kinds = getattr(config, "layer_types", None) or ["full_attention"] * number
     attending = [i for i, kind in enumerate(kinds) if kind not in _NOT_ATTENDING]
-    if isinstance(layers, str):
-        if layers != "all":
-            raise ValueError(f"layers: must be indices or 'all', got {layers!r}.")
+    if isinstance(layers, str) and layers == "all":
         return tuple(attending)
+    if isinstance(layers, str) or not isinstance(layers, Sequence):
+        raise ValueError(f"layers: must be a list of indices or 'all', got {layers!r}.")
     if not layers or not all(-len(attending) <= layer < number for layer in layers):
         raise ValueError(
             f"layers: must be indices of the model's {number} layers, of which "

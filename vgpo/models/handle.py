@@ -113,8 +113,13 @@ def unwrap_model(model: nn.Module) -> PreTrainedModel:
         The outermost ``PreTrainedModel``; ``model`` itself if it is one.
 
     Raises:
-        ValueError: ``model`` holds no Hugging Face model.
+        ValueError: ``model`` is none, or holds no Hugging Face model.
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"model: must be a model of transformers, got {type(model).__name__}; "
+            "vgpo.analysis.load_model(name) loads one, with its processor."
+        )
     for module in model.modules():
         if isinstance(module, PreTrainedModel):
             return module

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -15,6 +16,7 @@ from vgpo.models.image_grids import image_token_grids
 from vgpo.pictures import open_picture
 
 _UNKNOWN = "\ufffd"
+_SOURCES = ("image", "url", "path", "base64")  # of a picture, in transformers' chats
 _BYTES_OF_A_CHARACTER = 4  # at most, in UTF-8, so it takes no more tokens than that
 
 
@@ -107,6 +109,11 @@ def read_pictures(messages: list[dict]) -> list[dict]:
 
 def _read_part(part: dict) -> dict:
     image = part.get("image")
+    if part["type"] == "image" and all(part.get(name) is None for name in _SOURCES):
+        raise ValueError(
+            "messages: an image without its picture; give it in the same place, "
+            '{"type": "image", "image": ...}, where a data set has a column of its own.'
+        )
     if part["type"] == "image" and isinstance(image, Image.Image | bytes | Path | dict):
         return {**part, "image": open_picture(image)}
     return part  # addresses, paths as text and arrays: the processor's own business
@@ -210,7 +217,8 @@ def add_completion(
         As :func:`prepare_inputs`.
 
     Raises:
-        ValueError: An empty completion, or one that holds the image token.
+        ValueError: An empty completion, or one that holds the image token or ids that
+            the model does not know.
     """
     handle = resolve(model)
     if completion is None:
@@ -223,6 +231,13 @@ def add_completion(
         if (completion_ids == handle.image_token_id).any():
             raise ValueError(
                 "completion: it contains the image token, for which there is no image."
+            )
+        # On a GPU an id out of range would end the process, and name nothing.
+        known = handle.model.get_input_embeddings().num_embeddings
+        if ids and not 0 <= min(ids) <= max(ids) < known:
+            raise ValueError(
+                f"completion: token ids must lie in 0 to {known - 1}, got "
+                f"{min(ids)} to {max(ids)}; are they another tokenizer's?"
             )
     if not len(completion_ids):
         raise ValueError(
@@ -313,13 +328,27 @@ def without_padding(
     }
 
 
-def require_processor(processor: ProcessorMixin) -> None:
-    """Refuses a tokenizer, which ``AutoProcessor`` may give in a processor's place."""
+@runtime_checkable
+class _Processor(Protocol):
+    """All that is asked of a processor here; one written by hand may have no more."""
+
+    tokenizer: PreTrainedTokenizerBase
+
+    def apply_chat_template(self, conversation, **kwargs): ...
+
+
+def require_processor(processor: Any) -> None:
+    """Refuses what is none, such as a tokenizer, which ``AutoProcessor`` may give."""
     if isinstance(processor, PreTrainedTokenizerBase):
         raise ValueError(
             "processor: this is a tokenizer, which cannot read images. AutoProcessor "
             "falls back to one where the image processor's needs are missing; load "
             "the model's processor class itself."
+        )
+    if not isinstance(processor, _Processor):
+        raise ValueError(
+            "processor: must be the model's processor, got "
+            f"{type(processor).__name__}; AutoProcessor.from_pretrained(name) loads it."
         )
 
 
@@ -372,7 +401,7 @@ def _token_ids(
 ) -> list[int]:
     if isinstance(completion, str):
         return tokenizer(completion, add_special_tokens=False)["input_ids"]
-    if isinstance(completion, torch.Tensor):
+    if isinstance(completion, torch.Tensor | np.ndarray):
         completion = completion.tolist()
     if not isinstance(completion, Sequence) or not all(
         isinstance(token_id, int) for token_id in completion
@@ -384,6 +413,11 @@ def _token_ids(
 
 
 def _answer(handle, inputs, max_new_tokens):
+    if not handle.model.can_generate():
+        raise ValueError(
+            f"model: {type(handle.model).__name__} has no head, and writes "
+            "no answer; pass the whole model, or the answer as completion=..."
+        )
     own = handle.model.generation_config.suppress_tokens or []
     with eval_mode(handle.wrapped), torch.no_grad(), mismatch_named(handle, inputs):
         sequences = handle.model.generate(
