@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -46,6 +47,7 @@ from vgpo import VGPOTrainer
 from vgpo.method.released import advantage_factors
 from vgpo.method.visual import VisualFactors
 from vgpo.models.adapters import load_four_bit
+from vgpo.testbed import load_tiny
 from vgpo.training.checkpoints import newest_whole
 from vgpo.training.dynamic_sampling import groups_to_sample
 from vgpo.training.logs import merge_rounds
@@ -394,6 +396,44 @@ def test_right_padding_is_refused(tmp_path):
             make_trainer(tmp_path)
     finally:
         tokenizer.padding_side = "left"
+
+
+def test_rows_that_are_none_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="train_dataset: it is empty"):
+        make_trainer(tmp_path, train_dataset=dataset().select([]))
+    unprepared = dataset().rename_column("prompt", "problem")
+    with pytest.raises(ValueError, match=r"train_dataset: .*'prompt'.*to_prompts"):
+        make_trainer(tmp_path, train_dataset=unprepared)
+
+
+def test_a_tokenizer_is_refused_where_there_are_pictures(tmp_path):
+    def trainer(rows):
+        return VGPOTrainer(
+            model=model(),
+            args=config(tmp_path),
+            reward_funcs=len,
+            train_dataset=rows,
+            processing_class=processor().tokenizer,
+        )
+
+    with pytest.raises(ValueError, match=r"processing_class: .* is a tokenizer"):
+        trainer(dataset())
+    trainer(dataset("text").remove_columns("image"))
+
+
+def test_questions_of_its_own_warn_nobody(tmp_path):
+    """The shipped processor warns of questions that its model does not know."""
+    known, own = load_tiny()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        VGPOTrainer(
+            model=known,
+            args=config(tmp_path),
+            reward_funcs=len,
+            train_dataset=dataset(),
+            processing_class=own,
+        )
+    assert not [one for one in told if "question" in str(one.message)]
 
 
 def test_other_configurations_are_refused(tmp_path):

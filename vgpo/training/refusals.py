@@ -6,7 +6,9 @@ limit is a fault of TRL, the function names the test in
 ``tests/training/test_trainer_contract.py`` that shows it.
 """
 
+import warnings
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -92,6 +94,35 @@ def refuse_rows_without_image(dataset: Dataset, engine: str) -> None:
     )
 
 
+def refuse_rows_that_are_none(dataset: Dataset) -> None:
+    """Refuses what has nothing to ask, before a model is prepared for it.
+
+    Raises:
+        ValueError: The data set is empty, or has no prompts.
+    """
+    if not len(dataset):
+        raise ValueError("train_dataset: it is empty")
+    if "prompt" not in dataset.column_names:
+        raise ValueError(
+            "train_dataset: rows need a conversation in 'prompt', they have "
+            f"{sorted(dataset.column_names)}; vgpo.data.to_prompts makes one of a "
+            "question's columns"
+        )
+
+
+def refuse_pictures_for_a_tokenizer(tokenizer: object, dataset: Dataset) -> None:
+    """Refuses a tokenizer where there are pictures, which it would pass over.
+
+    Raises:
+        ValueError: A row has an image.
+    """
+    if any_image(dataset):
+        raise ValueError(
+            f"processing_class: {type(tokenizer).__name__} is a tokenizer, and cannot "
+            "read the pictures of train_dataset; pass the model's processor"
+        )
+
+
 def refuse_what_is_left_out(processor: ProcessorMixin, known: Collection[str]) -> None:
     """Refuses a processor whose images TRL does not hand on whole.
 
@@ -108,7 +139,9 @@ def refuse_what_is_left_out(processor: ProcessorMixin, known: Collection[str]) -
     name = type(processor).__name__
     image = Image.new("RGB", (64, 64), "white")
     try:
-        fields = tokenized(processor, [_question({"type": "image", "image": image})])[2]
+        with _unwarned():
+            asked = [_question({"type": "image", "image": image})]
+            fields = tokenized(processor, asked)[2]
     except _CANNOT_PROCESS:
         return  # it wants other prompts; those of the data are seen soon enough
     left_out = sorted(set(fields) - set(known) - {"batch_num_images"})
@@ -135,7 +168,8 @@ def refuse_questions_without_image(processor: ProcessorMixin, dataset: Dataset) 
         ValueError: Some rows have no image, and the processor takes no such prompt.
     """
     try:
-        tokenized(processor, [_question()])
+        with _unwarned():
+            tokenized(processor, [_question()])
     except _CANNOT_PROCESS as error:
         without = rows_without_image(dataset)
         if without:
@@ -211,6 +245,14 @@ def refuse_other_log_probabilities(
             "and the like), and this model does not: set it to 1.0, or None, there, to "
             "train what the model generates by"
         )
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """For questions of our own: what a processor says of them is no user's business."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _question(*parts: dict) -> list[dict]:

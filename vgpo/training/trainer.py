@@ -150,6 +150,8 @@ class VGPOTrainer(GRPOTrainer):
             )
         given = workarounds.trained_parameters(model)
         super().__init__(model, reward_funcs, args, *others, **named)
+        if isinstance(self.train_dataset, Dataset):
+            refusals.refuse_rows_that_are_none(self.train_dataset)
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             workarounds.undo_rounding_of_adapters(self.model, given)
         workarounds.let_empty_pixels_through(self.model)
@@ -214,6 +216,10 @@ class VGPOTrainer(GRPOTrainer):
                 refusals.refuse_questions_without_image(
                     self.processing_class, self.train_dataset
                 )
+        elif isinstance(self.train_dataset, Dataset):
+            refusals.refuse_pictures_for_a_tokenizer(
+                self.processing_class, self.train_dataset
+            )
         if self.aux_loss_enabled:
             text_config = unwrap_model(self.model).config.get_text_config()
             refusals.refuse_uncounted_experts(text_config)
