@@ -223,6 +223,22 @@ def test_every_form_of_one_picture(tmp_path):
     np.testing.assert_array_equal(pixels(open_picture("a.png", tmp_path)), GREY)
 
 
+def test_home_is_where_a_tilde_says(tmp_path, monkeypatch):
+    Image.new("RGB", (56, 28)).save(tmp_path / "one.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_picture("~/one.png").size == (56, 28)
+    with pytest.raises(ValueError, match=r"no picture '~nobody-at-all/one.png'"):
+        open_picture("~nobody-at-all/one.png")
+
+
+def test_a_missing_picture_says_where_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"no picture 'a.png' in {tmp_path}; give its"):
+        open_picture("a.png")
+    with pytest.raises(ValueError, match=r"no picture 'a.png' in rows; relative paths"):
+        open_picture("a.png", "rows")
+
+
 def test_what_is_no_picture_is_named():
     with pytest.raises(ValueError, match="no known image format"):
         open_picture(b"red")

@@ -222,32 +222,35 @@ def _from_base64(text: str) -> Image.Image:
 
 
 def _existing(path: Path, folder: str | Path | None) -> Path | None:
-    # A set that was written on Windows names its pictures with backslashes.
-    spelled = [
-        path,
-        *([Path(str(path).replace("\\", "/"))] if "\\" in str(path) else []),
-    ]
-    places = [
-        place
-        for one in spelled
-        for place in (
-            [one] if one.is_absolute() or folder is None else [folder / one, one]
-        )
-    ]
     try:
+        path = path.expanduser()
+        # A set that was written on Windows names its pictures with backslashes.
+        spelled = [
+            path,
+            *([Path(str(path).replace("\\", "/"))] if "\\" in str(path) else []),
+        ]
+        places = [
+            place
+            for one in spelled
+            for place in (
+                [one] if one.is_absolute() or folder is None else [folder / one, one]
+            )
+        ]
         return next((place for place in places if Path(place).is_file()), None)
-    except (OSError, ValueError):  # too long for a name, or a null byte in it
-        return None
+    except (OSError, ValueError, RuntimeError):
+        return None  # too long for a name, a null byte in it, or nobody's home
 
 
 def _from_file(path: Path, folder: str | Path | None) -> Image.Image:
     found = _existing(path, folder)
     if found is None:
-        where = "" if path.is_absolute() else f" in {folder or 'the working directory'}"
-        raise ValueError(
-            f"there is no picture {str(path)!r}{where}; relative paths begin at the "
-            "folder of the file that names them"
+        where = "" if path.is_absolute() else f" in {folder or Path.cwd()}"
+        begin = (
+            "give its whole path"
+            if folder is None
+            else "relative paths begin at the folder of the file that names them"
         )
+        raise ValueError(f"there is no picture {str(path)!r}{where}; {begin}")
     try:
         size = found.stat().st_size
         if size > LARGEST_PICTURE:

@@ -9,7 +9,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from PIL import Image
 
-from vgpo.data import load_questions
+from vgpo.data import load_questions, questions
 from vgpo.data.forms import Columns, find_columns, mark_pictures, read_row, with_choices
 
 NOISE = np.random.default_rng(0).integers(0, 255, (56, 84, 3), dtype=np.uint8)
@@ -311,3 +311,17 @@ def test_answers_of_several_types():
 def test_only_lists_of_dictionaries_are_rows():
     with pytest.raises(ValueError, match="source must be a name, a path"):
         load_questions({"question": ["?"], "answer": ["1"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("mathvisa", "mathvista"), ("testbd", "testbed")]
+)
+def test_a_name_written_wrong_is_told_the_nearest(name, nearest, monkeypatch):
+    def unreachable(*_):
+        raise ConnectionError("no hub here")
+
+    monkeypatch.setattr(questions, "get_dataset_split_names", unreachable)
+    with pytest.raises(
+        ValueError, match=rf"no hub here\); did you mean '{nearest}'\?$"
+    ):
+        load_questions(name)

@@ -164,6 +164,13 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(root, tmp_path):
     assert len(records.read_text().splitlines()) == 8  # and none of them twice
 
 
+def test_a_file_is_no_folder_for_a_run(tiny, tmp_path):
+    (tmp_path / "run").write_text("notes")
+    with pytest.raises(ValueError, match=r"out: .*run is a file"):
+        evaluate(*tiny, "testbed", limit=1, out=tmp_path / "run", **SHORT)
+    assert (tmp_path / "run").read_text() == "notes"
+
+
 # -- rows that cannot be asked --------------------------------------------------------
 
 

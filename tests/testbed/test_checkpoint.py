@@ -66,6 +66,11 @@ def test_a_missing_checkpoint_says_which_command_makes_it(monkeypatch, tmp_path)
         load_tiny("look_away")
 
 
+def test_a_world_that_is_none_names_those_there_are():
+    with pytest.raises(FileNotFoundError, match=r"no 'lookaway'; .*misread, look_away"):
+        load_tiny("lookaway")
+
+
 def test_it_loads_through_the_ordinary_calls(world, tiny):
     model, processor = tiny
     folder = CHECKPOINTS[world]

@@ -18,7 +18,7 @@ from datasets.exceptions import DatasetsError
 from PIL import Image
 
 from vgpo.data.archives import PictureStore
-from vgpo.data.catalogue import CATALOGUE, Entry, locate
+from vgpo.data.catalogue import CATALOGUE, SUITES, Entry, locate
 from vgpo.data.forms import KNOWN, find_columns, picture_list, plain_rows
 from vgpo.data.loading import PROMPT_SUFFIX, TESTBED, file_arguments, load_split
 from vgpo.data.prompts import (
@@ -28,6 +28,7 @@ from vgpo.data.prompts import (
     undecoded,
     undecoded_feature,
 )
+from vgpo.method.shaping import did_you_mean
 from vgpo.pictures import as_rgb
 from vgpo.testbed import make_dataset
 
@@ -248,6 +249,7 @@ def _only_split(name: str, config: str | None, saved: bool) -> str:
         raise ValueError(
             f"{name!r} is no file, no folder with a data set, and cannot be reached on "
             f"the hub ({_cause(error)})"
+            f"{did_you_mean(name, [*CATALOGUE, *SUITES, TESTBED])}"
         ) from error
     if len(names) != 1:
         raise ValueError(

@@ -148,8 +148,8 @@ def _limits(args: argparse.Namespace) -> dict[str, int]:
 
 def _run(args: argparse.Namespace) -> None:
     if args.backend == "vllm":
-        # The processor alone: vLLM loads the weights itself, and makes pixels itself, of
-        # the checkpoint's size if it is not told.
+        # The processor alone: vLLM loads the weights itself. It makes pixels itself,
+        # too, of the checkpoint's size if it is not told.
         model, processor = None, load_processor(args.model, **_limits(args))
         backend = VLLM(args.model, processor, mm_processor_kwargs=_limits(args))
     else:

@@ -329,6 +329,8 @@ def _begin(folder: Path, settings: dict[str, Any]) -> EvaluatedRun:
     """The run of a folder as far as it is, a new one if there is none."""
     path = folder / SETTINGS
     if not path.is_file():
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"out: {folder} is a file; name a folder for the run")
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(settings, indent=2) + "\n")
         return load_run(folder)

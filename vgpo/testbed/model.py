@@ -125,6 +125,11 @@ def load_tiny(
     """
     folder = CHECKPOINTS.get(str(folder), Path(folder))
     world = next((w for w, shipped in CHECKPOINTS.items() if shipped == folder), None)
+    if world is None and not folder.is_dir():
+        raise FileNotFoundError(
+            f"folder: there is no {str(folder)!r}; give one of "
+            f"{', '.join(CHECKPOINTS)}, or the folder of a checkpoint"
+        )
     remake = REMAKE if world is None else f"{REMAKE} --world {world}"
     for name in _REQUIRED:
         if not (folder / name).is_file():
