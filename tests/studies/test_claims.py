@@ -21,7 +21,7 @@ WRITTEN = yaml.safe_load((ROOT / "book" / "claims.yaml").read_text())
 
 @pytest.fixture(scope="module")
 def recorded():
-    return Recorded(RESULTS)
+    return Recorded(RESULTS, ROOT / "recipes" / "experiments")
 
 
 def test_the_pages_are_those_of_the_recorded_files(recorded):

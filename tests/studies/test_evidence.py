@@ -22,7 +22,8 @@ def outcomes():
         for outcome in ("reward/area", "accuracy/sampled", "accuracy/greedy")
     ]
     table = pd.DataFrame(rows, columns=["arm", "seed", "outcome", "value", "before"])
-    return table.assign(world="w", setting="s", wording="shipped")
+    about = {"world": "w", "setting": "s", "wording": "shipped"}
+    return table.assign(**about, commits=[frozenset({"a"})] * len(table))
 
 
 def test_an_arm_of_one_seed_has_a_difference_and_no_interval(outcomes):

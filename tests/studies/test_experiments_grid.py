@@ -29,15 +29,12 @@ from vgpo.studies.experiments.cells import (
 )
 from vgpo.studies.experiments.evaluation import QUICK, questions_of
 from vgpo.studies.experiments.grid import Grid, read_grid
+from vgpo.studies.experiments.places import Places, finished, holder, locked
 from vgpo.studies.experiments.runs import TestbedRun
 from vgpo.studies.experiments.starts import start_folder
 from vgpo.studies.experiments.work import (
-    Places,
     check_starts,
     do_cell,
-    finished,
-    holder,
-    locked,
     progress,
     status,
     work,
@@ -87,8 +84,6 @@ def done(cell, places):
 
 def test_recipes_are_grids_of_known_arms(root):
     for file in (root / "recipes" / "experiments").glob("*.yaml"):
-        if file.stem == "neighbours":
-            continue  # its arms are methods that are registered elsewhere
         grid = read_grid(file)
         assert len(grid.seeds) >= 6
         assert len({cell.name for cell in grid.cells()}) == len(list(grid.cells()))
@@ -146,6 +141,9 @@ def test_settings_of_one_wording_share_their_cold_start(tmp_path):
         ({"settings": {"a": {"wording": "long"}}}, "wording of 'a' must be one of"),
         ({"settings": {"a": {"steps": 0}}}, "steps must be at least 1"),
         ({"colour": "red"}, r"unknown: \['colour'\]"),
+        ({"shares": ["plan"]}, "shares: 'plan' itself, or a grid twice"),
+        ({"shares": ["a", "a"]}, "shares: 'plan' itself, or a grid twice"),
+        ({"shares": "headline"}, "shares must be a list, got 'headline'"),
     ],
 )
 def test_what_a_file_gets_wrong_is_named(change, message, tmp_path):

@@ -10,6 +10,7 @@ from scipy import stats
 
 from vgpo.studies.experiments.cells import LOOKING, METRICS, RECORD, UNTRAINED, VERDICTS
 from vgpo.studies.experiments.grid import Grid
+from vgpo.studies.experiments.places import Places
 from vgpo.studies.experiments.records import (
     curve_table,
     looking_table,
@@ -18,6 +19,7 @@ from vgpo.studies.experiments.records import (
     verdict_table,
 )
 from vgpo.studies.experiments.report import (
+    ONE_SEED,
     as_markdown,
     compare_grid,
     cost_table,
@@ -25,7 +27,6 @@ from vgpo.studies.experiments.report import (
     step_sizes,
     write_report,
 )
-from vgpo.studies.experiments.work import Places
 
 AREA = {
     "dapo": [0.50, 0.51, 0.55, 0.53, 0.52, 0.54],
@@ -60,6 +61,7 @@ def record_of(cell, area):
         "threads": 1,
         "cpu": "some kind",
         "commit": "c" * 40,
+        "changed": False,
     }
 
 
@@ -116,6 +118,20 @@ def test_a_grid_half_done_is_compared_where_both_are_there(places):
     assert set(table.loc[table["outcome"] == "reward/area", "seeds"]) == {3}
     nothing = compare_grid(outcomes[outcomes["arm"] != "dapo"], "dapo")
     assert nothing.empty
+
+
+def test_an_arm_with_one_seed_is_no_comparison(places):
+    outcomes = outcome_table(places.records)
+    gone = (outcomes["arm"] == "shuffled") & (outcomes["seed"] > 0)
+    table = compare_grid(outcomes[~gone], "dapo").set_index(["outcome", "arm"])
+    one = table.loc["reward/area", "shuffled"]
+    assert one["verdict"] == ONE_SEED and one["seeds"] == 1 and np.isnan(one["low"])
+    assert one["difference"] == pytest.approx(0.01)
+    row = table.loc["reward/area", "vgpo_token"]
+    assert row["p_corrected"] == row["p_value"]
+    # Of a baseline with one seed nothing but differences is known.
+    first = outcomes[outcomes["seed"] == 0]
+    assert (compare_grid(first, "dapo")["verdict"] == ONE_SEED).all()
 
 
 def test_steps_of_another_size_are_named(places):

@@ -25,8 +25,9 @@ from vgpo.stats.seeds import (
     verdict,
 )
 from vgpo.stats.seeds import NOT_DECIDED as OPEN
-from vgpo.studies.experiments.records import outcome_table, read_records
-from vgpo.studies.experiments.report import PRIMARY
+from vgpo.studies.experiments.grid import RECIPES, read_grid
+from vgpo.studies.experiments.records import Record, grid_records, outcome_table
+from vgpo.studies.experiments.report import PRIMARY, mixed_pairs
 from vgpo.studies.question_seeds import read_record
 
 REPRODUCED = "reproduced at small scale"
@@ -72,27 +73,40 @@ class Recorded:
 
     Attributes:
         folder: ``results``.
+        recipes: The grids' files, which say whose cells a grid shares.
     """
 
     folder: Path
+    recipes: Path = RECIPES
     _kept: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def grid(self, name: str) -> pd.DataFrame | None:
         """Outcomes of a grid's finished cells; None if there are none."""
         if name not in self._kept:
             try:
-                self._kept[name] = outcome_table(self.folder / "experiments" / name)
+                self._kept[name] = outcome_table(self._cells(name))
             except FileNotFoundError:
                 self._kept[name] = None
         return self._kept[name]
 
+    def _cells(self, name: str) -> list[Record]:
+        plan = read_grid(self.recipes / f"{name}.yaml")
+        return grid_records(plan, self.folder / "experiments")
+
     def seconds(self, name: str, world: str, runs: pd.DataFrame) -> dict[str, float]:
         """Seconds of those cells of a grid that ``runs`` names (``arm``, ``seed``)."""
         wanted = set(zip(runs["arm"], runs["seed"], strict=True))
+        used = [
+            record
+            for record in self._cells(name)
+            if record["world"] == world and (record["arm"], record["seed"]) in wanted
+        ]
+        # By the folder it lies in: claims that share a cell pay for it once.
         return {
-            f"cell {name} {world} {r['arm']} {r['seed']}": sum(r["seconds"].values())
-            for r in read_records(self.folder / "experiments" / name)
-            if r["world"] == world and (r["arm"], r["seed"]) in wanted
+            f"cell {r['folder'].parent.name} {r['folder'].name}": sum(
+                r["seconds"].values()
+            )
+            for r in used
         }
 
     def forgetting(self, world: str) -> dict[str, Any]:
@@ -146,6 +160,7 @@ def arms(
             against,
             margin=PRIMARY.get(outcome),
         )
+        mixed = mixed_pairs(table, against)
         holm = " (Holm)" if len(compared) > 1 else ""
         for arm in enough:
             row = compared.loc[arm]
@@ -155,6 +170,11 @@ def arms(
                 f"p = {row['p_corrected']:.2g}{holm}, {row['seeds']:.0f} seeds; "
                 f"these seeds find {row['detectable']:.3f} or more."
             )
+            if mixed[arm]:
+                parts.append(
+                    f"{mixed[arm]} of these pairs are of different commits, which are "
+                    "not known to give the same numbers."
+                )
             found.append((str(row["verdict"]), float(row["difference"])))
     if few:
         parts.append(f"Too few seeds to compare with `{against}`: {', '.join(few)}.")

@@ -32,6 +32,7 @@ from vgpo.studies.claim_evidence import (
     Found,
     Recorded,
 )
+from vgpo.studies.experiments.grid import RECIPES
 
 UNTESTABLE = "cannot be tested here"
 PROVED = "proved"
@@ -197,9 +198,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--book", type=Path, default=Path("book"))
     parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--recipes", type=Path, default=RECIPES)
     options = parser.parse_args(arguments)
     written = yaml.safe_load((options.book / "claims.yaml").read_text())
-    pages = make_pages(written, Recorded(options.results))
+    pages = make_pages(written, Recorded(options.results, options.recipes))
     for name, text in pages.items():
         write_atomically(options.book / f"{name}.md", text)
         print(f"wrote {options.book / name}.md")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from vgpo.explorer.curves import curves_view
 from vgpo.explorer.page import View
-from vgpo.studies.experiments.records import curve_table, outcome_table
+from vgpo.studies.experiments.records import Record, curve_table, outcome_table
 from vgpo.studies.experiments.runs import TRAINED_FAMILIES, load_runs
 
 METRICS = {
@@ -30,12 +30,16 @@ OUTCOMES = {
 
 
 def grid_view(
-    folder: str | Path, baseline: str = "dapo", shown: Sequence[str] | None = None
+    cells: str | Path | Sequence[Record],
+    baseline: str = "dapo",
+    shown: Sequence[str] | None = None,
 ) -> View:
-    """The curves of a grid of trainings, such as ``results/experiments/headline``.
+    """The curves of a grid of trainings.
 
     Args:
-        folder: Of the grid; finished cells are taken, the others left out.
+        cells: Of :func:`~vgpo.studies.experiments.records.grid_records`; or a grid's
+            folder, such as ``results/experiments/headline``. Finished cells are taken,
+            the others left out.
         baseline: The arm that the others are compared with.
         shown: Arms that are drawn at first.
 
@@ -43,8 +47,8 @@ def grid_view(
         FileNotFoundError: No cell is finished.
         ValueError: No cell of the baseline is.
     """
-    curves = _world_of(curve_table(folder, list(METRICS)))
-    outcomes = _world_of(outcome_table(folder))
+    curves = _world_of(curve_table(cells, list(METRICS)))
+    outcomes = _world_of(outcome_table(cells))
     outcomes = outcomes[outcomes["outcome"].isin(OUTCOMES)]
     return curves_view(
         curves,
@@ -52,8 +56,15 @@ def grid_view(
         metrics=_logged(curves),
         outcomes=outcomes.assign(outcome=outcomes["outcome"].map(OUTCOMES)),
         shown=shown,
-        title=f"Training runs of the grid “{Path(folder).name}”",
+        title=f"Recorded trainings, {_seeds(curves)}",
     )
+
+
+def _seeds(curves: pd.DataFrame) -> str:
+    """How many seeds the arms have: a grid half done must not look done."""
+    counts = curves.groupby(["world", "method"])["seed"].nunique()
+    least, most = counts.min(), counts.max()
+    return f"{least} to {most} seeds an arm" if least < most else f"{most} seeds an arm"
 
 
 def _world_of(table: pd.DataFrame) -> pd.DataFrame:

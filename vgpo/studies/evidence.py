@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from vgpo.stats.seeds import t_interval
@@ -53,19 +52,9 @@ def compared(outcomes: pd.DataFrame, outcome: str, baseline: str) -> pd.DataFram
     Returns:
         The columns of :func:`vgpo.stats.seeds.compare_arms` and ``arm``. P-values are
         corrected for the arms with two seeds and more; arms with a single seed have
-        their difference and nothing else.
+        their difference and nothing else; they come last.
     """
-    several = compare_grid(with_seeds(outcomes, 2), baseline)
-    several = several[several["outcome"] == outcome]
-    rows = outcomes[outcomes["outcome"] == outcome]
-    values = rows.pivot(index="seed", columns="arm", values="value")
-    single = [
-        {"arm": arm, "difference": float((values[arm] - values[baseline]).mean()),
-         "seeds": 1, "low": np.nan, "high": np.nan, "verdict": "one seed"}
-        for arm in dict.fromkeys(rows["arm"])
-        if arm != baseline and values[arm].notna().sum() == 1
-    ]  # fmt: skip
-    return pd.concat([several, pd.DataFrame(single)], ignore_index=True)
+    return compare_grid(outcomes[outcomes["outcome"] == outcome], baseline)
 
 
 def before_and_after(

@@ -19,7 +19,7 @@ from vgpo.method.shaping import (
     register,
 )
 from vgpo.rewards import accuracy_reward
-from vgpo.studies.experiments.records import outcome_table
+from vgpo.studies.experiments.records import Record, outcome_table
 from vgpo.studies.experiments.report import PRIMARY, compare_grid
 from vgpo.studies.experiments.runs import TRAINED_FAMILIES, TestbedRun
 from vgpo.studies.experiments.truth import with_truth
@@ -229,11 +229,14 @@ def compare_shaped(rollouts: Rollouts, shaped: Mapping[str, Tensor]) -> pd.DataF
 # -- what training says -----------------------------------------------------------
 
 
-def recorded_outcomes(folder: str | Path, baseline: str = "dapo") -> pd.DataFrame:
+def recorded_outcomes(
+    cells: str | Path | Sequence[Record], baseline: str = "dapo"
+) -> pd.DataFrame:
     """Every neighbour against the baseline, by the cells of a grid that are recorded.
 
     Args:
-        folder: Of the grid, such as ``results/experiments/neighbours``.
+        cells: Of :func:`~vgpo.studies.experiments.records.grid_records`, which finds
+            those of other grids as well; or the grid's folder.
         baseline: The arm that the others are compared with.
 
     Returns:
@@ -243,5 +246,5 @@ def recorded_outcomes(folder: str | Path, baseline: str = "dapo") -> pd.DataFram
     Raises:
         FileNotFoundError: No cell is recorded.
     """
-    found = compare_grid(outcome_table(folder), baseline)
+    found = compare_grid(outcome_table(cells), baseline)
     return found[found["outcome"].isin(list(PRIMARY))].reset_index(drop=True)

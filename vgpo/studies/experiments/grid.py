@@ -11,6 +11,7 @@ A file looks like this; everything but ``arms`` and ``worlds`` may be left out::
       wordy: {wording: wordy, steps: 24}
     seeds: 10              # 0 to 9; or a list
     evaluation: standard   # or quick
+    shares: [headline]     # grids whose finished cells of the same settings are taken
 """
 
 from collections.abc import Iterator, Mapping
@@ -48,6 +49,8 @@ class Grid:
         evaluation: A name of
             :data:`~vgpo.studies.experiments.evaluation.EVALUATIONS`.
         description: What the grid is there to decide.
+        shares: Names of other grids. A cell of the same settings that is finished
+            there is read where it is, and not done again.
 
     Raises:
         ValueError: Something is unknown, twice there or out of range; it is named.
@@ -63,6 +66,7 @@ class Grid:
     baseline: str = "dapo"
     evaluation: str = "standard"
     description: str = ""
+    shares: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for arm in self.arms:
@@ -80,6 +84,10 @@ class Grid:
             given = list(getattr(self, name))
             if not given or len(set(given)) < len(given):
                 raise ValueError(f"{name}: none, or one of them twice: {given}")
+        if self.name in self.shares or len(set(self.shares)) < len(self.shares):
+            raise ValueError(
+                f"shares: {self.name!r} itself, or a grid twice: {list(self.shares)}"
+            )
         for setting, values in self.settings.items():
             unknown = set(values) - _SETTINGS - {"wording"}
             if unknown:
@@ -167,7 +175,9 @@ def _grid(name: str, written: Any) -> Grid:
         values["seeds"] = range(seeds)
     if "settings" in values:
         values["settings"] = {k: v or {} for k, v in values["settings"].items()}
-    for one in ("arms", "worlds", "seeds"):
+    for one in ("arms", "worlds", "seeds", "shares"):
+        if isinstance(values.get(one), str):
+            raise ValueError(f"{one} must be a list, got {values[one]!r}")
         if one in values:
             values[one] = tuple(values[one])
     return Grid(name=name, **values)

@@ -1,7 +1,7 @@
 """The records of a grid, as tables for statistics and figures."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,20 @@ from vgpo.studies.experiments.cells import (
     VERDICTS,
     read_table,
 )
+from vgpo.studies.experiments.commits import again_table, same_commits
+from vgpo.studies.experiments.grid import Grid
+from vgpo.studies.experiments.places import Places, find
 
 KEYS = ["world", "setting", "arm", "seed"]
 """What names a cell."""
 
 
-def read_records(folder: str | Path) -> list[dict[str, Any]]:
-    """The records of a grid's finished cells, each with its ``folder``.
+Record = Mapping[str, Any]
+"""What ``record.json`` of a cell holds, and the ``folder`` it lies in."""
+
+
+def read_records(folder: str | Path) -> list[Record]:
+    """The records of all finished cells of a folder, each with its ``folder``.
 
     Args:
         folder: Of a grid, or of the untrained cold starts.
@@ -35,28 +42,65 @@ def read_records(folder: str | Path) -> list[dict[str, Any]]:
     return [json.loads(f.read_text()) | {"folder": f.parent} for f in files]
 
 
-def outcome_table(folder: str | Path) -> pd.DataFrame:
-    """All outcomes of all cells, tidy: ``world``, ``setting``, ``arm``, ``seed``,
-    ``wording``, ``outcome``, ``value`` and ``before``, the same outcome of the
-    untrained cold start (NaN where it has none, as of a training).
+def grid_records(grid: Grid, experiments: str | Path) -> list[Record]:
+    """The records of the finished cells that a grid plans, each with its ``folder``.
 
-    Cold starts are looked for beside the grid's folder; without them ``before`` is
-    NaN throughout.
+    Cells of the same settings in the folders of other grids count, if the grid shares
+    them; cells that lie in its own folder and are not planned do not.
+
+    Args:
+        grid: The plan.
+        experiments: The folder of all grids' folders.
+
+    Raises:
+        FileNotFoundError: There are none.
+        ValueError: As :func:`~vgpo.studies.experiments.places.find`.
+    """
+    places = Places.of(grid, Path(experiments))
+    planned = [cell for cell in grid.cells() if cell.arm != UNTRAINED]
+    there = [found for cell in planned if (found := find(cell, places))]
+    if not there:
+        raise FileNotFoundError(f"no finished cells of {grid.name} in {experiments}")
+    return [record | {"folder": folder} for folder, record in there]
+
+
+def _records(cells: str | Path | Sequence[Record]) -> Sequence[Record]:
+    return read_records(cells) if isinstance(cells, str | Path) else cells
+
+
+def outcome_table(cells: str | Path | Sequence[Record]) -> pd.DataFrame:
+    """All outcomes of all cells, tidy.
+
+    Args:
+        cells: Records of :func:`grid_records` or :func:`read_records`; or a folder,
+            for the latter.
+
+    Returns:
+        ``world``, ``setting``, ``arm``, ``seed``, ``wording``, ``outcome``, ``value``;
+        ``before``, the same outcome of the untrained cold start (NaN where it has
+        none, as of a training); ``commits``, all commits that are known to give a cell
+        of this arm the same numbers (:mod:`vgpo.studies.experiments.commits`).
+
+        Cold starts, and cells that were done again, are looked for beside the folder
+        of the cells; without the former ``before`` is NaN throughout.
 
     Raises:
         FileNotFoundError: No cell is finished.
     """
-    folder = Path(folder)
+    records = _records(cells)
+    experiments = records[0]["folder"].parent.parent
+    known = same_commits(again_table(experiments))
     rows = [
         {key: record[key] for key in [*KEYS, "wording", "start"]}
         | {"evaluation": json.dumps(record["evaluation"])}
+        | {"commits": known(record)}
         | {"outcome": name, "value": value}
-        for record in read_records(folder)
+        for record in records
         for name, value in record["outcomes"].items()
     ]
     table = pd.DataFrame(rows).astype({"value": float})
     same = ["start", "evaluation", "outcome"]
-    before = _before(folder.parent / UNTRAINED)
+    before = _before(experiments / UNTRAINED)
     if before.empty:
         table["before"] = float("nan")
     else:
@@ -80,11 +124,13 @@ def _before(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"before": float})
 
 
-def curve_table(folder: str | Path, columns: list[str] | None = None) -> pd.DataFrame:
+def curve_table(
+    cells: str | Path | Sequence[Record], columns: list[str] | None = None
+) -> pd.DataFrame:
     """What was logged, one row per cell and step.
 
     Args:
-        folder: Of a grid.
+        cells: As of :func:`outcome_table`.
         columns: Of the log; by default the reward and what tells arms apart.
 
     Returns:
@@ -102,23 +148,23 @@ def curve_table(folder: str | Path, columns: list[str] | None = None) -> pd.Data
     return pd.concat(
         [
             table.reindex(columns=["step", *columns])
-            for table in _tables(folder, METRICS)
+            for table in _tables(cells, METRICS)
         ],
     ).reset_index(KEYS)[[*KEYS, "step", *columns]]
 
 
-def verdict_table(folder: str | Path) -> pd.DataFrame:
+def verdict_table(cells: str | Path | Sequence[Record]) -> pd.DataFrame:
     """The verdict of every answer of every cell, with what names the cell."""
-    return pd.concat(_tables(folder, VERDICTS)).reset_index(KEYS)
+    return pd.concat(_tables(cells, VERDICTS)).reset_index(KEYS)
 
 
-def looking_table(folder: str | Path) -> pd.DataFrame:
+def looking_table(cells: str | Path | Sequence[Record]) -> pd.DataFrame:
     """Attention of answers, one row each, with what names the cell (Fig. 6)."""
-    return pd.concat(_tables(folder, LOOKING)).reset_index(KEYS)
+    return pd.concat(_tables(cells, LOOKING)).reset_index(KEYS)
 
 
-def _tables(folder: str | Path, name: str) -> Iterator[pd.DataFrame]:
-    for record in read_records(folder):
+def _tables(cells: str | Path | Sequence[Record], name: str) -> Iterator[pd.DataFrame]:
+    for record in _records(cells):
         table = read_table(record["folder"] / name)
         # Cold starts have no setting and no seed.
         keys = [record.get(key) for key in KEYS]

@@ -4,19 +4,25 @@ Primary outcomes were fixed before any arm was looked at: the area under the sam
 training reward, and the sampled accuracy on held-out scans. Everything else is
 secondary. Per world, setting and outcome, all arms are compared with the baseline
 pair by pair (:func:`vgpo.stats.seeds.compare_arms`), p-values corrected by Holm.
+
+Pairs of an arm and a baseline that different commits made are counted and named, unless
+a cell that was done again shows that the commits give the same numbers
+(:mod:`vgpo.studies.experiments.commits`).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from vgpo.files import write_atomically
 from vgpo.stats.seeds import compare_arms
+from vgpo.studies.experiments.cells import Cell
+from vgpo.studies.experiments.commits import again_table, commit_table
 from vgpo.studies.experiments.grid import Grid
-from vgpo.studies.experiments.records import outcome_table, read_records
-from vgpo.studies.experiments.work import Places, finished
+from vgpo.studies.experiments.places import Places
+from vgpo.studies.experiments.records import Record, grid_records, outcome_table
 
 PRIMARY: Mapping[str, float] = {"reward/area": 0.01, "accuracy/sampled": 0.02}
 """The primary outcomes, and the differences that would not matter."""
@@ -45,6 +51,14 @@ STEP_SIZE = ("abs_advantage/area", "grad_norm/area")
 the size of its steps; a baseline with its learning rate scaled to match would tell."""
 
 
+ONE_SEED = "one seed"
+"""In place of a verdict: a pair has a difference and no spread."""
+
+_COLUMNS = ["arm", "mean", "baseline", "difference", "low", "high", "p_value",
+            "p_corrected", "correction", "smallest_p", "seeds", "spread", "detectable",
+            "verdict"]  # fmt: skip
+
+
 def compare_grid(outcomes: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Every arm against the baseline, for each world, setting and outcome.
 
@@ -55,7 +69,11 @@ def compare_grid(outcomes: pd.DataFrame, baseline: str) -> pd.DataFrame:
 
     Returns:
         ``world``, ``setting``, ``outcome``, ``arm``, ``primary``, ``before`` (of the
-        cold start) and the columns of :func:`vgpo.stats.seeds.compare_arms`.
+        cold start), ``mixed`` (how many of the pairs are of commits that are not known
+        to give the same numbers) and the columns of
+        :func:`vgpo.stats.seeds.compare_arms`. P-values are corrected for the arms with
+        two pairs and more; arms with one have its difference, and :data:`ONE_SEED` for
+        a verdict.
         Places without the baseline, or with nothing but it, are left out.
     """
     wanted = [*PRIMARY, *SECONDARY]
@@ -67,21 +85,56 @@ def compare_grid(outcomes: pd.DataFrame, baseline: str) -> pd.DataFrame:
             runs = runs[runs["seed"].isin(seeds)]
             if runs["arm"].nunique() < 2:
                 continue
-            table = compare_arms(
-                runs.rename(columns={"arm": "method"}),
-                baseline,
-                margin=PRIMARY.get(outcome),
-            )
-            table = table.rename_axis("arm").reset_index()
+            table = _compared(runs, baseline, PRIMARY.get(outcome))
+            mixed = mixed_pairs(runs, baseline)
             table.insert(0, "world", world)
             table.insert(1, "setting", setting)
             table.insert(2, "outcome", outcome)
             table.insert(4, "primary", outcome in PRIMARY)
             table.insert(5, "before", runs["before"].mean())
+            table.insert(6, "mixed", [mixed[arm] for arm in table["arm"]])
             found.append(table)
     if not found:
         return pd.DataFrame(columns=["world", "setting", "outcome", "arm"])
     return pd.concat(found, ignore_index=True)
+
+
+def _compared(runs: pd.DataFrame, baseline: str, margin: float | None) -> pd.DataFrame:
+    """Arms with a pair of seeds and more compared; those with one, its difference."""
+    pairs = runs["arm"].map(runs.groupby("arm")["seed"].nunique())
+    several, found = runs[pairs > 1], []
+    if several["arm"].nunique() > 1:
+        table = compare_arms(
+            several.rename(columns={"arm": "method"}), baseline, margin=margin
+        )
+        found.append(table.rename_axis("arm").reset_index())
+    values = runs.pivot(index="seed", columns="arm", values="value")
+    single = [
+        {"arm": arm, "mean": mean, "baseline": own, "difference": mean - own,
+         "seeds": 1, "verdict": ONE_SEED}
+        for arm in dict.fromkeys(runs.loc[pairs == 1, "arm"])
+        if arm != baseline
+        for mean, own in values[[arm, baseline]].dropna().to_numpy()
+    ]  # fmt: skip
+    if single:
+        found.append(pd.DataFrame(single, columns=_COLUMNS))
+    return pd.concat(found, ignore_index=True)
+
+
+def mixed_pairs(runs: pd.DataFrame, baseline: str) -> dict[str, int]:
+    """By arm, how many seeds have a cell that shares no commit with the baseline's.
+
+    Args:
+        runs: ``arm``, ``seed``, ``commits`` of
+            :func:`~vgpo.studies.experiments.records.outcome_table`, for one outcome
+            in one world and setting; the baseline has all the seeds.
+        baseline: An arm.
+    """
+    commits = runs.set_index(["arm", "seed"])["commits"]
+    mixed = dict.fromkeys(runs["arm"], 0)
+    for (arm, seed), mine in commits.items():
+        mixed[arm] += mine.isdisjoint(commits[baseline, seed])
+    return mixed
 
 
 def step_sizes(outcomes: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -101,7 +154,7 @@ def step_sizes(outcomes: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return ratios.reset_index()
 
 
-def cost_table(records: list[dict[str, Any]]) -> pd.DataFrame:
+def cost_table(records: Sequence[Record]) -> pd.DataFrame:
     """What each arm cost: ``arm``, ``cells``, ``threads``, and seconds: ``train`` and
     ``evaluate`` of all cells together, ``per_cell`` of the median one."""
     rows = pd.DataFrame(
@@ -131,12 +184,12 @@ def make_report(grid: Grid, places: Places) -> dict[str, Any]:
         FileNotFoundError: No cell is finished.
         ValueError: A finished cell is not of this grid's settings.
     """
+    experiments = places.records.parent
     planned = [cell for cell in grid.cells() if cell.arm in grid.arms]
-    done = [cell for cell in planned if finished(cell, places)]
-    outcomes = outcome_table(places.records)
-    outcomes = outcomes[outcomes["arm"].isin(grid.arms)]
-    records = read_records(places.records)
+    records = grid_records(grid, experiments)
+    outcomes = outcome_table(records)
     comparisons = compare_grid(outcomes, grid.baseline)
+    again = again_table(experiments)
     means = (
         outcomes.groupby(["world", "setting", "arm", "outcome"], sort=False)
         .agg(
@@ -152,14 +205,36 @@ def make_report(grid: Grid, places: Places) -> dict[str, Any]:
         "description": grid.description,
         "baseline": grid.baseline,
         "planned": len(planned),
-        "finished": len(done),
-        "commits": sorted({str(record["commit"]) for record in records}),
+        "finished": len(records),
+        "seeds": _seeds(planned, records),
+        "shared": _shared(records, places),
+        "commits": _rows(commit_table(records)),
+        "again": _rows(again[again["arm"].isin(grid.arms)]),
         "machines": sorted({record["cpu"] for record in records}),
         "comparisons": _rows(comparisons),
         "step_sizes": _rows(step_sizes(outcomes, grid.baseline)),
         "cost": _rows(cost_table(records)),
         "means": _rows(means),
     }
+
+
+def _seeds(planned: Sequence[Cell], records: Sequence[Record]) -> list[dict[str, Any]]:
+    """How many seeds of each arm are there, and how many were planned, by place."""
+    keys = ["world", "setting", "arm"]
+    wanted = pd.DataFrame(
+        {"world": c.run.world, "setting": c.setting, "arm": c.arm} for c in planned
+    )
+    there = pd.DataFrame({key: record[key] for key in keys} for record in records)
+    counts = wanted.value_counts(sort=False).rename("planned").to_frame()
+    counts["finished"] = there.value_counts().reindex(counts.index, fill_value=0)
+    return _rows(counts.reset_index())
+
+
+def _shared(records: Sequence[Record], places: Places) -> dict[str, int]:
+    """How many records are read from which other grid."""
+    folders = [record["folder"].parent for record in records]
+    counts = {folder.name: folders.count(folder) for folder in places.shares}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -173,7 +248,8 @@ def as_markdown(report: dict[str, Any]) -> str:
         f"Grid *{report['grid']}*, {report['finished']} of {report['planned']} cells. "
         f"Each arm against {report['baseline']}, paired by seed: difference with t "
         "interval, exact sign-flip p corrected by Holm, and the smallest difference "
-        "that so many seeds find with 80 % power."
+        "that so many seeds find with 80 % power.",
+        *_about_cells(report),
     ]
     primary = [row for row in report["comparisons"] if row["primary"]]
     for place in dict.fromkeys(
@@ -200,7 +276,7 @@ def as_markdown(report: dict[str, Any]) -> str:
             f"{_signed(row['difference'])} | "
             f"[{_signed(row['low'])}, {_signed(row['high'])}] | "
             f"{_number(row['p_corrected'])} | {_number(row['detectable'])} | "
-            f"{row['seeds']} | {row['verdict']} |"
+            f"{row['seeds']} | {row['verdict']}{_flag(row)} |"
             for row in rows
         ]
     differing = [row for row in report["step_sizes"] if row["differs"]]
@@ -217,6 +293,58 @@ def as_markdown(report: dict[str, Any]) -> str:
         for row in report["cost"]
     ]
     return "\n".join(lines) + "\n"
+
+
+def _about_cells(report: dict[str, Any]) -> list[str]:
+    """What a reader has to know before the tables: what is missing, what is mixed."""
+    lines = []
+    short = [row for row in report["seeds"] if row["finished"] < row["planned"]]
+    if short:
+        lines += ["", "**Not finished.** Seeds that are there, of those planned:", ""]
+        lines += [
+            f"- {row['arm']}, {row['world']}, {row['setting']}: {row['finished']} of "
+            f"{row['planned']}"
+            for row in short
+        ]
+    for name, count in report["shared"].items():
+        lines += ["", f"{count} of the cells are those of the grid *{name}*."]
+    mixed: dict[str, int] = {}
+    for row in report["comparisons"]:
+        mixed[row["arm"]] = max(mixed.get(row["arm"], 0), row["mixed"])
+    if any(mixed.values()):
+        lines += [
+            "",
+            "**Mixed commits.** Of these pairs, arm and "
+            f"{report['baseline']} were made by different commits, and nothing shows "
+            "that both give the same numbers: "
+            + ", ".join(f"{arm} ({count})" for arm, count in mixed.items() if count)
+            + ". Their differences hold what changed in the code as well. Do a cell "
+            "again: `python -m vgpo.studies.experiments again NAME CELL`.",
+        ]
+    if len({row["commit"] for row in report["commits"]}) > 1:
+        lines += ["", "| arm | commit | cells |", "|---|---|---|"]
+        lines += [
+            f"| {row['arm']} | {_short(row['commit'])} | {row['cells']} |"
+            for row in report["commits"]
+        ]
+    if report["again"]:
+        lines += ["", "Cells that were done again:", ""]
+    for row in report["again"]:
+        said = "the same numbers as" if row["same"] else "**other numbers** than"
+        lines.append(
+            f"- {row['cell']} at {_short(row['second'])}: {said} at "
+            f"{_short(row['first'])}"
+        )
+    return lines
+
+
+def _flag(row: Mapping[str, Any]) -> str:
+    return f" ({row['mixed']} pairs of mixed commits)" if row["mixed"] else ""
+
+
+def _short(commit: str) -> str:
+    """A commit as it is quoted, with its mark of changes."""
+    return commit[:8] + ("+" if commit.endswith("+") else "")
 
 
 def _number(value: float | None) -> str:

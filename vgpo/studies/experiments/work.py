@@ -1,120 +1,34 @@
 """Doing the cells of a grid: once each, by any number of workers, past any kill.
 
-A finished cell is a folder that appears by a rename. A cell at work holds a lock on a
-file of its own, with its process and machine written into it. The lock is the
-operating system's, so it ends with the process, however that ends: a file without a
-lock is stale, and its cell is done by whoever comes next.
+Where they are, and how two workers keep out of each other's way, is in
+:mod:`vgpo.studies.experiments.places`.
 """
 
-import fcntl
-import json
 import multiprocessing
 import os
-import platform
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from vgpo.studies.experiments.cells import RECORD, UNTRAINED, Cell, run_cell
+from vgpo.studies.experiments.commits import AGAIN
 from vgpo.studies.experiments.grid import Grid
+from vgpo.studies.experiments.places import (
+    Places,
+    find,
+    finished,
+    holder,
+    lock_of,
+    locked,
+)
 from vgpo.studies.experiments.starts import make_start, start_digest, start_folder
-
-
-@dataclass(frozen=True)
-class Places:
-    """The folders of a grid.
-
-    Attributes:
-        records: Finished cells, one folder each.
-        starts: Cold starts in another wording than shipped, shared by all grids.
-    """
-
-    records: Path
-    starts: Path
-
-    def folder(self, cell: Cell) -> Path:
-        """Where a cell's record is, or will be; cold starts' are shared by grids."""
-        shared = self.records.parent / UNTRAINED
-        return (shared if cell.arm == UNTRAINED else self.records) / cell.name
-
-    def lock(self, cell: Cell) -> Path:
-        """The file that whoever works on a cell has locked."""
-        folder = self.folder(cell)
-        return folder.parent / ".locks" / f"{folder.name}.json"
-
-
-@contextmanager
-def locked(path: Path, about: dict[str, Any] | None = None) -> Iterator[bool]:
-    """Holds the lock on a file, if nobody else does.
-
-    Args:
-        path: The file; it is made, and stays.
-        about: Written into it, beside process and machine.
-
-    Yields:
-        Whether the lock is ours.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        file.seek(0)
-        file.truncate()
-        said = {"pid": os.getpid(), "host": platform.node(), "since": time.time()}
-        json.dump(said | (about or {}), file)
-        file.flush()
-        yield True
-
-
-def holder(path: Path) -> dict[str, Any] | None:
-    """Who holds a lock; None if nobody does, whatever the file says.
-
-    Returns:
-        ``pid``, ``host`` and ``since``.
-    """
-    try:
-        with path.open("r+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                text = file.read()
-                return json.loads(text) if text else {}
-    except FileNotFoundError:
-        pass
-    return None
-
-
-def finished(cell: Cell, places: Places) -> dict[str, Any] | None:
-    """A cell's record, or None if it is still to be done.
-
-    Raises:
-        ValueError: The record is of a cell of that name with other settings.
-    """
-    file = places.folder(cell) / RECORD
-    try:
-        record = json.loads(file.read_text())
-    except FileNotFoundError:
-        return None
-    # Through JSON, where tuples are lists.
-    wanted = json.loads(json.dumps(cell.settings()))
-    other = [name for name in wanted if record.get(name) != wanted[name]]
-    if other:
-        raise ValueError(
-            f"{file.parent} is a cell with other settings ({', '.join(other)}); "
-            "choose another output, or move it away"
-        )
-    return record
+from vgpo.studies.provenance import provenance
 
 
 def do_cell(cell: Cell, places: Places) -> bool:
@@ -124,18 +38,58 @@ def do_cell(cell: Cell, places: Places) -> bool:
         Whether it was done here and now.
     """
     folder, lock = places.folder(cell), places.lock(cell)
-    with locked(lock) as ours:
+    with ExitStack() as stack:
+        # Those of the grids that are shared as well: one of them may be at it.
+        for path in (lock, *map(lock_of, places.others(cell))):
+            if not stack.enter_context(locked(path)):
+                return False
         # Looked at under the lock: it may have been finished a moment ago.
-        if not ours or finished(cell, places):
+        if finished(cell, places):
             return False
-        work = folder.parent / ".work" / folder.name
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        start = start_folder(cell.run.world, cell.wording, places.starts)
-        run_cell(cell, start, work, alive=lambda: os.utime(lock))
-        shutil.rmtree(work / "work", ignore_errors=True)
-        os.replace(work, folder)
+        _do(cell, places, folder, alive=lambda: os.utime(lock))
     return True
+
+
+def do_again(name: str, grid: Grid, places: Places) -> Path:
+    """Does a finished cell once more, by the code of this commit.
+
+    Args:
+        name: Of the cell's folder.
+        grid: That plans it.
+        places: Its folders.
+
+    Returns:
+        The folder of the new record, ``again/COMMIT/CELL`` beside the grids' folders;
+        one that is there is not made again.
+
+    Raises:
+        ValueError: The grid has no finished cell of that name, or the package is not
+            exactly that of a commit.
+    """
+    cells = {cell.name: cell for cell in grid.cells() if cell.arm != UNTRAINED}
+    if name not in cells or not finished(cells[name], places):
+        raise ValueError(f"cell: {grid.name} has no finished cell {name!r}")
+    here = provenance()
+    if here["commit"] is None or here["changed"]:
+        raise ValueError(
+            "the package is not that of a commit; commit what has changed in vgpo/"
+        )
+    cell, commit = cells[name], here["commit"][:12]
+    folder = places.records.parent / AGAIN / commit / name
+    if not folder.is_dir():
+        _do(cell, places, folder)
+    return folder
+
+
+def _do(cell: Cell, places: Places, folder: Path, alive=lambda: None) -> None:
+    """Does a cell; its folder appears when it is finished."""
+    work = folder.parent / ".work" / folder.name
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    start = start_folder(cell.run.world, cell.wording, places.starts)
+    run_cell(cell, start, work, alive)
+    shutil.rmtree(work / "work", ignore_errors=True)
+    os.replace(work, folder)
 
 
 def make_starts(grid: Grid, places: Places, say: Callable[[str], None]) -> None:
@@ -168,11 +122,11 @@ def check_starts(grid: Grid, places: Places) -> None:
         if (folder := start_folder(*pair, places.starts)).is_dir()
     }
     for cell in grid.cells():
-        record = finished(cell, places)
+        there = find(cell, places)
         wanted = digests.get((cell.run.world, cell.wording))
-        if record and wanted and record["start"] != wanted:
+        if there and wanted and there[1]["start"] != wanted:
             raise ValueError(
-                f"{places.folder(cell)} began with other weights than those of the "
+                f"{there[0]} began with other weights than those of the "
                 f"{cell.wording} cold start of {cell.run.world} that is there now"
             )
 
@@ -256,20 +210,21 @@ def progress(grid: Grid, places: Places) -> str:
     """How many cells are finished, at what rate, and the time that is left.
 
     The rate is that of the last hour: with all workers, at the machine's present load.
+    Cells of other grids count as finished, and not for the rate.
     """
     now = time.time()
     cells = list(grid.cells())
-    ended = []
-    for cell in cells:
-        try:
-            ended.append((places.folder(cell) / RECORD).stat().st_mtime)
-        except FileNotFoundError:
-            continue
-    text = f"{len(ended)} of {len(cells)} cells"
+    there = [(cell, found[0]) for cell in cells if (found := find(cell, places))]
+    text = f"{len(there)} of {len(cells)} cells"
+    ended = [
+        (folder / RECORD).stat().st_mtime
+        for cell, folder in there
+        if folder == places.folder(cell)
+    ]
     recent = sorted(t for t in ended if now - t < 3600)
     if len(recent) > 1 and recent[-1] > recent[0]:
         rate = (len(recent) - 1) / (recent[-1] - recent[0])
-        left = (len(cells) - len(ended)) / rate / 3600
+        left = (len(cells) - len(there)) / rate / 3600
         text += f", {rate * 3600:.1f} an hour, {left:.1f} hours left"
     return text
 
@@ -277,20 +232,24 @@ def progress(grid: Grid, places: Places) -> str:
 def status(grid: Grid, places: Places) -> str:
     """What is done, by arm, and what is being done, as text."""
     cells = list(grid.cells())
-    there = {c.name for c in cells if (places.folder(c) / RECORD).exists()}
+    there = {cell.name: found[0] for cell in cells if (found := find(cell, places))}
     lines = [f"{grid.name}: {progress(grid, places)}"]
     for arm in (UNTRAINED, *grid.arms):
         mine = [cell for cell in cells if cell.arm == arm]
-        count = sum(cell.name in there for cell in mine)
-        lines.append(f"  {arm:24s} {count:4d} of {len(mine)}")
+        folders = [there[cell.name] for cell in mine if cell.name in there]
+        line = f"  {arm:24s} {len(folders):4d} of {len(mine)}"
+        for shared in places.shares:
+            taken = sum(folder.parent == shared for folder in folders)
+            line += f", {taken} of them of {shared.name}" if taken else ""
+        lines.append(line)
     for cell in cells:
         if cell.name in there:
             continue
-        who = holder(places.lock(cell))
-        if who:
-            since = (time.time() - who.get("since", time.time())) / 60
-            lines.append(
-                f"  at work: {cell.name}, process {who.get('pid')} on "
-                f"{who.get('host')}, {since:.0f} minutes"
-            )
+        for path in (places.lock(cell), *map(lock_of, places.others(cell))):
+            if who := holder(path):
+                since = (time.time() - who.get("since", time.time())) / 60
+                lines.append(
+                    f"  at work: {cell.name}, process {who.get('pid')} on "
+                    f"{who.get('host')}, {since:.0f} minutes"
+                )
     return "\n".join(lines)
