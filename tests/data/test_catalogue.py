@@ -9,7 +9,14 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
-from vgpo.data import CATALOGUE, PROMPT_SUFFIX, SUITES, describe, load_questions
+from vgpo.data import (
+    CATALOGUE,
+    PROMPT_SUFFIX,
+    SUITES,
+    describe,
+    load_questions,
+    load_rows,
+)
 from vgpo.data.archives import PictureStore
 from vgpo.data.catalogue import locate
 from vgpo.studies.small_sets import write_small_set
@@ -65,6 +72,26 @@ def test_the_table_points_to_a_page_where_no_licence_is_known():
     assert table.loc["mathvista", "licence"].startswith("see https://")
     with pytest.raises(ValueError, match="no data set 'mathvsta' in the catalogue"):
         describe(["mathvsta"])
+
+
+def test_a_part_of_a_set_is_that_part(tmp_path):
+    """Of one whose rows are in a file of another split's name, and of a folder."""
+    for name in ("counting", "virl39k"):
+        write_small_set(CATALOGUE[name], EXAMPLES, tmp_path)
+        split = CATALOGUE[name].split
+        assert len(load_questions(name, f"{split}[1:]", root=tmp_path)) == 2
+    with pytest.raises(ValueError, match="holds the split 'BUAADreamer_clevr_count"):
+        load_questions("counting", "test", root=tmp_path)
+
+
+def test_rows_to_train_on_are_the_same_questions(tmp_path):
+    write_small_set(CATALOGUE["virl39k"], EXAMPLES, tmp_path)
+    rows = load_rows("virl39k", root=tmp_path, prompt_suffix="")
+    assert [said(row) for row in rows] == [f"<image>{e.question}" for e in EXAMPLES]
+    for row, example in zip(rows, EXAMPLES, strict=True):
+        assert [np.asarray(p).tolist() for p in row["images"]] == [
+            np.asarray(example.image.convert("RGB")).tolist()
+        ]
 
 
 # -- each set's form ----------------------------------------------------------------

@@ -284,7 +284,7 @@ def test_bad_rows_are_counted_listed_and_left_out():
 
 
 def test_nothing_left_is_an_error():
-    with pytest.raises(ValueError, match="not one of 1 rows can be asked; row 0"):
+    with pytest.raises(ValueError, match=r"not one of 1 rows can be asked .*: row 0"):
         load_questions([{"question": "?", "answer": ""}])
     with pytest.raises(ValueError, match="there are no rows"):
         load_questions([{"question": "?", "answer": "1"}][:0] or Dataset.from_dict({}))

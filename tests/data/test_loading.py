@@ -226,15 +226,12 @@ def test_rows_are_told_apart_by_question_answer_and_pictures(tmp_path):
     other = [row | {"id": 9 - row["id"]} for row in reversed(rows)]
     copy = written(tmp_path / "copy", *other, {"answer": "4", "images": "a.png"})
 
-    def shared(one, two):
-        return shared_rows(one, two, "problem", "answer")
-
     train = load_rows(file)
-    assert shared(load_rows(file, "train[:100%]"), train) == 3
-    assert shared(load_rows(file, "train[1:]"), train) == 2
-    assert shared(load_rows(copy), train) == 3  # of 4
-    assert shared(load_rows(file, "train[:1]"), load_rows(file, "train[1:]")) == 0
-    assert shared(load_rows("testbed", testbed_size=2), train) == 0
+    assert shared_rows(load_rows(file, "train[:100%]"), train) == 3
+    assert shared_rows(load_rows(file, "train[1:]"), train) == 2
+    assert shared_rows(load_rows(copy), train) == 3  # of 4
+    assert shared_rows(load_rows(file, "train[:1]"), load_rows(file, "train[1:]")) == 0
+    assert shared_rows(load_rows("testbed", testbed_size=2), train) == 0
 
 
 # -- errors -------------------------------------------------------------------------
@@ -242,12 +239,23 @@ def test_rows_are_told_apart_by_question_answer_and_pictures(tmp_path):
 
 def test_missing_columns_are_named(tmp_path):
     file = tmp_path / "rows.jsonl"
-    file.write_text('{"question": "1 + 1 ?", "answer": "2"}\n')
-    with pytest.raises(ValueError, match="no column problem, only question, answer"):
+    file.write_text('{"asked": "1 + 1 ?", "answer": "2"}\n')
+    with pytest.raises(ValueError, match="no column of a question among asked, answer"):
         load_rows(str(file))
-    file.write_text('{"problem": "1 + 1 ?", "answer": "2", "image": null}\n')
-    with pytest.raises(ValueError, match=r"no column images.*set image_column"):
-        load_rows(str(file))
+    with pytest.raises(ValueError, match="no column 'problem', only asked, answer"):
+        load_rows(str(file), question_column="problem")
+    assert load_rows(str(file), question_column="asked")[0]["answer"] == "2"
+
+
+def test_pictures_under_an_unknown_name_are_not_passed_over(tmp_path):
+    PICTURE.save(tmp_path / "a.png")
+    file = written(tmp_path, {"images": None, "image_file": "a.png"})
+    text = (tmp_path / "rows.jsonl").read_text().replace('"images": null, ', "")
+    (tmp_path / "rows.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=r"no column of pictures.*perhaps image_file"):
+        load_rows(file)
+    [picture] = load_rows(file, image_column="image_file")[0]["images"]
+    assert picture.size == PICTURE.size
 
 
 WHOLE = '{"problem": "?", "answer": "3"}\n'
@@ -354,7 +362,7 @@ def test_bad_rows_are_left_out_and_listed(folder, caplog):
 
 def test_nothing_left_is_an_error(folder):
     file = written(folder, {"images": ["bad.png"]})
-    with pytest.raises(ValueError, match="1 of 1 rows"):
+    with pytest.raises(ValueError, match="not one of 1 rows"):
         load_rows(file, on_bad_row="skip")
 
 

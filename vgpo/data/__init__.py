@@ -1,9 +1,10 @@
 """Rows of questions, answers and pictures, checked when they are loaded."""
 
 from vgpo.data.catalogue import CATALOGUE, SUITES, describe
-from vgpo.data.loading import PROMPT_SUFFIX, TESTBED, load_rows
+from vgpo.data.loading import load_rows
 from vgpo.data.prompts import BadRow, find_bad_rows, to_prompts
 from vgpo.data.questions import Questions, load_questions
+from vgpo.data.splits import PROMPT_SUFFIX, TESTBED
 from vgpo.pictures import open_picture
 
 __all__ = [

@@ -72,7 +72,8 @@ def find_columns(names: Sequence[str], **given: str | None) -> Columns:
         question is there.
 
     Raises:
-        ValueError: A given column is not there; no question; or no answer.
+        ValueError: A given column is not there; no question; no answer; or no
+            pictures, where a column's name says that it may hold some.
 
     Example:
         >>> find_columns(["id", "question", "decoded_image", "answer"]).images
@@ -97,6 +98,8 @@ def find_columns(names: Sequence[str], **given: str | None) -> Columns:
         found["messages"] = None
     else:
         found["question"] = None
+    if found["images"] is None:
+        _refuse_unread_pictures(names)
     columns = Columns(**found)
     if columns.question is None and columns.messages is None:
         raise ValueError(
@@ -109,6 +112,19 @@ def find_columns(names: Sequence[str], **given: str | None) -> Columns:
             f"{', '.join(KNOWN['answer'])}; name it"
         )
     return columns
+
+
+def _refuse_unread_pictures(names: Sequence[str]) -> None:
+    """Questions about pictures must not become questions about nothing."""
+    likely = [
+        name for name in names if "image" in name.lower() or "picture" in name.lower()
+    ]
+    if likely:
+        raise ValueError(
+            f"no column of pictures among {', '.join(names)}; it is looked for as "
+            f"{', '.join(KNOWN['images'])}; name it (perhaps {likely[0]}; image_column "
+            "in training), or drop what is none"
+        )
 
 
 def plain_rows(rows: Dataset, columns: Columns) -> tuple[Dataset, dict[int, str]]:
@@ -207,7 +223,7 @@ def read_row(
         if not isinstance(question, str):
             raise ValueError(
                 f"column {columns.question!r} must hold text, it holds "
-                f"{type(question).__name__}"
+                f"{type(question).__name__}{_hint(question)}"
             )
     if not question.replace(MARK, "").strip():
         raise ValueError(f"column {columns.question or columns.messages!r} is empty")
@@ -217,6 +233,15 @@ def read_row(
         return question, parse_reference(answer, labels)
     except ValueError as error:
         raise ValueError(f"column {name!r}: {error}") from error
+
+
+def _hint(question: Any) -> str:
+    if not isinstance(question, list):
+        return ""
+    return (
+        "; a column of chat messages is no question: name it as messages, or the "
+        "column that holds the question's text as question"
+    )
 
 
 def with_choices(question: str, choices: Any, name: str = "choices") -> str:

@@ -214,26 +214,17 @@ def to_prompts(
         >>> to_prompts(rows, "q", "a", "i")
         Traceback (most recent call last):
         ...
-        ValueError: 1 of 1 rows cannot be trained on: row 0: column 'q' marks 1 \
-pictures with <image>, and column 'i' holds 0; mend them, or leave them out with \
+        ValueError: 1 of 1 rows cannot be asked or trained on: row 0: column 'q' marks \
+1 pictures with <image>, and column 'i' holds 0; mend them, or leave them out with \
 on_bad_row='skip'
     """
-    if on_bad_row not in ON_BAD_ROW:
-        raise ValueError(f"on_bad_row must be one of {ON_BAD_ROW}, got {on_bad_row!r}")
     rows = undecoded(rows, images)
     bad = find_bad_rows(
         rows, question, answer, images, folder=folder, image_tokens=image_tokens
     )
-    if bad:
-        listed = "; ".join(map(str, bad[:_LISTED]))
-        more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
-        what = f"{len(bad)} of {len(rows)} rows cannot be trained on: {listed}{more}"
-        if on_bad_row == "raise" or len(bad) == len(rows):
-            raise ValueError(
-                f"{what}; mend them, or leave them out with on_bad_row='skip'"
-            )
-        logger.warning("left out: %s", what)
-        gone = {one.row for one in bad}
+    leave_out(bad, len(rows), on_bad_row)
+    gone = {one.row for one in bad}
+    if gone:
         rows = rows.select([i for i in range(len(rows)) if i not in gone])
     return prompts_of(
         rows,
@@ -244,6 +235,41 @@ on_bad_row='skip'
         folder=folder,
         image_tokens=image_tokens,
     )
+
+
+def leave_out(
+    bad: Sequence[BadRow], rows: int, on_bad_row: str, name: str = ""
+) -> None:
+    """Refuses a data set for its bad rows, or says that they are left out.
+
+    Args:
+        bad: The bad rows.
+        rows: How many there are, with the bad ones.
+        on_bad_row: ``"raise"`` or ``"skip"``.
+        name: Of the data set, for messages.
+
+    Raises:
+        ValueError: There are bad rows and they may not be left out, or nothing else
+            is there.
+    """
+    if on_bad_row not in ON_BAD_ROW:
+        raise ValueError(f"on_bad_row must be one of {ON_BAD_ROW}, got {on_bad_row!r}")
+    if not bad:
+        return
+    listed = "; ".join(map(str, bad[:_LISTED]))
+    more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+    prefix = f"{name}: " if name else ""
+    found = f"{prefix}{len(bad)} of {rows} rows"
+    if on_bad_row == "skip" and len(bad) == rows:
+        raise ValueError(
+            f"{prefix}not one of {rows} rows can be asked or trained on: {listed}{more}"
+        )
+    if on_bad_row == "raise":
+        raise ValueError(
+            f"{found} cannot be asked or trained on: {listed}{more}; mend them, or "
+            "leave them out with on_bad_row='skip'"
+        )
+    logger.warning("%s left out: %s%s", found, listed, more)
 
 
 def prompts_of(

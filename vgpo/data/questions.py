@@ -1,38 +1,31 @@
-"""Questions to evaluate on, from wherever they are: one function for all forms.
+"""Questions from wherever they are: one function for all forms.
 
-What :func:`vgpo.data.loading.load_rows` is for training, :func:`load_questions` is for
-evaluation: it finds the columns by itself, leaves rows out that cannot be asked, and
-says which and why.
+:func:`load_questions` finds the columns by itself, leaves rows out that cannot be
+asked, and says which and why. Evaluation takes what it returns;
+:func:`vgpo.data.loading.load_rows` makes rows to train on of it.
 """
 
 import io
-import itertools
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, get_dataset_split_names, load_dataset
-from datasets.exceptions import DatasetsError
+from datasets import Dataset
 from PIL import Image
 
 from vgpo.data.archives import PictureStore
-from vgpo.data.catalogue import CATALOGUE, SUITES, Entry, locate
+from vgpo.data.catalogue import CATALOGUE, Entry, locate
 from vgpo.data.forms import KNOWN, find_columns, picture_list, plain_rows
-from vgpo.data.loading import PROMPT_SUFFIX, TESTBED, file_arguments, load_split
 from vgpo.data.prompts import (
     BadRow,
     find_bad_rows,
+    leave_out,
     prompts_of,
     undecoded,
-    undecoded_feature,
 )
-from vgpo.method.shaping import did_you_mean
+from vgpo.data.splits import PROMPT_SUFFIX, read_split
 from vgpo.pictures import as_rgb
-from vgpo.testbed import make_dataset
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,6 +67,7 @@ def load_questions(
     root: str | Path | None = None,
     limit: int | None = None,
     streaming: bool = False,
+    on_bad_row: str = "skip",
 ) -> Questions:
     """Questions in any form that people keep them in.
 
@@ -87,17 +81,20 @@ def load_questions(
             Parquet, JSON, JSON lines or CSV file, a folder (of such files, of pictures
             with a ``metadata`` file, or saved by ``datasets``), a name on the hub, a
             data set, or a list of dictionaries.
-        split: Of the source; needed where it has several. The catalogue names its own.
+        split: Of the source, or a part such as ``"train[:90%]"``; needed where it has
+            several. The catalogue names its own.
         name: Of the set, in records; by default the catalogue's or the file's.
         columns: Which column holds ``question``, ``answer``, ``images``, ``choices``
             or ``messages``, where the names do not say it.
         suffix: Put after each question; by default what training asks for
-            (:data:`vgpo.data.loading.PROMPT_SUFFIX`), and nothing after rows that are
+            (:data:`vgpo.data.splits.PROMPT_SUFFIX`), and nothing after rows that are
             prompts already. Never after a question that asks for ``\\boxed`` itself.
         image_tokens: Text that the model's tokenizer would take for a picture.
         root: Folder with copies of the catalogue's repositories.
         limit: The first rows alone.
         streaming: Read no more of the source than ``limit`` asks for.
+        on_bad_row: ``"skip"``, or ``"raise"``, which refuses a source with a row that
+            cannot be asked.
 
     Raises:
         ValueError: No such source, split or column, or not one row that can be asked.
@@ -118,13 +115,12 @@ answer; drop the row, or fill it in
     given = dict(columns or {})
     if entry is not None:
         place = locate(entry, root)
-        split = split or entry.split
         folder, given = place.pictures, entry.columns | given
-        # A file holds one split, under the library's own name.
-        wanted = "train" if entry.file else split
-        rows = _read(place.data, wanted, entry.config, limit if streaming else None)
+        wanted = split_of(entry, split)
+        some = limit if streaming else None
+        rows = read_split(place.data, wanted, entry.config, some)
     elif isinstance(source, str | Path):
-        rows = _read(str(source), split, None, limit if streaming else None)
+        rows = read_split(str(source), split, None, limit if streaming else None)
         path = Path(source)
         folder = path.parent if path.is_file() else path if path.is_dir() else None
     elif isinstance(source, Dataset):
@@ -138,7 +134,37 @@ answer; drop the row, or fill it in
         )
     if limit is not None:
         rows = rows.select(range(min(limit, len(rows))))
-    return _questions(rows, given, name, suffix, image_tokens, folder, entry)
+    return _questions(
+        rows, given, name, suffix, image_tokens, folder, entry, on_bad_row
+    )
+
+
+def split_of(entry: Entry, split: str | None) -> str:
+    """A split of the catalogue's entry as its files have it.
+
+    Args:
+        entry: Of the catalogue.
+        split: By default the entry's own; or a part of it.
+
+    Raises:
+        ValueError: The entry's file holds no such split.
+
+    Example:
+        >>> split_of(CATALOGUE["counting"], "BUAADreamer_clevr_count_70k[:10]")
+        'train[:10]'
+    """
+    split = split or entry.split
+    if entry.file is None:
+        return split
+    # A file holds one split, under the library's own name.
+    base, bracket, part = split.partition("[")
+    if base not in (entry.split, "train"):
+        raise ValueError(
+            f"{entry.name}: {entry.file} holds the split {entry.split!r}, not "
+            f"{base!r}; leave the split out, or name a part such as "
+            f"{entry.split}[:10%]"
+        )
+    return f"train{bracket}{part}"
 
 
 def _questions(
@@ -149,6 +175,7 @@ def _questions(
     image_tokens: Sequence[str],
     folder: Path | PictureStore | None,
     entry: Entry | None,
+    on_bad_row: str,
 ) -> Questions:
     if not len(rows):
         raise ValueError(f"{name}: there are no rows")
@@ -172,18 +199,7 @@ def _questions(
     reasons |= wrong
     left_out = tuple(BadRow(row, reasons[row]) for row in sorted(reasons))
     numbers = tuple(row for row in range(len(plain)) if row not in reasons)
-    if left_out:
-        logger.warning(
-            "%s: %d of %d rows left out: %s",
-            name,
-            len(left_out),
-            len(plain),
-            "; ".join(map(str, left_out[:20])),
-        )
-    if not numbers:
-        raise ValueError(
-            f"{name}: not one of {len(plain)} rows can be asked; {left_out[0]}"
-        )
+    leave_out(left_out, len(plain), on_bad_row, name)
     kept = prompts_of(plain.select(numbers), *asked, suffix=suffix, **where)
     return Questions(name, kept, numbers, left_out, suffix, entry)
 
@@ -203,67 +219,6 @@ def _elsewhere(rows: Dataset, column: str) -> dict[int, str]:
                     "all of them into one column, or name it in columns"
                 )
     return found
-
-
-def _read(
-    name: str, split: str | None, config: str | None, first: int | None
-) -> Dataset:
-    if name == TESTBED:
-        return make_dataset(first or 64, split=split or "heldout").select_columns(
-            ["prompt", "image", "answer"]
-        )
-    path = Path(name)
-    saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
-    if split is None:
-        split = _only_split(name, config, saved)
-    if first is None or saved:
-        return load_split(name, split, config)
-    try:
-        kind, how = file_arguments(path) if path.is_file() else (name, {})
-        stream = load_dataset(kind, config, split=split, streaming=True, **how)
-        features = stream.features
-        if features is not None:
-            for column, feature in features.items():
-                kept = undecoded_feature(feature)
-                if kept is not None:
-                    stream = stream.cast_column(column, kept)
-            features = Features(stream.features)
-        some = list(itertools.islice(stream, first))
-    except (OSError, ValueError, DatasetsError) as error:
-        raise ValueError(f"{name!r} cannot be read ({error})") from error
-    return Dataset.from_list(some, features=features)
-
-
-def _only_split(name: str, config: str | None, saved: bool) -> str:
-    path = Path(name)
-    if path.is_file():
-        return "train"
-    try:
-        names = (
-            sorted(p.name for p in path.iterdir() if (p / "state.json").is_file())
-            or ["train"]
-            if saved
-            else get_dataset_split_names(name, config)
-        )
-    except (OSError, ValueError, DatasetsError) as error:
-        raise ValueError(
-            f"{name!r} is no file, no folder with a data set, and cannot be reached on "
-            f"the hub ({_cause(error)})"
-            f"{did_you_mean(name, [*CATALOGUE, *SUITES, TESTBED])}"
-        ) from error
-    if len(names) != 1:
-        raise ValueError(
-            f"{name!r} has splits {', '.join(names)}; say which one as split, so that "
-            "rows that were trained on are not evaluated by accident"
-        )
-    return names[0]
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What the library met first; what it says itself is that it met something."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _from_dictionaries(rows: Sequence[Mapping[str, Any]]) -> Dataset:

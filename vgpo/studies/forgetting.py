@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from vgpo.analysis.forgetting import ForgettingAnalysis, analyze
-from vgpo.data.loading import PROMPT_SUFFIX, load_rows
+from vgpo.data import PROMPT_SUFFIX, load_rows
 from vgpo.models.inputs import token_texts
 from vgpo.models.loading import load_model
 from vgpo.rewards import last_boxed

@@ -16,8 +16,10 @@ from transformers import (
 )
 from trl import ModelConfig, get_peft_config
 
-from vgpo.data.loading import TESTBED, load_rows, shared_rows
+from vgpo.data.catalogue import CATALOGUE
+from vgpo.data.loading import load_rows, shared_rows, split_or_default
 from vgpo.data.prompts import IMAGE_MARK
+from vgpo.data.splits import TESTBED
 from vgpo.models.adapters import four_bit_config, lora_config, prepare_4bit_on_cpu
 from vgpo.models.loading import load_processor
 from vgpo.rewards import (
@@ -133,38 +135,50 @@ def load_data(
             prompt_suffix=arguments.prompt_suffix,
             image_tokens=image_tokens,
             on_bad_row=arguments.on_bad_row,
+            root=arguments.dataset_root,
             testbed_size=arguments.testbed_size,
             testbed_seed=arguments.testbed_seed,
             testbed_family=arguments.testbed_family,
         )
 
-    train_rows = load(arguments.dataset, arguments.dataset_split)
+    split = split_or_default(arguments.dataset, arguments.dataset_split)
+    _warn_of_benchmark(arguments.dataset)
+    train_rows = load(arguments.dataset, split)
     if args.eval_strategy == "no":
         return train_rows, None
     eval_from = arguments.eval_dataset or arguments.dataset
-    if (eval_from, arguments.eval_split) == (
-        arguments.dataset,
-        arguments.dataset_split,
-    ):
+    default = "test" if arguments.eval_dataset is None else None
+    eval_split = arguments.eval_split or default
+    eval_split = split_or_default(eval_from, eval_split, "test")
+    if (eval_from, eval_split) == (arguments.dataset, split):
         raise ValueError(
-            f"eval_split: {arguments.eval_split!r} of {eval_from!r} is what is trained "
+            f"eval_split: {eval_split!r} of {eval_from!r} is what is trained "
             "on; name another split (of a file: train on train[:90%], evaluate on "
             "train[90%:]) or another eval_dataset"
         )
     try:
-        eval_rows = load(eval_from, arguments.eval_split)
+        eval_rows = load(eval_from, eval_split)
     except ValueError as error:
         raise ValueError(f"eval_dataset, eval_split: {error}") from error
     # One set of rows has many names: train[:100%], another file, a folder's path.
-    shared = shared_rows(
-        eval_rows, train_rows, arguments.question_column, arguments.answer_column
-    )
+    shared = shared_rows(eval_rows, train_rows)
     told = f"eval_dataset, eval_split: {shared} of {len(eval_rows)} rows are trained on"
     if shared == len(eval_rows):
         raise ValueError(f"{told}; name others")
     if shared:
         logger.warning("%s", told)
     return train_rows, eval_rows
+
+
+def _warn_of_benchmark(dataset: str | None) -> None:
+    entry = CATALOGUE.get(dataset or "")
+    if entry is not None and entry.role != "training":
+        logger.warning(
+            "dataset: %s is there for %s; what is trained on it cannot be measured by "
+            "it any more",
+            dataset,
+            entry.role,
+        )
 
 
 def _adapters(

@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig, ProcessorMixin
 from trl import ModelConfig
 from trl.data_utils import prepare_multimodal_messages
 
-from vgpo.data.loading import TESTBED
+from vgpo.data.splits import TESTBED
 from vgpo.models.handle import image_token_id
 from vgpo.models.image_grids import image_token_grids
 from vgpo.training.build import (

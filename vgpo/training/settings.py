@@ -11,8 +11,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 from trl import ModelConfig, TrlParser
 
-from vgpo.data.loading import PROMPT_SUFFIX
 from vgpo.data.prompts import ON_BAD_ROW
+from vgpo.data.splits import PROMPT_SUFFIX
 from vgpo.rewards.functions import GRADING_SECONDS
 from vgpo.training.config import VGPOConfig
 
@@ -39,16 +39,24 @@ class TrainArguments:
     dataset: str | None = field(
         default=None,
         metadata={
-            "help": "testbed, a name on the hub, a folder, or a Parquet, JSON, JSON "
-            "lines or CSV file; paths of pictures in a file begin at its "
-            "folder."
+            "help": "testbed, a name of the catalogue such as virl39k, a name on the "
+            "hub, a folder, or a Parquet, JSON, JSON lines or CSV file; paths of "
+            "pictures in a file begin at its folder."
         },
     )
-    dataset_split: str = field(
-        default="train",
+    dataset_split: str | None = field(
+        default=None,
         metadata={
-            "help": "Split to train on. The testbed has train and heldout; a file has "
-            "train, and parts of it such as train[:90%%]."
+            "help": "Split to train on; by default train, or the catalogue's own. The "
+            "testbed has train and heldout; a file has train, and parts of it such as "
+            "train[:90%%]."
+        },
+    )
+    dataset_root: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder with copies of the catalogue's repositories, each under "
+            "its id; by default they are fetched from the hub."
         },
     )
     eval_dataset: str | None = field(
@@ -58,23 +66,33 @@ class TrainArguments:
             "set."
         },
     )
-    eval_split: str = field(
-        default="test",
-        metadata={"help": "Split to evaluate on; never the rows that are trained on."},
-    )
-    question_column: str = field(
-        default="problem",
+    eval_split: str | None = field(
+        default=None,
         metadata={
-            "help": "Column of the question, which may hold <image> where a picture "
-            "belongs; without it, pictures come first."
+            "help": "Split to evaluate on, never the rows that are trained on; by "
+            "default test, or the catalogue's own."
         },
     )
-    answer_column: str = field(
-        default="answer", metadata={"help": "Column of the reference answer."}
+    question_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column of the question, which may hold <image> where a picture "
+            "belongs (without it, pictures come first); by default it is found by "
+            "its name (problem, question, query), or is a conversation."
+        },
     )
-    image_column: str = field(
-        default="images",
-        metadata={"help": "Column of the picture, or of the list of pictures."},
+    answer_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column of the reference answer; by default found by its name."
+        },
+    )
+    image_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column of the picture, or of the list of pictures; by default "
+            "found by its name."
+        },
     )
     on_bad_row: str = field(
         default="raise",
