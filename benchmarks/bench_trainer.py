@@ -70,6 +70,11 @@ def build(trainer_class, device: str, folder: str, **fields):
         processing_class=processor,
         peft_config=lora_config(model) if device == "cuda" else None,
     )
+    return ready(trainer)
+
+
+def ready(trainer):
+    """The trainer with an optimiser, as ``train`` would make it."""
     trainer.create_optimizer_and_scheduler(num_training_steps=1000)
     trainer.current_gradient_accumulation_steps = 1
     return trainer

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from vgpo.files import write_atomically
 from vgpo.studies.provenance import cpu, git
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,12 +123,12 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def write(name: str, figures: dict[str, object]) -> Path:
+def write(name: str, figures: dict[str, object], folder: Path = RESULTS) -> Path:
     """Writes ``results/bench/NAME.json``: the machine, then the figures."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     record = {"machine": machine(), **figures}
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(record, indent=2) + "\n")
     return path
 
 
