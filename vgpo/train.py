@@ -93,6 +93,7 @@ def _train(trainer: VGPOTrainer) -> None:
         trainer.accelerator.wait_for_everyone()
         if args.should_save:
             checkpoints.write_final_manifest(args.output_dir, trainer.state.global_step)
+            trainer.create_model_card()
     say(_closing_words(trainer))
 
 
@@ -106,7 +107,7 @@ def _closing_words(trainer: VGPOTrainer) -> str:
             "in shards, in the checkpoints (set "
             "stage3_gather_16bit_weights_on_model_save, or FSDP's FULL_STATE_DICT)."
         )
-    words = f"Model and metrics.jsonl are in {folder}."
+    words = f"Model, metrics.jsonl and a model card are in {folder}."
     if trainer.args.load_best_model_at_end:
         best = trainer.state.best_model_checkpoint
         words += (

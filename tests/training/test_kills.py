@@ -609,7 +609,9 @@ def test_closing_words_claim_no_model_that_is_not_there(tmp_path):
     trainer = make_trainer(tmp_path)
     assert "no model" in _closing_words(trainer)
     trainer.save_model(tmp_path)
-    assert _closing_words(trainer) == f"Model and metrics.jsonl are in {tmp_path}."
+    assert _closing_words(trainer) == (
+        f"Model, metrics.jsonl and a model card are in {tmp_path}."
+    )
     trainer.args.load_best_model_at_end = True
     assert "It is the last" in _closing_words(trainer)
 

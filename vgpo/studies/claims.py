@@ -3,7 +3,8 @@
     python -m vgpo.studies.claims
 
 writes ``book/claims.md`` and ``book/findings.md`` (three sentences for the landing
-page) from ``book/claims.yaml``, which has the wording of every claim, and from
+page), and ``vgpo/training/verdict.json`` (what the cards of trained models say of the
+method), from ``book/claims.yaml``, which has the wording of every claim, and from
 ``results/``, which has the numbers. Nothing in either page is typed by hand: when more
 cells of a grid are finished, the same command says what they say.
 
@@ -14,6 +15,7 @@ a ``rule``.
 """
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +168,22 @@ def make_pages(written: Mapping[str, Any], recorded: Recorded) -> dict[str, str]
     }
 
 
+def make_verdict(written: Mapping[str, Any], recorded: Recorded) -> dict[str, str]:
+    """The verdict on the main claim, for the cards of models that are trained here.
+
+    Args:
+        written: The YAML file.
+        recorded: The recorded files.
+
+    Returns:
+        ``claim``, ``verdict`` and ``text``.
+    """
+    text = written["texts"]["verdict"]
+    row = make_row(text["claim"], written["claims"][text["claim"]], recorded)
+    said = text[row.verdict].strip()
+    return {"claim": row.name, "verdict": row.verdict, "text": said}
+
+
 def _tally(rows: Sequence[Row]) -> str:
     counts = {name: sum(row.verdict == name for row in rows) for name in VERDICTS}
     said = [f"{count} {name}" for name, count in counts.items() if count]
@@ -199,9 +217,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--book", type=Path, default=Path("book"))
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--recipes", type=Path, default=RECIPES)
+    parser.add_argument(
+        "--card",
+        type=Path,
+        default=Path("vgpo/training/verdict.json"),
+        help="what model cards say of the method",
+    )
     options = parser.parse_args(arguments)
     written = yaml.safe_load((options.book / "claims.yaml").read_text())
-    pages = make_pages(written, Recorded(options.results, options.recipes))
+    recorded = Recorded(options.results, options.recipes)
+    pages = make_pages(written, recorded)
+    found = json.dumps(make_verdict(written, recorded), indent=2) + "\n"
+    write_atomically(options.card, found)
+    print(f"wrote {options.card}")
     for name, text in pages.items():
         write_atomically(options.book / f"{name}.md", text)
         print(f"wrote {options.book / name}.md")

@@ -313,6 +313,7 @@ def build_trainer(
         peft_config=peft_config,
     )
     refuse_too_few_rows(len(train_rows), args)
+    trainer.told = arguments, model
     if trainer.accelerator.device.type == "cpu":
         prepare_4bit_on_cpu(trainer.model)
     return trainer

@@ -34,6 +34,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import IterableDataset
 from transformers import PreTrainedTokenizerBase
+from trl import ModelConfig
 from trl.data_utils import apply_chat_template, is_conversational
 from trl.models.utils import disable_gradient_checkpointing
 
@@ -58,7 +60,11 @@ from vgpo.training.dynamic_sampling import (
 )
 from vgpo.training.first_steps import FirstSteps
 from vgpo.training.metrics import MetricsFile
+from vgpo.training.model_card import write_card
 from vgpo.training.resumable import ResumableTrainer
+from vgpo.training.run_record import FILE_NAME as RECORD
+from vgpo.training.run_record import write_run_record
+from vgpo.training.settings import TrainArguments
 from vgpo.training.signals import (
     Signals,
     gather_rollouts,
@@ -175,7 +181,10 @@ class VGPOTrainer(ResumableTrainer):
         self._prompted: tuple[list[Any], list[list[Any]]] = [], []
         self._rewards: Tensor | None = None
         self._warned_of_scales = False
+        # What the command line was told, for the record of the run.
+        self.told: tuple[TrainArguments | None, ModelConfig | None] = (None, None)
         self.add_callback(MetricsFile())
+        self.add_callback(logs.OnTrainBegin(lambda: write_run_record(self, *self.told)))
         self.add_callback(FirstSteps(lambda: self._metrics["train"]))
 
     def _check_tokenizer(self) -> None:
@@ -618,6 +627,15 @@ class VGPOTrainer(ResumableTrainer):
             if noted and math.isnan(noted[-1]):
                 noted.pop()
             noted.append(value)
+
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
+        """The card of :func:`vgpo.training.model_card.write_card` in place of TRL's,
+        which is asked for at each checkpoint."""
+        if self.args.should_save:
+            if not (Path(self.args.output_dir) / RECORD).is_file():
+                write_run_record(self, *self.told)  # saved without a training
+            named = {} if model_name is None else {"name": model_name}
+            write_card(self.args.output_dir, **named)
 
     # -- TRL's faults --------------------------------------------------------------
 
