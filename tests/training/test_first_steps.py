@@ -1,5 +1,6 @@
 """Warnings of the first steps: of real runs, and of numbers as TRL logs them."""
 
+import inspect
 import logging
 import math
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from tiny_training import make_trainer, train
 from transformers import TrainerControl, TrainerState
+from trl import GRPOTrainer
 
 from vgpo.models.adapters import lora_config
 from vgpo.rewards import accuracy_reward, format_reward
@@ -150,6 +152,13 @@ def test_log_probabilities_of_another_sampler():
     assert "top_p" in other and "max_pixels" in other
     [apart] = warnings_of({f"{GAP}/mean": [0.01], f"{GAP}/max": [0.1, 9.0]}, 64)
     assert "max 9" in apart and "some tokens alone" in apart
+
+
+def test_trl_logs_the_difference_to_vllm_under_these_names():
+    """vLLM does not run here, so its numbers are looked for in TRL's source."""
+    source = inspect.getsource(GRPOTrainer._generate_and_score_completions)
+    for name in ("mean", "max"):
+        assert f'_metrics[mode]["{GAP}/{name}"].append(' in source
 
 
 def test_limits_lie_above_the_noise_of_bfloat16():
