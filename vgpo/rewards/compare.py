@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
+from vgpo.rewards.chains import parse_chain
 from vgpo.rewards.kinds import (
     Kind,
     as_symbols,
@@ -70,6 +71,8 @@ _NAME = re.compile(
 _NOT_NAMES = frozenset(
     ["not", "no", "never", r"\neg", r"\ne", r"\pm", r"\sqrt", r"\frac"]
 )
+_IMAGINARY_ROOT = re.compile(r"\\sqrt\s*\{\s*-\s*[\d\\]")
+_LETTER_I = re.compile(r"(?<![a-zA-Z\\_])i(?![a-zA-Z_])")
 _OR = re.compile(r"\bor\b|\\(?:lor|vee)(?![a-zA-Z])")
 _DIFFERENCE = re.compile(r"[\d.,/ ]+-[\d.,/ ]+")  # a range, or the like
 _MEMBER = re.compile(r"[a-zA-Z]\s*\\in\s*")
@@ -278,9 +281,39 @@ def _equal_relations(answer: str, reference: str, ask: Ask) -> bool:
                 return _equal(its_value, value, ask)
         elif not is_relation(answer):
             return _equal(answer, value, ask)
+    chain = _same_chain(answer, reference, ask)
+    if chain is not None:
+        return chain
     if not is_relation(answer) and parse_collection(answer) is None:
         return False
     return _asked(answer, reference, ask)
+
+
+def _same_chain(answer: str, reference: str, ask: Ask) -> bool | None:
+    """Whether two chains put the same things in one order; None if algebra may know.
+
+    Names are the same if they are written the same, numbers if they have one value.
+    """
+
+    def same(one: str, other: str) -> bool:
+        plain = [re.sub(r"[\s{}]", "", text) for text in (one, other)]
+        if plain[0] == plain[1]:
+            return True
+        if _CLOSED_FORM.fullmatch(other):
+            return _equal(normalise(one), normalise(other), ask)
+        # Words in any case; a and A, a side and an angle, are two things.
+        words = [_words(text) for text in (one, other)]
+        are_words = min(map(len, words)) > 2 and not any(map(str.isupper, words))
+        return are_words and words[0].casefold() == words[1].casefold()
+
+    wanted = parse_chain(reference)
+    found = parse_chain(answer) if wanted else None
+    if not wanted or not found:
+        return None
+    if found.same(wanted, same):
+        return True
+    decided = len(wanted.steps) > 2 and wanted.is_plain and found.is_plain
+    return False if decided else None
 
 
 def _equal_expressions(answer: str, reference: str, ask: Ask) -> bool:
@@ -309,6 +342,8 @@ def _equal_texts(answer: str, reference: str, ask: Ask) -> bool:
         # A, C for AC
         chosen, option = parse_choices(answer)
         return not option and chosen == _letters_of(reference)
+    if _same_chain(answer, reference, ask):
+        return True
     formulas = _formula(answer), _formula(reference)
     if None not in formulas and any(map(str.isdigit, formulas[1])):
         return formulas[0] == formulas[1]
@@ -419,13 +454,25 @@ def _asked(
     """The verdict of algebra, for an answer that is mathematics and can be computed."""
     if answer.replace(" ", "") == reference.replace(" ", ""):
         return True
-    if not is_mathematics(answer) and parse_number(answer) is None:
+    is_unit = answer == "i" and _IMAGINARY_ROOT.search(reference)
+    if not is_unit and not is_mathematics(answer) and parse_number(answer) is None:
         return False
     if _is_too_big(answer):
         return False
     if _UNDONE.search(answer) and not _UNDONE.search(reference):
         return False
-    return ask(*as_symbols(answer, reference), tolerance)
+    pair = as_symbols(*_with_imaginary_unit(answer, reference))
+    return ask(*pair, tolerance)
+
+
+def _with_imaginary_unit(answer: str, reference: str) -> tuple[str, str]:
+    """``i`` as algebra knows it, where a root of a negative number says what it is.
+
+    Elsewhere it stays a letter like any other.
+    """
+    if not _IMAGINARY_ROOT.search(answer + reference):
+        return answer, reference
+    return _LETTER_I.sub("I", answer), _LETTER_I.sub("I", reference)
 
 
 def _is_too_big(answer: str) -> bool:

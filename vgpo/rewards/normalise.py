@@ -135,6 +135,9 @@ _ASCII = [
 ]
 _ASCII = [(re.compile(pattern), new) for pattern, new in _ASCII]
 
+# 3'100, as the Swiss write it; 5'100'' would be an angle.
+_APOSTROPHES = re.compile(r"(?<![\w.,'])\d{1,3}(?:'\d{3})+(?![\d'])")
+
 _FONTS = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|emph|mathrm|mathbf"
     r"|mathit|mathsf|mathtt|mathnormal|boldsymbol|bm|mbox|hbox|operatorname\*?"
@@ -183,6 +186,7 @@ def normalise(text: str) -> str:
     """
     text = _NEW_LINE.sub(" ; ", text)
     text = _unicode(text)
+    text = _APOSTROPHES.sub(lambda match: match[0].replace("'", ","), text)
     for pattern, new in _LATEX:
         text = pattern.sub(new, text)
     text = _without_fonts(text)
