@@ -255,6 +255,28 @@ class Page:
         self.send("Emulation.setEmulatedMedia", features=[wish])
         self.settle()
 
+    def keys_for_others(self) -> list[str]:
+        """What takes the focus in a view, and lets JupyterLab have its keys there:
+        Lab asks the element that has the focus whether a key is a command."""
+        return self.evaluate(
+            "[...document.querySelectorAll('.vgpo-view :is(button, input, select, "
+            "summary, [tabindex])')].filter(one => !one.closest('.vgpo-still') && "
+            "!one.hasAttribute('data-lm-suppress-shortcuts'))"
+            ".map(one => one.outerHTML.slice(0, 80))"
+        )
+
+    def dress_as_lab(self) -> None:
+        """What JupyterLab's style sheet says of an output's lists and paragraphs."""
+        self.evaluate(
+            "(() => { document.body.classList.add('jp-RenderedHTMLCommon');"
+            "const sheet = document.createElement('style'); sheet.textContent = `"
+            ".jp-RenderedHTMLCommon dl dt { float: left; width: 20%; }"
+            ".jp-RenderedHTMLCommon dl dd { float: left; width: 80%; }"
+            ".jp-RenderedHTMLCommon ol { list-style: decimal; padding-left: 2em; }"
+            ".jp-RenderedHTMLCommon p { margin: 0 0 1em; }`;"
+            "document.head.append(sheet); })()"
+        )
+
     def sideways(self) -> int:
         """By how many pixels the page is wider than the window."""
         return self.evaluate(

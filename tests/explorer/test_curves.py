@@ -151,6 +151,10 @@ def lines(page, chart: int) -> list[str]:
     )
 
 
+def test_in_jupyterlab_keys_are_its_own(page):
+    assert page.keys_for_others() == []
+
+
 def test_methods_are_drawn_and_can_be_left_out(page):
     assert lines(page, 0) == ["dapo", "vgpo", "<grpo>"]
     assert lines(page, 1) == ["vgpo", "<grpo>"]

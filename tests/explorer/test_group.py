@@ -165,6 +165,13 @@ def test_words_are_shown_as_text_and_reads_are_framed(page):
     page.check()
 
 
+def test_in_jupyterlab_keys_and_lists_are_its_own(page):
+    assert page.keys_for_others() == []
+    page.dress_as_lab()
+    assert page.style(".vg-rollouts", "list-style-type") == "none"
+    assert page.style(".vg-text", "margin-bottom") == "0px"
+
+
 @pytest.mark.parametrize(
     ("control", "value", "changed"),
     [

@@ -386,6 +386,17 @@ def test_text_can_be_read_on_every_tint(opened, scheme):
         assert contrast(mark, ground) >= 3, selector
 
 
+def test_in_jupyterlab_keys_and_widths_are_its_own(opened):
+    assert opened.keys_for_others() == []
+    opened.dress_as_lab()
+    opened.settle()
+    wide = "(one => one.scrollWidth > one.clientWidth || one.clientHeight > 30)"
+    labels = "[...document.querySelectorAll('.vgpo-numbers > dt')]"
+    assert opened.evaluate(f"{labels}.length") > 2
+    assert opened.evaluate(f"{labels}.filter{wide}.length") == 0
+    assert opened.style(".vgpo-numbers > dt", "float") == "none"
+
+
 def test_a_phone_shows_it_without_sideways_scrolling(browser, tmp_path):
     words = ["<think>", *["supercalifragilistic" * 5] * 9]
     view = token_view(

@@ -1,9 +1,16 @@
 // What every view uses. All of it stands inside one function of the view's own.
 
+// What takes the keys. JupyterLab looks at the element that has the focus, and there
+// alone, for whether a key is a command to the notebook: "x" would cut the cell.
+const TAKES_KEYS = new Set(["button", "input", "select", "summary"]);
+
 // An element with attributes and children; text is set as text, never as HTML, so
 // that a token such as "<img onerror=...>" is shown and not obeyed.
 function element(tag, attributes, ...children) {
   const made = document.createElement(tag);
+  if (TAKES_KEYS.has(tag) || (attributes && "tabindex" in attributes)) {
+    made.setAttribute("data-lm-suppress-shortcuts", "");
+  }
   for (const [name, value] of Object.entries(attributes || {})) {
     if (name.startsWith("on")) {
       if (typeof value !== "function") throw new Error(`${name}: need a function`);
