@@ -71,6 +71,22 @@ def test_the_same_figure_has_the_same_drawing():
     assert "a line &amp; &lt;more&gt;</text>" in as_svg(draw())
 
 
+def test_numbers_on_a_drawing_keep_their_digits_and_places_do_not():
+    @in_style
+    def draw():
+        figure, axes = plt.subplots(layout="constrained")
+        axes.set(xlim=(-0.0375, 0.0375), xticks=[-0.025, 0.0, 0.0125])
+        axes.text(0, 0.123456, "0.350 > 0.290")
+        return figure
+
+    text = as_svg(draw())
+    written = re.findall(r"<text[^>]*>([^<]*)</text>", text)
+    assert {"\u22120.0250", "0.0125", "0.350 &gt; 0.290"} <= set(written)
+    places = re.findall(r' d="([^"]*)"', text)
+    assert places
+    assert not re.search(r"\.\d{3}", " ".join(places))
+
+
 def test_clouds_of_points_are_pixels_and_the_rest_is_not():
     assert as_svg(states()).count("<image") == 1
     assert "<image" not in as_svg(looking())

@@ -18,6 +18,7 @@ _RASTER_DPI = 192  # of what is drawn as pixels: twice the 96 to an inch of a pa
 
 # Verdana is nearly as wide as DejaVu Sans, which matplotlib measured with.
 _FONTS = "'DejaVu Sans', Verdana, Geneva, sans-serif"
+_LONG = re.compile(r"(\.\d\d)\d+(?=pt|[^\d\w])")
 _MONOSPACE = "'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
 
@@ -46,7 +47,8 @@ def as_svg(figure: Figure) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"(\.\d\d)\d+(?=pt|[^\d\w])", r"\1", text)
+    # Within tags alone: what is written on an axis keeps every digit.
+    text = re.sub(r"<[^<>]*>", lambda tag: _LONG.sub(r"\1", tag[0]), text)
     text = re.sub(r"\n(?=[A-Za-z] ?[-\d]|z)", " ", text)  # within paths
     text = re.sub(r'transform="rotate\(-?0(\.0+)? [^)]*\)"', "", text)
     text = re.sub(r"font-family: [^;\"]*monospace", f"font-family: {_MONOSPACE}", text)
