@@ -1,7 +1,7 @@
 """Tables of results as people read them: words to the left, numbers under each other.
 
 pandas writes every cell of a column alike, backticks as they are, and NaN where there
-is nothing to say.
+is nothing to say. What is printed in columns must not be broken into other lines.
 """
 
 import re
@@ -12,6 +12,10 @@ _CELL = re.compile(r"<td>(.*?)</td>", re.DOTALL)
 _HEAD = re.compile(r"<th>(.*?)</th>", re.DOTALL)
 _NUMBER = re.compile(r"[-+−]?[\d,.]+(e[-+]?\d+)?( ?%)?|[-+]?inf|True|False|–|")
 _NOTHING = ("NaN", "nan", "None", "NaT", "&lt;NA&gt;")
+_LABEL = re.compile(r"<th((?: [^>]*)?)>([^<>]{12,})</th>")
+_PRINTED = re.compile(r'(<div class="output [^>]*><div class="highlight">)<pre>(.*?)'
+                      r"</pre>", re.DOTALL)  # fmt: skip
+_COLUMNS = re.compile(r"^\s*\S.*?\S {2,}\S", re.MULTILINE)
 _CODE = re.compile(r"`([^`<>]+)`")
 
 NOT_APPLICABLE = '<span class="not-applicable" title="not applicable">n/a</span>'
@@ -21,7 +25,8 @@ def readable(page: str) -> str:
     """A page with its tables of results made readable.
 
     Args:
-        page: HTML; only tables that pandas wrote are touched.
+        page: HTML; only tables that pandas wrote are touched, and outputs that are
+            printed in columns, which are marked for the style sheet.
 
     Example:
         >>> table = '<table border="1" class="dataframe"><tr><td>{}</td></tr></table>'
@@ -30,7 +35,16 @@ def readable(page: str) -> str:
         >>> readable(table.format("0.5")) == table.format("0.5")
         True
     """
+    page = _PRINTED.sub(_marked, page)
     return _TABLE.sub(lambda match: _readable_table(match[0]), page)
+
+
+def _marked(match: re.Match[str]) -> str:
+    """An output; with a class of its own if it is a tensor or has columns."""
+    text = re.sub(r"<[^>]*>", "", match[2])
+    if len(_COLUMNS.findall(text)) < 2 and "tensor([[" not in text:
+        return match[0]
+    return f'{match[1]}<pre class="columns">{match[2]}</pre>'
 
 
 def _readable_table(table: str) -> str:
@@ -69,6 +83,8 @@ def _readable_table(table: str) -> str:
                 return f"<th{kind}>{found[1]}</th>"
 
             return _HEAD.sub(head, text)
+        # Long names of rows get room, numbers of rows do not.
+        text = _LABEL.sub(r'<th\1 class="label">\2</th>', text)
         return _CELL.sub(cell, text)
 
     return _CODE.sub(r"<code>\1</code>", _ROW.sub(row, table))

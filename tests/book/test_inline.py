@@ -104,6 +104,35 @@ def test_nothing_to_say_is_said_and_code_is_code():
     assert shown[0][0].get("class") is None  # still a column of numbers
 
 
+def test_long_names_of_rows_are_marked_and_short_ones_are_not():
+    table = pd.DataFrame({"r": [0.5, 1.0]}, index=["late/early ratio", "ratio"])
+    page = BeautifulSoup(readable(table._repr_html_()), "html.parser")
+    heads = page.select("tbody th")
+    assert [head.get("class") for head in heads] == [["label"], None]
+    assert [head.get_text() for head in heads] == ["late/early ratio", "ratio"]
+
+
+@pytest.mark.parametrize(
+    ("printed", "kept"),
+    [
+        ("tensor([[1., 2.],\n        [3., 4.]])", True),
+        ("sum      Total ?\ncount    Count 2 ?", True),
+        ("how many?  two\nand a long answer in one line", False),
+        ("  indented\n  indented", False),
+    ],
+)
+def test_what_is_printed_in_columns_is_marked(printed, kept):
+    output = (
+        '<div class="output stream highlight-myst-ansi notranslate">'
+        '<div class="highlight"><pre><span></span>{}</pre></div></div>'
+    )
+    page = output.format(printed)
+    assert (readable(page) != page) is kept
+    found = BeautifulSoup(readable(page), "html.parser").pre
+    assert found.get("class") == (["columns"] if kept else None)
+    assert found.get_text() == printed
+
+
 def test_whole_pages_are_finished_where_they_need_it(folder):
     (folder / "one.html").write_text(IMAGE.format("a"), encoding="utf-8")
     (folder / "two.html").write_text("<p>`a` NaN</p>", encoding="utf-8")

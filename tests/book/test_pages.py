@@ -166,6 +166,40 @@ def test_every_picture_has_alt_text(pages, site):
     assert missing == []
 
 
+SMALLEST = """
+[...document.querySelectorAll('main svg.vgpo-figure text')].map(text => {
+    const matrix = text.getScreenCTM();
+    const scale = Math.hypot(matrix.a, matrix.b);
+    const parts = [text, ...text.querySelectorAll('tspan')].filter(
+        part => [...part.childNodes].some(
+            node => node.nodeType === 3 && node.textContent.trim()));
+    return Math.min(...parts.map(
+        part => scale * parseFloat(getComputedStyle(part).fontSize)));
+}).reduce((least, size) => Math.min(least, size), 99)
+"""
+"""Height in pixels of the smallest type in a page's figures."""
+
+
+def test_a_phone_shows_every_page(browser, site, pages):
+    """No page is wider than the phone, none complains or loads anything, and the type
+    of figures can be read."""
+    view = browser.open(site / "book" / "intro.html")
+    view.resize(420, 900)
+    faults = []
+    for path in pages:
+        view.go(path.as_uri())
+        name = path.relative_to(site)
+        wider, smallest = view.sideways(), view.evaluate(SMALLEST)
+        if wider > 0:
+            faults.append(f"{name}: {wider} pixels wider than the window")
+        if smallest < 8:
+            faults.append(f"{name}: type of {smallest:.1f} pixels in a figure")
+    faults += view.complaints
+    inside = site.as_uri() + "/"
+    faults += [f"asked for {a}" for a in view.requests if not a.startswith(inside)]
+    assert not faults, "\n".join(faults)
+
+
 def test_pages_tell_nothing_of_the_machine(site):
     for path in site.rglob("*"):
         if path.suffix in (".html", ".ipynb", ".md", ".txt") or path.name in (
