@@ -147,9 +147,11 @@ print(
 # for reinforcement learning to have a signal, and wrong often enough for it to
 # have something to do.
 
-# %% mystnb={"figure": {"name": "fig-cold-start", "caption": "The cold start, on scans never trained on. Vertical lines: the pictures grow."}, "image": {"alt": "Lines of held-out accuracy per question family against optimiser steps; sampled accuracy solid, greedy dotted."}}
+# %% mystnb={"figure": {"name": "fig-cold-start", "caption": "The cold start, on scans never trained on. Vertical lines: the pictures grow, to as many tiles as stands there."}, "image": {"alt": "Two panels of held-out accuracy per question family against optimiser steps, sampled and greedy. Vertical lines mark where pictures grow from one tile to two, four and nine; accuracy rises all the while, the greedy one higher."}}
 curve = pd.read_csv(folder / "curve.csv")
-figures.cold_start_figure(curve, FAMILIES)
+stages = ColdStartConfig.stages
+tiles = [max(r * c for r, c in stage["grids"]) for stage in stages]
+figures.cold_start_figure(curve, FAMILIES, tiles)
 
 # %%
 minutes = record["seconds"] / 60

@@ -232,11 +232,12 @@ kinds = np.r_[["image token"] * len(chains.image), kinds]
 points = torch.cat([chains.image, chains.before]).numpy()
 plane = PCA(2).fit_transform(points)
 points = pd.DataFrame({"x": plane[:, 0], "y": plane[:, 1], "kind": kinds})
+points["cosine"] = focus_study.cosines(chains, table["row"])
 order = ["about to write other text", *names.values(), "image token"]
 points["kind"] = pd.Categorical(points["kind"], order)
 points = points.sort_values("kind", kind="stable")
 
-# %% mystnb={"figure": {"name": "fig-states", "caption": "Last-layer states on the two axes along which they vary most."}, "image": {"alt": "A scatter plot of hidden states. Image tokens lie in one region together with the states that are about to write numbers, beside those about to read a value; most states about to write other text fill separate clusters elsewhere."}}
+# %% mystnb={"figure": {"name": "fig-states", "caption": "Left: last-layer states on the two axes along which they vary most. Right: the cosine of each with its picture's prototype, by kind; strokes are medians."}, "image": {"alt": "Left, a scatter plot of hidden states. Image tokens lie in one region together with the states that are about to write numbers, beside those about to read a value; most states about to write other text fill separate clusters elsewhere. Right, strips of cosines with the prototype: highest for image tokens and for states about to read a value, around zero for those about to write other text or to name a colour."}}
 figures.states_figure(points)
 
 # %% [markdown]
@@ -322,7 +323,7 @@ correlations = focus_study.attention_correlations(table, attention)
 final = correlations[correlations["layer"] == correlations["layer"].max()]
 final.drop(columns="layer").round(2)
 
-# %% mystnb={"figure": {"name": "fig-attention-r", "caption": "Correlation of focus with image attention, layer by layer, for the four ways to pair positions."}, "image": {"alt": "Two panels of Pearson r over four layers. In the last layer the correlation is clearly positive when focus and attention are taken at the same position and negative when focus is taken one position later or earlier."}}
+# %% mystnb={"figure": {"name": "fig-attention-r", "caption": "Correlation of focus with image attention: at the same position, layer by layer, and in the last layer for the four ways to pair positions."}, "image": {"alt": "Left, Pearson r over four layers, within completions and pooled: clearly positive in the last layer, weaker below. Right, a table of two by two in the last layer: positive where focus and attention are taken at the same position, negative where focus is taken at t and attention at t minus 1."}}
 figures.attention_correlation_figure(correlations)
 
 # %% [markdown]
@@ -427,7 +428,7 @@ variants["grey picture"] = [blank(e) for e in few]
 rescored = focus_study.robustness_table(model, processor, few, variants)
 robustness = focus_study.robustness_summary(rescored)
 
-# %% mystnb={"figure": {"name": "fig-robustness", "caption": "Left: rank correlation of the token scores of a completion before and after the change. Right: the probability of the true value where one is read."}, "image": {"alt": "Left, rank correlations near one for noise and compression, lower for shifts and brightness, lower still but far above zero for another picture and a grey one. Right, bars of the probability of the true value, high for harmless changes and near chance for another or a grey picture."}}
+# %% mystnb={"figure": {"name": "fig-robustness", "caption": "Left: rank correlation of the token scores of a completion before and after the change. Middle: the probability of the true value where one is read. Right: how well the score at t−1 tells reads."}, "image": {"alt": "Left, rank correlations near one for noise and compression, lower for shifts and brightness, lower still but far above zero for another picture and a grey one. Middle, bars of the probability of the true value, high for harmless changes and near chance for another or a grey picture. Right, AUROC of reads, nearly the same for every change and for the grey picture."}}
 figures.robustness_figure(robustness)
 
 # %%

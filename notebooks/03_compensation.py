@@ -228,13 +228,18 @@ def weighted(column, way):
     return vgpo.intra_trajectory_weights(weights, mask), mask
 
 
-# %% mystnb={"figure": {"name": "fig-along", "caption": "Mean psi over the chain, under four ways of compensating. Bands: 95 % intervals over chains."}, "image": {"alt": "Two line charts of mean psi over the place in the chain. Three lines stay close to zero throughout; the line without a gate rises steadily from well below zero to well above it."}}
+# %% mystnb={"figure": {"name": "fig-along", "caption": "What three ways of compensating change in mean psi, over the place in the chain. Bands: 95 % intervals over chains."}, "image": {"alt": "Two line charts of the change of mean psi over the place in the chain, one per score. The two lines with a gate lie near zero and rise a little towards the end; the line without a gate rises steadily from well below zero to well above it."}}
+def moved(column, way):
+    psi, mask = weighted(column, way)
+    return psi - weighted(column, "none")[0], mask
+
+
 rows = [
-    gates.along_the_chain(*weighted(column, way)).assign(
+    gates.along_the_chain(*moved(column, way)).assign(
         score=column, compensation=way
     )
     for column in figures.SCORE_LABELS
-    for way in ways
+    for way in list(ways)[1:]
 ]
 figures.along_the_chain_figure(pd.concat(rows))
 

@@ -110,7 +110,7 @@ ours = (
 torch.testing.assert_close(ours, (psi, phi))
 torch.testing.assert_close(vgpo.reweight_advantages(advantages, *ours), shaped)
 
-# %% mystnb={"figure": {"name": "fig-toy", "caption": "The same four rollouts, step by step, from weights to advantages."}, "image": {"alt": "Four small heat maps of four rollouts by five tokens: the weights, psi, psi with phi, and the final advantages; rows with a positive advantage stay positive and rows with a negative one stay negative."}}
+# %% mystnb={"figure": {"name": "fig-toy", "caption": "The same four rollouts, step by step, from weights to advantages."}, "image": {"alt": "Small heat maps of four rollouts by five tokens: the weights, psi, their sums with the mean of the group below, phi, and the final advantages; rows with a positive advantage stay positive and rows with a negative one stay negative."}}
 figures.reweighting_figure(weights, mask, psi, phi, shaped, advantages)
 
 # %% [markdown]

@@ -157,7 +157,7 @@ for method, registered in methods.items():
 #
 # ## The reward
 
-# %% mystnb={"figure": {"name": "fig-reward", "caption": "Share of right answers among the completions sampled at each step (thin) and its running mean (thick)."}, "image": {"alt": "Two lines of sampled reward against optimiser steps, one for DAPO and one for VGPO; both rise from the level of the cold start."}}
+# %% mystnb={"figure": {"name": "fig-reward", "caption": "Share of right answers among the completions sampled at each step (thin) and its running mean (thick). The prompts are the same, and so is the first step."}, "image": {"alt": "Two lines of sampled reward against optimiser steps, one for DAPO and one for VGPO; both rise from the level of the cold start."}}
 figures.reward_figure(metrics)
 
 # %% [markdown]
@@ -211,7 +211,7 @@ print(f"{(0.25 / questions) ** 0.5:.2f} for p = 0.5, n = {questions}")
 # of the completions, the spread of $\psi$ and $\phi$, and how much of $\phi$ is length.
 # Thin: the DAPO run, with the $\psi$ and $\phi$ that it measured and did not use.
 
-# %% mystnb={"figure": {"name": "fig-visual-metrics", "caption": "The visual metrics of the VGPO run (thick) and of the DAPO run (thin). The psi and phi of DAPO are what they would have been."}, "image": {"alt": "Three small panels of lines over optimiser steps. Focus of the first and second half, for VGPO thick and for DAPO thin, runs side by side. The spread of psi and phi stays where it was. The correlation of phi with length stays near one."}}
+# %% mystnb={"figure": {"name": "fig-visual-metrics", "caption": "The visual metrics of the VGPO run (thick) and of the DAPO run (thin). Bands: where nine in ten steps of DAPO lie. Its psi and phi are what they would have been."}, "image": {"alt": "Three small panels of lines over optimiser steps. Focus of the first and second half, for VGPO thick and for DAPO thin, runs side by side. The spread of psi and phi stays where it was. The correlation of phi with length stays near one."}}
 figures.visual_metrics_figure(metrics["vgpo"], beside=metrics["dapo"])
 
 # %%
@@ -275,8 +275,10 @@ chosen = runs[runs["family"].isin(TRAINED_FAMILIES)]
 by_seed = chosen.groupby(["method", "when", "seed"])["accuracy"].mean()
 by_seed.unstack("seed").round(3)
 
-# %% mystnb={"figure": {"name": "fig-seeds", "caption": "Accuracy of samples on held-out scans before and after training, three seeds a method."}, "image": {"alt": "Points per method before and after training, joined by a line per seed; all lines rise."}}
-figures.seeds_figure(by_seed)
+# %% mystnb={"figure": {"name": "fig-seeds", "caption": "Left: accuracy of samples on held-out scans before and after training, three seeds a method. Right: VGPO less DAPO after training, seed by seed."}, "image": {"alt": "Left, points per method before and after training, joined by a line per seed; all lines rise. Right, the differences of the three seeds lie below zero, the 95 % interval of their mean from well below zero to just above it."}}
+final = by_seed.xs("after", level="when").unstack("method")
+gain = (final["vgpo"] - final["dapo"]).rename("VGPO less DAPO, after")
+figures.seeds_figure(by_seed, gain, t_interval(gain))
 
 # %% [markdown]
 # The same runs to touch: smooth the curves, leave one method out, and see the paired
@@ -286,8 +288,6 @@ figures.seeds_figure(by_seed)
 runs_view("../results/rl")
 
 # %%
-paired = by_seed.xs("after", level="when").unstack("method")
-gain = paired["vgpo"] - paired["dapo"]
 print("VGPO less DAPO, per seed:", gain.round(3).to_dict())
 print("mean and 95 % interval (t):", t_interval(gain))
 least = detectable_difference(len(gain), gain.std())

@@ -104,10 +104,13 @@ print(f"{len(batches)} micro-batches of {min(map(len, batches))} to", end=" ")
 print(f"{max(map(len, batches))} rows; {alone} rows are left over")
 print(f"{strange:.0%} of a row's company answers another prompt")
 
-# %% mystnb={"figure": {"name": "fig-runs", "caption": "Each point a rollout with an image: phi among the rollouts of its prompt, and in the run of rows in which it happened to stand."}, "image": {"alt": "Scatter plot of phi in runs against phi in groups, a cloud without visible trend."}}
+# %% mystnb={"figure": {"name": "fig-runs", "caption": "Each point a rollout with an image: phi among the rollouts of its prompt, and in the run of rows in which it happened to stand."}, "image": {"alt": "Scatter plot of phi in runs against phi in groups, a cloud without visible trend. Rows left over in a run of their own are marked as squares and lie at zero."}}
 phi_runs = vgpo.inter_trajectory_weights(weights, mask, runs)
 r = np.corrcoef(phi[has_image], phi_runs[has_image])[0, 1]
-figures.runs_figure(phi[has_image], phi_runs[has_image], r)
+left_over = (runs.bincount() == 1)[runs]
+figures.runs_figure(
+    phi[has_image], phi_runs[has_image], r, left_over[has_image]
+)
 
 # %%
 against = (phi[has_image].sign() != phi_runs[has_image].sign()).float().mean()
@@ -447,7 +450,7 @@ alone = {
 }
 changes = departures.factor_changes(alone, *arguments, **options)
 
-# %% mystnb={"figure": {"name": "fig-departures", "caption": "Mean absolute change of a token's factor against the paper's, by departure. Bars: 95 % bootstrap intervals over prompts."}, "image": {"alt": "Dot plot with one row per departure: groups change the factor most, then focus and accumulation, then clamps; gamma at 0.5, schedule, bf16 and missing images alone change next to nothing; groups with rows without an image change it most, and the clamps take part of that back."}}
+# %% mystnb={"figure": {"name": "fig-departures", "caption": "Mean absolute change of a token's factor against the paper's, by departure. Bars: 95 % bootstrap intervals over prompts."}, "image": {"alt": "Dot plot with one row per departure: groups change the factor most, then focus and accumulation, then clamps; what changes it by less than 0.0005 alone is named under the axis; groups with rows without an image change it most, and the clamps take part of that back."}}
 figures.departures_figure(changes)
 
 # %%

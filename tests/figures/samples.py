@@ -84,7 +84,7 @@ def dependence() -> Figure:
 
 def robustness() -> Figure:
     table = {"read_probability": RNG.random(4)}
-    for name in ALIGNMENTS:
+    for name in [*ALIGNMENTS, "auroc"]:
         table[name] = RNG.random(4)
         table[f"{name}_low"] = table[name] - 0.05
         table[f"{name}_high"] = table[name] + 0.05
@@ -95,6 +95,7 @@ def robustness() -> Figure:
 
 def states() -> Figure:
     points = pd.DataFrame(RNG.normal(size=(600, 2)), columns=["x", "y"])
+    points["cosine"] = RNG.uniform(-1, 1, 600)
     return figures.states_figure(points.assign(kind=RNG.choice(ROLES[:6], 600)))
 
 
@@ -143,7 +144,7 @@ def psi_strength() -> Figure:
 
 
 def along_the_chain() -> Figure:
-    ways = ["none", "tail, gated", "full, gated", "full, no gate"]
+    ways = ["tail, gated", "full, gated", "full, no gate"]
     table = crossed(
         score=SCORES, compensation=ways, chain=range(3), progress=np.arange(1, 6) / 5
     )
@@ -196,7 +197,9 @@ def cold_start() -> Figure:
     for family in IMAGE_FAMILIES:
         table[f"sampled_{family}"] = np.linspace(0, RNG.random(), 8)
         table[f"greedy_{family}"] = np.linspace(0, RNG.random(), 8)
-    return figures.cold_start_figure(pd.DataFrame(table), IMAGE_FAMILIES)
+    return figures.cold_start_figure(
+        pd.DataFrame(table), IMAGE_FAMILIES, (1, 2, 4, 6, 9)
+    )
 
 
 def looking() -> Figure:

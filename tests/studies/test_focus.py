@@ -200,6 +200,16 @@ def test_states_before_tokens_give_their_focus(table, chains):
     torch.testing.assert_close(chains.prototypes[2], mean, atol=1e-5, rtol=1e-4)
 
 
+def test_cosines_are_of_image_tokens_and_then_of_chains(table, chains):
+    found = focus_study.cosines(chains, table["row"])
+    images, before = np.split(found, [len(chains.image)])
+    np.testing.assert_allclose((before + 1) / 2, table["focus_prediction"], atol=1e-5)
+    for state, row, cosine in zip(chains.image, chains.image_row, images, strict=True):
+        h, mu = (v.numpy().astype(float) for v in (state, chains.prototypes[row]))
+        expected = h @ mu / np.linalg.norm(h) / np.linalg.norm(mu)
+        assert cosine == pytest.approx(expected, abs=1e-5)
+
+
 def test_projecting_directions_out(table, chains):
     directions = torch.randn(2, 64, generator=torch.Generator().manual_seed(0))
     found = focus_study.projected_focus(chains, table["row"], directions)

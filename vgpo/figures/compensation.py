@@ -153,9 +153,13 @@ def psi_strength_figure(tables: dict[str, pd.DataFrame]) -> Figure:
 
 @in_style
 def along_the_chain_figure(table: pd.DataFrame) -> Figure:
-    """Mean psi over the place in the chain, a line per way of compensating with its
-    95 % band over chains, a panel per score (columns ``score``, ``compensation``,
-    ``chain``, ``progress``, ``value``)."""
+    """What compensation changes in psi, over the place in the chain: a line per way
+    of compensating with its 95 % band over chains, a panel per score.
+
+    Args:
+        table: ``score``, ``compensation``, ``chain``, ``progress`` and ``value``, psi
+            less psi of the same tokens without compensation.
+    """
     scores = table["score"].unique()
     figure, axes = plt.subplots(
         1, len(scores), figsize=(7.6, 3.0), sharey=True, layout="constrained",
@@ -165,7 +169,7 @@ def along_the_chain_figure(table: pd.DataFrame) -> Figure:
         axis.axhline(0, color=INK, lw=0.6)
         lines = table[table["score"] == score]
         names = lines["compensation"].unique()
-        colours = dict(zip(names, [PALETTE[i] for i in (5, 0, 2, 1)], strict=False))
+        colours = dict(zip(names, [PALETTE[i] for i in (0, 2, 1, 3)], strict=False))
         sns.lineplot(
             lines, x="progress", y="value", hue="compensation", ax=axis,
             errorbar=("ci", 95), n_boot=200, seed=0, palette=colours,
@@ -175,6 +179,6 @@ def along_the_chain_figure(table: pd.DataFrame) -> Figure:
                 line.set_linestyle(DASHES[PALETTE.index(line.get_color())])
         axis.get_legend().remove()
         axis.set_title(SCORE_LABELS.get(score, score), loc="left")
-        axis.set(xlabel="place in the chain, t/T", ylabel="mean ψ")
+        axis.set(xlabel="place in the chain, t/T", ylabel="change of mean ψ")
     _legend_below(figure, axes[0, 0], ncols=4)
     return figure

@@ -6,21 +6,37 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from vgpo.figures.style import (
-    INK,
-    PALETTE,
-    in_style,
-)
+from vgpo.figures.style import INK, MARKS, PALETTE, in_style
 
 
 @in_style
-def runs_figure(phi, phi_runs, correlation: float) -> Figure:
-    """phi among the rollouts of a prompt against phi in a run of adjacent rows, and
-    their correlation."""
-    figure, axes = plt.subplots(figsize=(4.2, 3.8), layout="constrained")
+def runs_figure(phi, phi_runs, correlation: float, alone) -> Figure:
+    """phi among the rollouts of a prompt against phi in a run of adjacent rows.
+
+    Args:
+        phi: Among the rollouts of the prompt, (B,).
+        phi_runs: In the run of rows, (B,).
+        correlation: Of the two.
+        alone: bool, (B,), True for rows left over in a run of their own, whose phi
+            there is 0 for want of company.
+    """
+    figure, axes = plt.subplots(figsize=(4.2, 4.0), layout="constrained")
     axes.axhline(0, color=INK, lw=0.6)
     axes.axvline(0, color=INK, lw=0.6)
-    axes.scatter(phi, phi_runs, s=10, alpha=0.6, color=PALETTE[0], rasterized=True)
+    phi, phi_runs = np.asarray(phi), np.asarray(phi_runs)
+    alone = np.asarray(alone, dtype=bool)
+    kinds = {"in a run of several": (~alone, 0), "left over, alone": (alone, 1)}
+    for name, (chosen, i) in kinds.items():
+        if chosen.any():
+            axes.scatter(
+                phi[chosen], phi_runs[chosen], s=12 + 14 * i, alpha=0.6 + 0.3 * i,
+                color=PALETTE[i], marker=MARKS[i], lw=0, rasterized=True, label=name,
+            )  # fmt: skip
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.08), ncols=2, fontsize=9,
+        labelcolor="linecolor", handletextpad=0.1, columnspacing=1.0,
+        borderaxespad=0, borderpad=0,
+    )  # fmt: skip
     axes.set_title(f"r = {correlation:.2f}, {len(phi)} rollouts", loc="left")
     axes.set(
         xlabel="φ among rollouts of the prompt", ylabel="φ in the run of rows",
@@ -53,24 +69,31 @@ def clamp_figure(factor, floor: float = 0.9) -> Figure:
 @in_style
 def departures_figure(changes: pd.DataFrame) -> Figure:
     """Mean absolute change of a token's factor by selection of departures, with
-    95 % intervals over prompts (columns ``selection``, ``change``)."""
-    names = changes["selection"].unique()
+    95 % intervals over prompts; what changes nothing is named under the rows.
+
+    Args:
+        changes: A row per prompt and selection: ``selection``, ``change``.
+    """
+    means = changes.groupby("selection", sort=False)["change"].mean()
+    nothing = means.index[means < 0.0005]  # what would be written as 0.000
+    means = means.drop(nothing)
+    changes = changes[changes["selection"].isin(means.index)]
     figure, axes = plt.subplots(
-        figsize=(7.0, 0.7 + 0.33 * len(names)), layout="constrained"
+        figsize=(7.0, 0.9 + 0.33 * len(means)), layout="constrained"
     )
     sns.pointplot(
         changes, x="change", y="selection", errorbar=("ci", 95), n_boot=1000,
         seed=0, linestyle="none", color=PALETTE[0], markersize=6, ax=axes,
         err_kws={"linewidth": 1.6},
     )  # fmt: skip
-    means = changes.groupby("selection", sort=False)["change"].mean()
     for y, value in enumerate(means):
         axes.annotate(
             f"{value:.3f}", (value, y), xytext=(0, 6),
             textcoords="offset points", ha="center", fontsize=8,
         )  # fmt: skip
     axes.grid(axis="y")
-    axes.set(xlabel="mean |change| of a token's factor", ylabel="")
+    below = f"\n0.000, not drawn: {'; '.join(nothing)}" if len(nothing) else ""
+    axes.set(xlabel=f"mean |change| of a token's factor{below}", ylabel="")
     axes.set_xlim(left=-0.02)
     axes.margins(y=0.08)
     return figure

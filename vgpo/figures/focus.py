@@ -3,8 +3,10 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vgpo.figures.reweighting import DIVERGING
 from vgpo.figures.style import (
     INK,
     MARKS,
@@ -12,6 +14,7 @@ from vgpo.figures.style import (
     SOURCE_COLOURS,
     in_style,
     interval_bars,
+    line_look,
     look_legend,
     word_label,
 )
@@ -121,26 +124,36 @@ def focus_around_reads_figure(lags: pd.DataFrame) -> Figure:
 
 @in_style
 def states_figure(points: pd.DataFrame) -> Figure:
-    """Hidden states on two axes (columns ``x``, ``y``, ``kind``), named directly."""
+    """Hidden states, a kind a colour and a mark: on two axes, and the cosine of each
+    with the prototype, which two axes cannot show, on a strip per kind with its median.
+
+    Args:
+        points: ``x``, ``y``, ``cosine`` and ``kind``; kinds are drawn in the order in
+            which they come.
+    """
     kinds = list(dict.fromkeys(points["kind"]))
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-    colours = [PALETTE[i] for i in (5, 1, 3, 2, 4, 0)]
-    for kind, colour in zip(kinds, colours, strict=False):
+    figure, (plane, strips) = plt.subplots(
+        1, 2, figsize=(7.6, 3.9), width_ratios=(1, 1.05), layout="constrained"
+    )
+    jitter = np.random.default_rng(0)
+    for i, kind in enumerate(kinds):
+        colour = PALETTE[(5, 1, 3, 2, 4, 0)[i % 6]]
         mine = points[points["kind"] == kind]
-        mark = MARKS[PALETTE.index(colour)]
-        axes.scatter(
-            mine["x"], mine["y"], s=10, alpha=0.65, lw=0, color=colour, marker=mark,
-            rasterized=True,
+        look = {"color": colour, "marker": MARKS[PALETTE.index(colour)], "lw": 0}
+        plane.scatter(mine["x"], mine["y"], s=10, alpha=0.65, rasterized=True, **look)
+        y = i + jitter.uniform(-0.3, 0.1, len(mine))
+        strips.scatter(mine["cosine"], y, s=9, alpha=0.5, rasterized=True, **look)
+        middle = mine["cosine"].median()
+        strips.plot([middle] * 2, [i - 0.4, i + 0.2], color=INK, lw=2.2)
+        strips.text(
+            0, i + 0.2, f"{kind} ({len(mine)})", color=colour, fontsize=9, va="top",
+            transform=strips.get_yaxis_transform(),
         )  # fmt: skip
-        axes.plot(
-            [], [], ls="none", marker=mark, color=colour, label=f"{kind} ({len(mine)})"
-        )
-    legend = axes.legend(
-        loc="center left", bbox_to_anchor=(1.0, 0.5), labelcolor="linecolor",
-        handletextpad=0.1, title="this state",
-    )  # fmt: skip
-    legend.get_title().set_color(INK)
-    axes.set(xlabel="first principal axis", ylabel="second", xticks=[], yticks=[])
+    plane.set(xlabel="first principal axis", ylabel="second", xticks=[], yticks=[])
+    strips.axvline(0, color=INK, lw=0.8, ls=":")
+    strips.set(xlabel="cosine with the prototype", yticks=[])
+    strips.set_ylim(len(kinds) - 0.4, -0.6)
+    strips.spines["left"].set_visible(False)
     return figure
 
 
@@ -167,38 +180,55 @@ def role_auroc_figure(against: pd.DataFrame) -> Figure:
 
 @in_style
 def attention_correlation_figure(correlations: pd.DataFrame) -> Figure:
-    """Pearson r of focus with image attention per layer, both taken at the same
-    position and one apart (:func:`vgpo.studies.focus.attention_correlations`)."""
-    pairs = {
-        ("prediction", "prediction"): "both at t−1",
-        ("token", "token"): "both at t",
-        ("token", "prediction"): "focus at t, attention at t−1",
-        ("prediction", "token"): "focus at t−1, attention at t",
-    }
-    colours = [PALETTE[0], PALETTE[2], PALETTE[1], PALETTE[3]]
-    titles = {"pooled": "all tokens pooled", "within": "within completions"}
-    figure, axes = plt.subplots(
-        1, 2, figsize=(7.6, 3.2), sharey=True, layout="constrained"
+    """Pearson r of focus with image attention: over the layers where both are taken
+    at one position, and in the last layer for each pair of positions, as numbers
+    (:func:`vgpo.studies.focus.attention_correlations`)."""
+    scopes = {"within": "within completions", "pooled": "all tokens pooled"}
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(7.6, 3.0), width_ratios=(1.5, 1), layout="constrained"
     )
-    for place, (scope, title) in zip(axes, titles.items(), strict=True):
-        for i, ((focus, attention), colour) in enumerate(
-            zip(pairs, colours, strict=True)
-        ):
-            mine = correlations[
-                (correlations["focus"] == focus)
-                & (correlations["attention"] == attention)
-                & (correlations["scope"] == scope)
-            ]
-            x = mine["layer"] + (i - 1.5) * 0.06
-            interval_bars(place, x, mine["r"], mine, colour, line=True)
-        place.axhline(0, color=INK, lw=0.8, ls=":")
-        place.set_xticks(sorted(correlations["layer"].unique()))
-        place.set_title(title, loc="left")
-        place.set_xlabel("layer of the attention, from 0")
-    axes[0].set_ylabel("Pearson r with focus")
-    named = dict(zip(pairs.values(), colours, strict=True))
-    look_legend(axes[0], named, loc="upper left", bbox_to_anchor=(0, -0.25), ncols=2)
+    # Both at t and both at t - 1 are the same pairs but for the ends.
+    same = correlations[
+        (correlations["focus"] == "prediction")
+        & (correlations["attention"] == "prediction")
+    ]
+    for i, (scope, title) in enumerate(scopes.items()):
+        mine = same[same["scope"] == scope].sort_values("layer")
+        x = mine["layer"] + (i - 0.5) * 0.06
+        interval_bars(left, x, mine["r"], mine, PALETTE[i], line=True)
+        left.plot([], [], **line_look(PALETTE[i]), label=title)
+    left.axhline(0, color=INK, lw=0.8, ls=":")
+    left.set_xticks(sorted(correlations["layer"].unique()))
+    left.set_title("at the same position", loc="left")
+    left.set(xlabel="layer of the attention, from 0", ylabel="Pearson r with focus")
+    left.legend(loc="upper left", bbox_to_anchor=(0, -0.22), ncols=2, fontsize=9)
+    _pairs_of_positions(right, correlations)
     return figure
+
+
+def _pairs_of_positions(axes: Axes, correlations: pd.DataFrame) -> None:
+    """r within completions in the last layer, for either place of either."""
+    last = correlations[
+        (correlations["layer"] == correlations["layer"].max())
+        & (correlations["scope"] == "within")
+    ].set_index(["focus", "attention"])
+    names = {"token": "t", "prediction": "t−1"}
+    table = np.array([[last.loc[(f, a), "r"] for a in names] for f in names])
+    axes.imshow(table, cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
+    for (y, x), value in np.ndenumerate(table):
+        row = last.loc[(list(names)[y], list(names)[x])]
+        bounds = f"[{row['low']:+.2f}, {row['high']:+.2f}]"
+        axes.text(x, y - 0.1, f"{value:+.2f}".replace("-", "−"), ha="center",
+                  va="center", fontsize=13, color="black")  # fmt: skip
+        axes.text(x, y + 0.2, bounds.replace("-", "−"), ha="center", va="center",
+                  fontsize=8.5, color="black")  # fmt: skip
+    axes.set_xticks((0, 1), [f"at {name}" for name in names.values()])
+    axes.set_yticks((0, 1), [f"at {name}" for name in names.values()])
+    axes.set(xlabel="attention", ylabel="focus")
+    axes.set_title("last layer, within completions", loc="left")
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
 
 
 @in_style
@@ -236,12 +266,13 @@ def dependence_figure(table: pd.DataFrame) -> Figure:
 @in_style
 def robustness_figure(summary: pd.DataFrame) -> Figure:
     """Rank correlation of the scores before and after a change of the picture, with
-    intervals; beside it, whether the model can still read (table of
+    intervals; beside it, whether the model can still read, and how well the score at
+    t - 1 still tells reads (table of
     :func:`vgpo.studies.focus.robustness_summary`)."""
     y = np.arange(len(summary))
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(7.6, 0.9 + 0.24 * len(summary)), sharey=True,
-        width_ratios=(1.6, 1), layout="constrained",
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(7.6, 0.9 + 0.24 * len(summary)), sharey=True,
+        width_ratios=(1.5, 0.9, 1), layout="constrained",
     )  # fmt: skip
     for side, (name, colour) in zip((-1, 1), ALIGNMENT_COLOURS.items(), strict=True):
         bounds = pd.DataFrame(
@@ -251,9 +282,16 @@ def robustness_figure(summary: pd.DataFrame) -> Figure:
             left, y + side * 0.13, summary[name], bounds, colour, horizontal=True
         )
     look_legend(left, ALIGNMENT_NAMES, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    right.barh(y, summary["read_probability"], height=0.6, lw=0, color=PALETTE[5])
+    middle.barh(y, summary["read_probability"], height=0.6, lw=0, color=PALETTE[5])
+    graded = {end: summary[f"auroc_{end}"] for end in ("low", "high")}
+    interval_bars(
+        right, y, summary["auroc"], pd.DataFrame(graded),
+        ALIGNMENT_COLOURS["prediction"], horizontal=True,
+    )  # fmt: skip
+    right.axvline(0.5, color=INK, lw=0.8, ls=":")
     left.set_yticks(y, summary.index)
     left.invert_yaxis()
-    left.set(xlabel="Spearman correlation with the score before", xlim=(0, 1.02))
-    right.set(xlabel="probability of what was read")
+    left.set(xlabel="rank correlation with\nthe score before", xlim=(0, 1.02))
+    middle.set(xlabel="probability of\nwhat was read", xlim=(0, 1.02))
+    right.set(xlabel="AUROC of reads,\nscore at t−1", xlim=(0.45, 1.02))
     return figure

@@ -53,10 +53,10 @@ def shaped_figure(panels: Mapping[str, object], mask, limit: float = 2.0) -> Fig
         mask: bool or 0/1, (B, T), True on real tokens.
         limit: Value of the darkest colours.
     """
-    columns = 4
+    columns = 3
     lines = -(-len(panels) // columns)
     figure, axes = plt.subplots(
-        lines, columns, figsize=(7.8, 1.75 * lines), layout="constrained"
+        lines, columns, figsize=(7.6, 1.5 * lines), layout="constrained"
     )
     real = np.asarray(mask, dtype=bool)
     for place in axes.flat:
@@ -67,7 +67,7 @@ def shaped_figure(panels: Mapping[str, object], mask, limit: float = 2.0) -> Fig
         for y, x in np.argwhere(real):
             place.text(
                 x, y, f"{shown[y, x]:+.2f}".replace("+0.00", "0").replace("-0.00", "0"),
-                ha="center", va="center", fontsize=6.5, color="#222222",
+                ha="center", va="center", fontsize=8, color="#222222",
             )  # fmt: skip
         place.set_title(name, loc="left")
     return figure

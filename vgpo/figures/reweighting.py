@@ -30,8 +30,9 @@ def _heat(axes, values, mask, limit: float, colours=DIVERGING, low=None) -> None
 
 @in_style
 def reweighting_figure(weights, mask, psi, phi, shaped, advantages) -> Figure:
-    """Weights, psi, phi and shaped advantages of a few short rollouts, as numbers
-    in coloured cells (Eq. 7-12). Where a rollout has ended, cells are hatched.
+    """Weights, psi, summed weights, phi and shaped advantages of a few short rollouts,
+    as numbers in coloured cells (Eq. 7-12), and under the sums the group's mean, which
+    they are compared with. Where a rollout has ended, cells are hatched.
 
     Args:
         weights: w, (B, T).
@@ -42,16 +43,20 @@ def reweighting_figure(weights, mask, psi, phi, shaped, advantages) -> Figure:
         advantages: Those of the group, (B,), which name the rows.
     """
     plain = sns.light_palette(PALETTE[2], as_cmap=True)
+    one = np.ones((len(phi), 1))
+    sums = (weights * mask).sum(1)[:, None]
     panels = [
         ("w", weights, mask, plain, 0.0, 1.0),
         ("ψ", psi, mask, DIVERGING, -1.0, 1.0),
-        ("φ", phi[:, None], np.ones((len(phi), 1)), DIVERGING, -1.0, 1.0),
+        ("Σ w", sums, one, plain, 0.0, 2 * float(sums.max())),
+        ("φ", phi[:, None], one, DIVERGING, -1.0, 1.0),
         ("advantage", shaped, mask, DIVERGING, -2.0, 2.0),
     ]
-    widths = [weights.shape[1], weights.shape[1], 1.3, weights.shape[1]]
+    long = weights.shape[1]
     figure, axes = plt.subplots(
-        1, 4, figsize=(7.6, 2.0), width_ratios=widths, layout="constrained"
-    )
+        1, 5, figsize=(7.6, 2.2), width_ratios=[long, long, 1.4, 1.4, long],
+        layout="constrained",
+    )  # fmt: skip
     for place, (name, values, seen, colours, low, high) in zip(
         axes, panels, strict=True
     ):
@@ -59,13 +64,15 @@ def reweighting_figure(weights, mask, psi, phi, shaped, advantages) -> Figure:
         for y, x in np.argwhere(np.asarray(seen, dtype=bool)):
             value = float(values[y, x])
             place.text(
-                x, y, f"{value:.1f}", ha="center", va="center", fontsize=8,
-                color="#222222",
+                x, y, f"{value:.1f}".replace("-", "−"), ha="center", va="center",
+                fontsize=8, color="#222222",
             )  # fmt: skip
         for y, x in np.argwhere(~np.asarray(seen, dtype=bool)):
             ended = {"fill": False, "hatch": "////", "lw": 0, "edgecolor": INK}
             place.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, **ended))
         place.set(title=name, xticks=[], yticks=[])
+    for place, mean in zip(axes[2:4], (sums.mean(), phi.mean()), strict=True):
+        place.set_xlabel(f"mean\n{abs(float(mean)):.1f}", fontsize=8)
     axes[0].set_yticks(range(len(weights)), [f"{a:+.0f}" for a in advantages])
     axes[0].set_ylabel("group advantage")
     return figure

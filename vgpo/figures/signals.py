@@ -29,7 +29,7 @@ KIND_COLOURS = {
 }
 """What a signal is made of."""
 
-TOKEN_COLOURS = SOURCE_COLOURS | {"decision": PALETTE[2], "memory": "#d1495b"}
+TOKEN_COLOURS = SOURCE_COLOURS | {"decision": PALETTE[2], "memory": PALETTE[4]}
 """Where a token comes from, in both worlds."""
 
 
@@ -104,7 +104,7 @@ def methods_figure(
     tokens: pd.DataFrame,
     methods: Sequence[str],
     added: str | None = None,
-    per_line: int = 30,
+    per_line: int = 22,
 ) -> Figure:
     """What each method multiplies the advantage of one completion by, token by token.
 
@@ -137,7 +137,7 @@ def methods_figure(
             value = values[y, x]
             if abs(value - neutral[y, 0]) >= 0.05:
                 place.text(
-                    x, y, f"{value:.1f}", ha="center", va="center", fontsize=6.5,
+                    x, y, f"{value:.1f}", ha="center", va="center", fontsize=8,
                     color="#222222",
                 )  # fmt: skip
         place.set_yticks(range(len(names)), names, fontsize=8.5)

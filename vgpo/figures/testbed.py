@@ -163,9 +163,18 @@ def gallery_figure(examples: Sequence[Question]) -> Figure:
 
 
 @in_style
-def cold_start_figure(curve: pd.DataFrame, families: Sequence[str]) -> Figure:
+def cold_start_figure(
+    curve: pd.DataFrame, families: Sequence[str], tiles: Sequence[int]
+) -> Figure:
     """Held-out accuracy per family over the steps of the cold start, sampled and
-    greedy; lines across where a stage of the curriculum began, numbered from 1."""
+    greedy; lines across where pictures grew, with the most tiles they had from there.
+
+    Args:
+        curve: A row per evaluation: ``step``, ``stage`` of the curriculum from 0, and
+            ``sampled_{family}`` and ``greedy_{family}``.
+        families: Which, in the order of their colours.
+        tiles: Most tiles of a picture, stage by stage.
+    """
     figure, axes = plt.subplots(
         1, 2, figsize=(7.6, 3.4), sharey=True, layout="constrained"
     )
@@ -177,12 +186,12 @@ def cold_start_figure(curve: pd.DataFrame, families: Sequence[str]) -> Figure:
         for family, colour in zip(families, PALETTE, strict=False):
             place.plot(curve["step"], curve[f"{how}_{family}"], **line_look(colour))
             direct_label(place, last, heights[family], family, colour)
-        for step, stage in curve.loc[
-            curve["stage"].diff() > 0, ["step", "stage"]
-        ].values:
+        grew = curve.loc[curve["stage"].diff() > 0, ["step", "stage"]].to_numpy()
+        for i, (step, stage) in enumerate(grew):
             place.axvline(step, color=INK, lw=0.8)
-            place.text(step, 1.03, f" {int(stage) + 1}", fontsize=8, va="bottom")
-        place.set_title(f"{title}, by stage", loc="left", pad=16)
+            words = f" ≤ {tiles[int(stage)]}" + (" tiles" if i == 0 else "")
+            place.text(step, 1.03, words, fontsize=8, va="bottom")
+        place.set_title(title, loc="left", pad=16)
         place.set(xlabel="optimiser step", ylim=(-0.02, 1.02))
     axes[0].set_ylabel("held-out accuracy")
     return figure

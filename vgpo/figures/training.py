@@ -2,9 +2,11 @@
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vgpo.figures.style import (
+    INK,
     PALETTE,
     direct_label,
     in_style,
@@ -45,7 +47,8 @@ def visual_metrics_figure(
 
     Args:
         log: Of the run, from :func:`vgpo.training.metrics.read_metrics`.
-        beside: Of another run, drawn thin.
+        beside: Of another run, drawn thin, and where nine in ten of its steps lie as
+            a band: what differs by less is noise of the steps.
     """
     log = log.dropna(subset=["reward"])
     beside = None if beside is None else beside.dropna(subset=["reward"])
@@ -60,18 +63,33 @@ def visual_metrics_figure(
             look = line_look(colour, marks=False)
             place.plot(log["step"], log[f"visual/{name}"], **look, lw=2, label=label)
             if beside is not None:
-                place.plot(beside["step"], beside[f"visual/{name}"], **look, lw=0.8)
-        place.legend(loc="best", handlelength=2.2)
+                others = beside[f"visual/{name}"]
+                place.plot(beside["step"], others, **look, lw=0.8)
+                place.axhspan(*others.quantile([0.05, 0.95]), color=colour, alpha=0.13,
+                              lw=0)  # fmt: skip
+        place.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.22), handlelength=2.2,
+            fontsize=9, ncols=len(lines), columnspacing=1.0,
+        )  # fmt: skip
         place.set(title=unit, xlabel="step")
     return figure
 
 
 @in_style
-def seeds_figure(by_seed: pd.Series) -> Figure:
-    """Accuracy before and after training, a line per seed (index levels ``method``,
-    ``when``, ``seed``)."""
+def seeds_figure(by_seed: pd.Series, gain: pd.Series, interval) -> Figure:
+    """Accuracy before and after training, a line per seed; and which method is ahead,
+    seed by seed.
+
+    Args:
+        by_seed: Index levels ``method``, ``when``, ``seed``.
+        gain: Of each seed, the accuracy of one method less that of the other, named
+            by what it is.
+        interval: Mean of ``gain`` with the ends of its 95 % interval, first of all.
+    """
     methods = list(by_seed.index.unique("method"))
-    figure, axes = plt.subplots(figsize=(5.6, 3.0), layout="constrained")
+    figure, (axes, ahead) = plt.subplots(
+        1, 2, figsize=(7.4, 3.0), width_ratios=(1.35, 1), layout="constrained"
+    )
     for i, method in enumerate(methods):
         table = by_seed[method].unstack("when")
         for _, row in table.iterrows():
@@ -79,9 +97,25 @@ def seeds_figure(by_seed: pd.Series) -> Figure:
                 [i - 0.22, i + 0.22], [row["before"], row["after"]],
                 color=METHOD_COLOURS[method], marker="o", ms=4, lw=1.2,
             )  # fmt: skip
-        axes.text(i + 0.27, table["after"].mean(), "after", va="center")
-        axes.text(i - 0.27, table["before"].mean(), "before", va="center", ha="right")
+    axes.text(-0.27, by_seed[methods[0], "before"].mean(), "before", va="center",
+              ha="right")  # fmt: skip
+    axes.text(i + 0.27, table["after"].mean(), "after", va="center")
     axes.set_xticks(range(len(methods)), [m.upper() for m in methods])
-    axes.set_xlim(-0.6, len(methods) - 0.4)
+    axes.set_xlim(-0.8, len(methods) - 0.3)
     axes.set(ylabel="sampled accuracy, held out", ylim=(0, 1))
+    _ahead(ahead, gain, interval)
     return figure
+
+
+def _ahead(axes: Axes, gain: pd.Series, interval) -> None:
+    """A difference per seed, and under them the mean with its interval."""
+    mean, low, high = interval[:3]
+    names = [f"seed {seed}" for seed in gain.index]
+    axes.axvline(0, color=INK, lw=0.8)
+    axes.plot(gain, range(len(gain)), "o", color=PALETTE[1], ms=6)
+    axes.plot([low, high], [len(gain)] * 2, color=INK, lw=1.8)
+    axes.plot(mean, len(gain), "D", color=INK, ms=6)
+    axes.set_yticks(range(len(gain) + 1), [*names, "mean, 95 %"])
+    axes.set_ylim(len(gain) + 0.5, -0.5)
+    axes.margins(x=0.15)
+    axes.set_xlabel(str(gain.name))

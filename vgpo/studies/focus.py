@@ -568,3 +568,18 @@ def projected_focus(
         prototypes = prototypes - prototypes @ basis @ basis.T
     owner = torch.tensor(np.asarray(rows))
     return visual_focus_score(before[:, None], prototypes[owner])[:, 0].numpy()
+
+
+def cosines(states: ChainStates, rows) -> np.ndarray:
+    """Cosine of each state with its picture's prototype: image tokens, then chains.
+
+    Args:
+        states: From :func:`chain_states`.
+        rows: (M,) the example of each state of a chain, as in the token table.
+
+    Returns:
+        (N + M,) cosines in [-1, 1], of ``states.image`` and then ``states.before``.
+    """
+    each = torch.cat([states.image, states.before]).float()
+    owner = np.r_[states.image_row, np.asarray(rows)]
+    return torch.cosine_similarity(each, states.prototypes[owner].float()).numpy()
