@@ -60,13 +60,22 @@ function mapOf(answer, token, layer) {
 }
 
 // The largest share on one image token in any token's map of a layer. It is looked up
-// at every step of the pointer, and goes over all maps, so it is kept.
+// at every step of the pointer, so it is kept. Of one layer the peaks know it; a mean
+// over layers has to be made of all maps.
 function brightest(answer, layer) {
   answer.brightest ??= new Map();
   if (!answer.brightest.has(layer)) {
+    const { count } = answer, [layers] = answer.maps.shape;
     let most = 0;
-    for (let t = 0; t < answer.count; t++) {
-      for (const value of mapOf(answer, t, layer)) if (value > most) most = value;
+    if (layers === 1 || layer !== null) {
+      const first = layers === 1 ? 0 : layer * count;
+      for (const peak of answer.peaks.values.subarray(first, first + count)) {
+        if (peak > most) most = peak;
+      }
+    } else {
+      for (let t = 0; t < count; t++) {
+        for (const value of mapOf(answer, t, layer)) if (value > most) most = value;
+      }
     }
     answer.brightest.set(layer, most);
   }
