@@ -20,6 +20,7 @@ comes later wins.
 """
 
 import errno
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     With ``--resume_from_checkpoint auto`` the same command may be given again at any
     time: it goes on from the newest whole checkpoint, and does nothing where the run
-    is finished.
+    is finished. Stopped by the keyboard, it says so and ends with 130.
     """
     try:
         script, args, model = parse(arguments)
@@ -69,6 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _train(trainer)
     except checkpoints.CheckpointError as error:
         raise SystemExit(f"vgpo.train: {error}") from error
+    except KeyboardInterrupt:
+        print(
+            "vgpo.train: stopped; with --resume_from_checkpoint auto the same command "
+            f"goes on from the newest checkpoint in {args.output_dir}, or from the "
+            "start if there is none yet",
+            file=sys.stderr,
+        )
+        raise SystemExit(130) from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

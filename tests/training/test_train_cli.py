@@ -16,7 +16,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from trl import ModelConfig
 
-from vgpo import VGPOConfig
+from vgpo import VGPOConfig, VGPOTrainer
 from vgpo.train import main
 from vgpo.training.build import build_trainer, reward_functions
 from vgpo.training.metrics import read_metrics
@@ -414,3 +414,15 @@ def test_4_bits_by_command_line_on_data_in_a_file(tmp_path):
     trainer.train()
     assert trainer.model.peft_config["default"].r == 4
     assert "visual/psi_std" in trainer.state.log_history[0]
+
+
+def test_stopped_by_the_keyboard_it_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(VGPOTrainer, "train", stopped)
+    with pytest.raises(SystemExit) as ended:
+        main(["--output_dir", str(tmp_path), *TINY, *ON_CPU])
+    assert ended.value.code == 130
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "--resume_from_checkpoint auto" in told and str(tmp_path) in told
