@@ -6,6 +6,12 @@ figure goes out. What a plot itself takes, such as a histogram's bins, a running
 or a median line through points, is worked out where it is drawn.
 """
 
+from vgpo.figures.ablations import (
+    ablations_figure,
+    factors_figure,
+    schedules_figure,
+    sweeps_figure,
+)
 from vgpo.figures.attention import (
     attention_maps_figure,
     attention_split_figure,
@@ -86,6 +92,7 @@ from vgpo.figures.training import reward_figure, seeds_figure, visual_metrics_fi
 __all__ = [
     "SCORE_LABELS",
     "SOURCE_COLOURS",
+    "ablations_figure",
     "accuracy_by_set_figure",
     "adapter_runs_figure",
     "along_the_chain_figure",
@@ -109,6 +116,7 @@ __all__ = [
     "draw_picture",
     "draw_tokens",
     "entropy_term_figure",
+    "factors_figure",
     "focus_around_reads_figure",
     "focus_chain_figure",
     "forest_figure",
@@ -135,6 +143,7 @@ __all__ = [
     "robustness_figure",
     "role_auroc_figure",
     "runs_figure",
+    "schedules_figure",
     "seeds_figure",
     "shaped_figure",
     "sight_figure",
@@ -143,6 +152,7 @@ __all__ = [
     "source_figure",
     "states_figure",
     "statistic_figure",
+    "sweeps_figure",
     "temperature_figure",
     "token_scores_figure",
     "training_memory_figure",
