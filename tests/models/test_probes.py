@@ -87,6 +87,15 @@ def test_pictures_that_pad_a_row_stay_zeros():
     assert (out[1, 0] == BLACK[:, None, None]).all()
 
 
+def test_noise_leaves_pictures_that_pad_a_row():
+    """Idefics 3 tells padding by its zeros, as many as a picture has pixels."""
+    pixels = torch.randn(2, 3, 3, 28, 28)
+    pixels[1, 1:] = 0
+    out = views(MaskedLogProbs(noise=2.0), list(pixels.split(1)))
+    assert (out[1][0, 1:] == 0).all()
+    assert (out[1][0, 0] != pixels[1, 0]).all() and (out[0] != pixels[:1]).all()
+
+
 def test_flat_patches_are_black_channel_by_channel():
     pixels = torch.randn(500, 3 * 2 * 4)
     out = black_patches(pixels, 0.6, BLACK, draw(), flat=True)

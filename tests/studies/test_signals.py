@@ -1,11 +1,11 @@
 """Signals, graded: against references written out, and what must hold in a world."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import vgpo
 from vgpo.studies.signals import (
@@ -17,7 +17,7 @@ from vgpo.studies.signals import (
     summary,
 )
 from vgpo.studies.signals.grading import questions_of
-from vgpo.studies.signals.measure import SIGNALS, divergence, entropy, vepo_score
+from vgpo.studies.signals.measure import SIGNALS
 from vgpo.studies.signals.methods import BONUS, METHODS, shaped_by_methods
 from vgpo.studies.signals.record import SignalStudy, costs, write
 from vgpo.testbed import WORLDS, load_tiny, messages
@@ -64,6 +64,7 @@ def test_signals_are_those_of_the_public_call(tiny, table, examples, chains):
     same = [
         "log_prob", "focus_token", "focus_prediction", "attention_last",
         "attention_most", "attention_mean", "layer_cosine", "entropy",
+        "absolute_contrast",
     ]  # fmt: skip
     for name in same:
         np.testing.assert_allclose(mine[name], theirs[name], atol=2e-4, err_msg=name)
@@ -113,35 +114,6 @@ def test_shuffled_scores_are_the_answers_own(table):
     for _, answer in table.groupby("row"):
         assert sorted(answer["shuffled"]) == sorted(answer["focus_prediction"])
     assert (table["shuffled"] != table["focus_prediction"]).mean() > 0.8
-
-
-def test_divergences_by_hand():
-    one, other = torch.tensor([[0.5, 0.5, 0.0]]), torch.tensor([[0.25, 0.25, 0.5]])
-    floor = 1e-38
-
-    def kl(p, q):
-        return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a)
-
-    mean = [0.375, 0.375, 0.25]
-    wanted = (kl([0.5, 0.5, 0], mean) + kl([0.25, 0.25, 0.5], mean)) / 2
-    found = divergence(one.clamp(floor).log(), other.clamp(floor).log())
-    assert float(found) == pytest.approx(wanted, abs=1e-6)
-    assert float(entropy(other.log())) == pytest.approx(1.5 * math.log(2))
-
-
-def test_vepo_by_a_loop():
-    generator = torch.Generator().manual_seed(0)
-    jsd, gap, uncertainty = torch.randn(
-        3, 1, 6, generator=generator, dtype=torch.double
-    )
-    found = vepo_score(jsd, gap, uncertainty)
-
-    def scaled(values):
-        return [(v - min(values)) / (max(values) - min(values)) for v in values]
-
-    parts = (jsd[0].tolist(), gap[0].abs().tolist(), uncertainty[0].tolist())
-    for value, j, d, h in zip(found[0], *map(scaled, parts), strict=True):
-        assert float(value) == pytest.approx((1 - (1 - j) ** 0.7 * (1 - d) ** 0.3) * h)
 
 
 # Grades --------------------------------------------------------------------
@@ -304,6 +276,33 @@ def test_a_record_is_written_and_read(tmp_path):
     assert found.record["study"]["questions"] == 3
     assert {"versions", "commit", "cpu", "threads"} <= set(found.record)
     assert found.record["stages"]["cold start"]["answers"] == 6
+
+
+def test_a_killed_run_goes_on_with_the_next_stage(tmp_path, monkeypatch):
+    study = SignalStudy(
+        families=("sum",), questions=2, resamples=20, samples=2, steps=0,
+        max_new_tokens=70,
+    )  # fmt: skip
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    write(study, whole, say=lambda text: None)
+
+    def killed(text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(study, cut, say=killed)
+    said = []
+    write(study, cut, say=said.append)
+    assert said == ["look_away: cold start, untrained"]
+    ours, wanted = (load_measured(folder, "look_away") for folder in (cut, whole))
+    for name in ("grades", "summary", "lags"):
+        pd.testing.assert_frame_equal(getattr(ours, name), getattr(wanted, name))
+    assert ours.record["stages"] == wanted.record["stages"]
+    # Nothing is left to do; other settings begin afresh.
+    write(study, cut, say=said.append)
+    assert len(said) == 1
+    write(replace(study, seed=1), cut, say=said.append)
+    assert said[1:] == ["look_away: cold start", "look_away: cold start, untrained"]
 
 
 def test_costs_are_measured_beside_vgpo(tiny, examples, chains):

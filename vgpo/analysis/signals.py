@@ -1,21 +1,22 @@
 """Every signal that a token could be weighted by, side by side, for one answer."""
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import ProcessorMixin
 
 from vgpo.analysis.asking import asked
-from vgpo.method.dependence import k3
+from vgpo.method.dependence import VIEW_SIGNALS, check_view, entropy_of, view_signals
 from vgpo.models.attention import attention_split
 from vgpo.models.capture import capture_focus
-from vgpo.models.handle import ModelHandle, resolve
+from vgpo.models.distributions import log_distributions, of_tokens
+from vgpo.models.handle import resolve
 from vgpo.models.inputs import (
     add_completion,
+    check_messages,
     encode_prompt,
     eval_mode,
     mismatch_named,
@@ -24,7 +25,7 @@ from vgpo.models.inputs import (
     token_texts,
 )
 from vgpo.models.layers import capture_layer_cosines
-from vgpo.models.probes import black_squares
+from vgpo.models.probes import black_squares, noisy_pixels
 from vgpo.pictures import open_picture
 
 SIGNALS = (
@@ -33,8 +34,7 @@ SIGNALS = (
     "attention_last",
     "attention_most",
     "attention_mean",
-    "k3",
-    "contrast",
+    *VIEW_SIGNALS,
     "layer_cosine",
     "entropy",
 )
@@ -49,13 +49,15 @@ def signals(
     completion: str | Sequence[int] | None = None,
     probability: float = 0.6,
     patch: int = 14,
+    noise: float = 2.0,
     seed: int = 0,
     max_new_tokens: int = 512,
 ) -> pd.DataFrame:
     """What each method would see in one answer about one or more images.
 
-    Three forward passes without gradient, in eval mode: one for focus, cosines,
-    entropy and log-probabilities, one before a masked picture, one for attention.
+    Five forward passes without gradient, in eval mode: one for focus, cosines,
+    entropy and log-probabilities, one for attention, and one each before a masked
+    picture, a noisy one, and none.
 
     Args:
         model: A vision-language model, wrapped or not.
@@ -67,27 +69,31 @@ def signals(
         completion: The answer, by name. Without one the model answers greedily.
         probability: That a square of the picture is blacked out.
         patch: Side of a square, in pixels of the picture.
-        seed: Of the masked picture.
+        noise: Standard deviation of the noise on processed pixels.
+        seed: Of the masked and the noisy picture.
         max_new_tokens: Longest answer, where the model writes it.
 
     Returns:
         One row per token:
 
-        ====================  ====================================================
-        ``position``          from 1
-        ``token``             as text
-        ``token_id``          its id
-        ``log_prob``          its log-probability
-        ``focus_token``       Eq. 4 at the token's own position (VGPO)
-        ``focus_prediction``  Eq. 4 at the position that predicts it (VGPO)
-        ``attention_last``    share of attention on the image, last layer
-        ``attention_most``    the same, of the layer that looks at it most
-        ``attention_mean``    the same, mean over the layers
-        ``k3``                :func:`~vgpo.method.dependence.k3` (PAPO, VPPO)
-        ``contrast``          what the mask takes from ``log_prob`` (SRPO, ToR)
-        ``layer_cosine``      mean cosine over all layers (PEPO)
-        ``entropy``           of the prediction of the token, in nats
-        ====================  ====================================================
+        =====================  =====================================================
+        ``position``           from 1
+        ``token``              as text
+        ``token_id``           its id
+        ``log_prob``           its log-probability
+        ``focus_token``        Eq. 4 at the token's own position (VGPO)
+        ``focus_prediction``   Eq. 4 at the position that predicts it (VGPO)
+        ``attention_last``     share of attention on the image, last layer
+        ``attention_most``     the same, of the layer that looks at it most
+        ``attention_mean``     the same, mean over the layers
+        ``k3``                 :func:`~vgpo.method.dependence.k3` (PAPO, VPPO)
+        ``contrast``           what the mask takes from ``log_prob`` (SRPO)
+        ``absolute_contrast``  how far ``log_prob`` is from that without picture (ToR)
+        ``jsd``                divergence from the prediction before noise (VEPO)
+        ``vepo``               that, the change of entropy, and the entropy (VEPO)
+        ``layer_cosine``       mean cosine over all layers (PEPO)
+        ``entropy``            of the prediction of the token, in nats
+        =====================  =====================================================
 
     Raises:
         ValueError: As :func:`vgpo.analysis.scoring.score`; a picture that is not
@@ -101,12 +107,11 @@ def signals(
         >>> picture = Image.new("RGB", (56, 56), "red")
         >>> table = signals(model, processor, picture, "Add red ?", "red = 5")
         >>> table.token.tolist(), table.shape
-        (['red', ' =', ' 5'], (3, 13))
+        (['red', ' =', ' 5'], (3, 16))
     """
-    if not 0 <= probability <= 1:
-        raise ValueError(f"probability: must be in [0, 1], got {probability}.")
-    if patch < 1:
-        raise ValueError(f"patch: must be at least 1, got {patch}.")
+    check_view(probability, patch)
+    if not 0 <= noise < float("inf"):
+        raise ValueError(f"noise must be at least 0, got {noise}")
     handle = resolve(model)
     messages, completion = asked(messages, texts, completion)
     inputs, ids = add_completion(
@@ -116,11 +121,21 @@ def signals(
         completion,
         max_new_tokens=max_new_tokens,
     )
-    masked = masked_pictures(messages, probability, patch, seed)
-    degraded, _ = add_completion(
-        handle, processor, encode_prompt(handle, processor, masked), ids.tolist()
+    length, answer = len(ids), ids.tolist()
+    views = {
+        "masked": masked_pictures(messages, probability, patch, seed),
+        "blind": without_pictures(messages),
+    }
+    degraded = {}
+    for name, view in views.items():
+        prompt = encode_prompt(handle, processor, view, needs_image=name != "blind")
+        degraded[name], _ = add_completion(handle, processor, prompt, answer)
+    noisy = noisy_pixels(
+        inputs["pixel_values"],
+        noise,
+        torch.Generator().manual_seed(seed),
+        flat="image_grid_thw" in inputs,
     )
-    length = len(ids)
     with eval_mode(model), torch.no_grad(), mismatch_named(handle, inputs):
         with (
             capture_focus(handle, completion_length=length) as token,
@@ -129,10 +144,14 @@ def signals(
             ) as prediction,
             capture_layer_cosines(handle, completion_length=length) as layers,
         ):
-            predicted = _log_probabilities(handle, inputs, length)
-        chosen = _of_tokens(predicted, ids)
-        entropy = -(predicted.exp() * predicted).sum(dim=-1)
-        before_mask = _of_tokens(_log_probabilities(handle, degraded, length), ids)
+            plain = log_distributions(handle, inputs, length)
+        before = {
+            name: of_tokens(log_distributions(handle, view, length), ids[None])
+            for name, view in degraded.items()
+        }
+        before_noise = log_distributions(
+            handle, inputs | {"pixel_values": noisy}, length
+        )
         split = attention_split(
             handle,
             inputs,
@@ -141,17 +160,17 @@ def signals(
             special_token_ids=special_token_ids(processor.tokenizer),
         )
     attention = split.layer_masses[:, 0, :, 0]
+    compared = view_signals(plain, before_noise, ids[None].to(plain.device), **before)
     columns = {
-        "log_prob": chosen,
+        "log_prob": of_tokens(plain, ids[None])[0],
         "focus_token": token.focus[0],
         "focus_prediction": prediction.focus[0],
         "attention_last": attention[-1],
         "attention_most": attention[attention.mean(dim=1).argmax()],
         "attention_mean": attention.mean(dim=0),
-        "k3": k3(before_mask, chosen),
-        "contrast": chosen - before_mask,
+        **{name: values[0] for name, values in compared.items()},
         "layer_cosine": layers.values[0],
-        "entropy": entropy,
+        "entropy": entropy_of(plain[0]),
     }
     return pd.DataFrame(
         {
@@ -202,18 +221,31 @@ def masked_pictures(
     ]
 
 
-def _log_probabilities(
-    handle: ModelHandle, inputs: dict[str, Tensor], length: int
-) -> Tensor:
-    """Of the whole vocabulary, at each token of the completion, (T, V) float32."""
-    options = {}
-    # All logits of a long prompt are gigabytes; most families can leave them out.
-    if "logits_to_keep" in inspect.signature(handle.model.forward).parameters:
-        options["logits_to_keep"] = length + 1
-    logits = handle.model(**inputs, use_cache=False, **options).logits
-    return logits[0, -length - 1 : -1].float().log_softmax(dim=-1)
+def without_pictures(messages: list[dict]) -> list[dict]:
+    """A conversation without its pictures.
 
+    Args:
+        messages: One conversation.
 
-def _of_tokens(log_probabilities: Tensor, ids: Tensor) -> Tensor:
-    chosen = ids.to(log_probabilities.device)[:, None]
-    return log_probabilities.gather(1, chosen)[:, 0]
+    Returns:
+        A new conversation.
+
+    Raises:
+        ValueError: It is no conversation.
+
+    Example:
+        >>> parts = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "?"}]
+        >>> without_pictures([{"role": "user", "content": parts}])
+        [{'role': 'user', 'content': [{'type': 'text', 'text': '?'}]}]
+    """
+    check_messages(messages)
+    return [
+        turn
+        if isinstance(turn["content"], str)
+        else {
+            **turn,
+            "content": [part for part in turn["content"] if part["type"] != "image"]
+            or "",
+        }
+        for turn in messages
+    ]

@@ -45,6 +45,12 @@ MEASURES = {
         "dependence on the picture, as PAPO and VPPO take",
     ),
     "contrast": ("contrast to a masked picture", "log-probability that the mask takes"),
+    "absolute_contrast": (
+        "contrast to no picture",
+        "how far the log-probability is from that without a picture, as ToR takes it",
+    ),
+    "jsd": ("divergence to a noisy picture", "of the choice of the token, as in VEPO"),
+    "vepo": ("VEPO's score", "divergence, change of entropy, and entropy"),
     "layer_cosine": ("cosine, mean of layers", "as PEPO takes it"),
 }
 """Measures with a name of their own in the view, and what they say of a token."""

@@ -155,7 +155,11 @@ def prepare_inputs(
 
 
 def encode_prompt(
-    model: nn.Module | ModelHandle, processor: ProcessorMixin, messages: list[dict]
+    model: nn.Module | ModelHandle,
+    processor: ProcessorMixin,
+    messages: list[dict],
+    *,
+    needs_image: bool = True,
 ) -> dict[str, torch.Tensor]:
     """What the processor makes of one conversation, on the model's device.
 
@@ -163,6 +167,7 @@ def encode_prompt(
         model: As for :func:`prepare_inputs`.
         processor: As for :func:`prepare_inputs`.
         messages: As for :func:`prepare_inputs`.
+        needs_image: Whether a conversation without any image is refused.
 
     Returns:
         Arguments of the model's forward pass, the answer's turn opened.
@@ -173,7 +178,8 @@ def encode_prompt(
     """
     require_processor(processor)
     messages = read_pictures(messages)
-    _require_image(messages)
+    if needs_image:
+        _require_image(messages)
     handle = resolve(model)
     inputs = dict(
         processor.apply_chat_template(
@@ -187,7 +193,7 @@ def encode_prompt(
     # A processor may return what only training needs: PaliGemma's makes `labels` of
     # the prompt, which fit no completion.
     inputs.pop("labels", None)
-    if not (inputs["input_ids"] == handle.image_token_id).any():
+    if needs_image and not (inputs["input_ids"] == handle.image_token_id).any():
         raise ValueError(
             "processor: the prompt it wrote holds no image token (id "
             f"{handle.image_token_id} of the model's configuration); is it this "

@@ -387,8 +387,7 @@ class MaskedLogProbs(Probe):
 
     def _view(self, scored: Scored, pixels: Tensor, draw: torch.Generator) -> Tensor:
         if self.noise is not None:
-            noise = torch.randn(pixels.shape, generator=draw)
-            return pixels + self.noise * noise.to(pixels)
+            return noisy_pixels(pixels, self.noise, draw, flat=scored.flat_pixels)
         return black_patches(
             pixels,
             self.probability,
@@ -534,6 +533,38 @@ def black_squares(
     return Image.fromarray(view[0].permute(1, 2, 0).contiguous().numpy())
 
 
+def noisy_pixels(
+    pixels: Tensor, deviation: float, generator: torch.Generator, *, flat: bool
+) -> Tensor:
+    """Processed pixels with Gaussian noise, as VEPO has them.
+
+    Args:
+        pixels: As for :func:`black_patches`; a picture of zeros is padding and stays.
+        deviation: Standard deviation of the noise, in units of the processed pixels.
+            VEPO: 2.0.
+        generator: On the CPU, so that every device draws alike.
+        flat: As for :func:`black_patches`.
+
+    Returns:
+        A new tensor of the shape and dtype of ``pixels``.
+
+    Example:
+        >>> draw = torch.Generator().manual_seed(0)
+        >>> pixels = torch.stack([torch.ones(3, 2, 2), torch.zeros(3, 2, 2)])
+        >>> noisy_pixels(pixels, 2.0, draw, flat=False).std(dim=(1, 2, 3)) > 0
+        tensor([ True, False])
+    """
+    noise = torch.randn(pixels.shape, generator=generator)
+    noisy = pixels + deviation * noise.to(pixels)
+    # What is left of padding is told by its zeros, by Idefics 3 as well.
+    return noisy if flat else torch.where(_is_picture(pixels), noisy, pixels)
+
+
+def _is_picture(pixels: Tensor) -> Tensor:
+    """bool, (..., 1, 1, 1): nothing but zeros pads a row with fewer pictures."""
+    return (pixels != 0).any(dim=(-3, -2, -1), keepdim=True)
+
+
 def black_patches(
     pixels: Tensor,
     probability: float,
@@ -586,9 +617,8 @@ def black_patches(
         drawn = torch.rand(*pictures, *across, generator=generator) < probability
         drawn = drawn.repeat_interleave(patch, -2).repeat_interleave(patch, -1)
         drawn = drawn[..., :height, :width].unsqueeze(-3).to(pixels.device)
-        # Nothing but zeros pads a row with fewer pictures (Idefics 3), and is told
-        # from a picture by that.
-        drawn = drawn & (pixels != 0).any(dim=(-3, -2, -1), keepdim=True)
+        # Rows with fewer pictures are padded (Idefics 3).
+        drawn = drawn & _is_picture(pixels)
         return torch.where(drawn, black[:, None, None], pixels)
     raise ValueError(
         f"pixels: no patches can be told in pixel_values of shape "

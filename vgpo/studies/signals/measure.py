@@ -13,11 +13,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vgpo.method.dependence import k3
+from vgpo.method.dependence import entropy_of, view_signals
 from vgpo.models.attention import attention_split
+from vgpo.models.distributions import log_distributions, of_tokens
 from vgpo.models.inputs import special_token_ids
 from vgpo.models.layers import capture_layer_cosines
-from vgpo.models.probes import black_squares
+from vgpo.models.probes import black_squares, noisy_pixels
 from vgpo.seeds import mixed_seed
 from vgpo.studies.tables import (
     batches_of_one_length,
@@ -186,25 +187,18 @@ class _Batch:
             self.model, completion_length=self.length + 1
         ) as layers:
             plain = log_distributions(self.model, self.inputs, self.length)
-        chosen = of_tokens(plain, ids)
         masked = of_tokens(self._before(self._masked(draws)), ids)
         blind = of_tokens(
             self._before([replace(e, image=None) for e in self.examples]), ids
         )
         noisy = log_distributions(self.model, self._noisy(draws), self.length)
-        gap = entropy(noisy) - entropy(plain)
-        jsd = divergence(plain, noisy)
         found = {
             "layer_cosine": layers.values[:, 1:],
             "layer_cosine_prediction": layers.values[:, :-1],
-            "entropy": entropy(plain),
+            "entropy": entropy_of(plain),
             "masked_log_prob": masked,
-            "k3": k3(masked, chosen),
-            "contrast": chosen - masked,
-            "absolute_contrast": (chosen - blind).abs(),
-            "jsd": jsd,
-            "vepo": vepo_score(jsd, gap, entropy(plain)),
         }
+        found |= view_signals(plain, noisy, ids, masked, blind)
         found |= self._attention() | self._occlusion(plain)
         return {name: values.float().cpu().numpy() for name, values in found.items()}
 
@@ -226,10 +220,9 @@ class _Batch:
 
     def _noisy(self, draws: list[int]) -> dict[str, Tensor]:
         pixels = self.inputs["pixel_values"]
-        noise = torch.randn(
-            pixels.shape, generator=torch.Generator().manual_seed(draws[0])
-        )
-        return {**self.inputs, "pixel_values": pixels + NOISE * noise.to(pixels)}
+        draw = torch.Generator().manual_seed(draws[0])
+        noisy = noisy_pixels(pixels, NOISE, draw, flat="image_grid_thw" in self.inputs)
+        return {**self.inputs, "pixel_values": noisy}
 
     def _attention(self) -> dict[str, Tensor]:
         special = special_token_ids(self.processor.tokenizer)
@@ -276,76 +269,3 @@ class _Batch:
                     true[i, t] = by_entry[owner[tiles], i, t]
                     finds[i, t] = float(most[i, t] == owner[tiles])
         return {"occlusion": largest, "occlusion_true": true, "finds_tile": finds}
-
-
-def log_distributions(model, inputs: dict[str, Tensor], length: int) -> Tensor:
-    """Log-probabilities of the whole vocabulary at each completion token, (B, T, V).
-
-    Args:
-        model: Of a small world.
-        inputs: Of its forward pass; completions are the last positions of each row.
-        length: T.
-    """
-    logits = model(**inputs, use_cache=False, logits_to_keep=length + 1).logits
-    return logits[:, -length - 1 : -1].float().log_softmax(dim=-1)
-
-
-def of_tokens(log_probs: Tensor, ids: Tensor) -> Tensor:
-    """The log-probabilities of some tokens: (B, T, V) and (B, T) -> (B, T)."""
-    return log_probs.gather(-1, ids[..., None])[..., 0]
-
-
-def entropy(log_probs: Tensor) -> Tensor:
-    """In nats, (..., V) -> (...)."""
-    return -(log_probs.exp() * log_probs).sum(dim=-1)
-
-
-def divergence(one: Tensor, other: Tensor) -> Tensor:
-    """Jensen-Shannon divergence of two distributions, (..., V) -> (...).
-
-    Args:
-        one: Log-probabilities.
-        other: Log-probabilities.
-
-    Returns:
-        In nats, in [0, log 2].
-
-    Example:
-        >>> sure = torch.tensor([1.0, 0.0]).clamp(1e-30).log()
-        >>> round(float(divergence(sure, sure.flip(0))), 4)  # log 2
-        0.6931
-    """
-    mean = torch.logaddexp(one, other) - np.log(2)
-    halves = [(p.exp() * (p - mean)).sum(dim=-1) for p in (one, other)]
-    return (0.5 * (halves[0] + halves[1])).clamp(min=0)
-
-
-def vepo_score(jsd: Tensor, gap: Tensor, uncertainty: Tensor, share: float = 0.7):
-    r"""VEPO's score of each token (arXiv 2606.03937, its released variant D).
-
-    .. math:: s_t = \big(1 - (1 - \mathrm{mm}(J)_t)^a\,
-        (1 - \mathrm{mm}(|\Delta H|)_t)^{1-a}\big)\, \mathrm{mm}(H)_t
-
-    with mm the min-max of a completion to [0, 1].
-
-    Args:
-        jsd: J, (B, T), all tokens real.
-        gap: Entropy before the noisy picture less that before the picture, (B, T).
-        uncertainty: H, (B, T).
-        share: a.
-
-    Returns:
-        (B, T) in [0, 1].
-
-    Example:
-        >>> one = torch.tensor([[0.0, 0.5, 1.0]])
-        >>> vepo_score(one, -one, one)
-        tensor([[0.0000, 0.2500, 1.0000]])
-    """
-
-    def scaled(values: Tensor) -> Tensor:
-        low, high = (f(dim=-1, keepdim=True) for f in (values.amin, values.amax))
-        return (values - low) / (high - low).clamp(min=1e-8)
-
-    either = (1 - scaled(jsd)) ** share * (1 - scaled(gap.abs())) ** (1 - share)
-    return (1 - either) * scaled(uncertainty)

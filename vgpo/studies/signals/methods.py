@@ -9,7 +9,8 @@ from torch import Tensor
 
 from vgpo.method.papo import papo_advantages
 from vgpo.method.shaping import Rollouts, make_method
-from vgpo.studies.signals.measure import log_distributions, of_tokens, signal_table
+from vgpo.models.distributions import log_distributions, of_tokens
+from vgpo.studies.signals.measure import signal_table
 from vgpo.studies.tables import batches_of_one_length, padded
 from vgpo.studies.worlds import stands_for_a_colour
 from vgpo.testbed.answers import correct

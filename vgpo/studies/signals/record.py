@@ -6,7 +6,8 @@ lets the cold start of a world answer held-out questions, grades every signal of
 token, does the same with a network that was never trained, and once more after a
 short training. Files per world: ``WORLD_grades.csv``, ``WORLD_summary.csv``,
 ``WORLD_lags.csv``, and ``WORLD.json``, which has the settings, the costs and where it
-all comes from. They are written after every stage.
+all comes from. They are written after every stage; after a kill the same command goes
+on with the next.
 """
 
 import json
@@ -14,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +24,14 @@ import torch
 
 from vgpo.analysis.controls import untrained_copy
 from vgpo.files import write_atomically
+from vgpo.method.dependence import entropy_of, jensen_shannon
 from vgpo.models.attention import attention_split
 from vgpo.models.capture import capture_focus
+from vgpo.models.distributions import log_distributions, of_tokens
 from vgpo.models.layers import capture_layer_cosines
 from vgpo.studies.provenance import provenance
 from vgpo.studies.signals.grading import grade, lags, summary
-from vgpo.studies.signals.measure import (
-    divergence,
-    entropy,
-    log_distributions,
-    of_tokens,
-    signal_table,
-)
+from vgpo.studies.signals.measure import signal_table
 from vgpo.studies.tables import batches_of_one_length
 from vgpo.testbed import IMAGE_FAMILIES, WORLDS, load_tiny
 from vgpo.testbed.answers import accuracy, answer
@@ -126,25 +123,34 @@ class Measured:
     record: dict
 
 
-def measure(study: SignalStudy) -> Iterator[Measured]:
+def measure(study: SignalStudy, done: Measured | None = None) -> Iterator[Measured]:
     """Grades of all signals, stage after stage.
 
     Args:
         study: The settings.
+        done: The stages that are known already, by the same settings.
 
     Yields:
-        All that is known after each stage.
+        All that is known after each further stage.
     """
-    started = time.monotonic()
+    started = time.monotonic() - (done.record["seconds"] if done else 0)
     model, processor = load_tiny(study.world)
     examples, question = study.asked()
     completions = study.answers(model, processor)
     few = slice(0, 32 * study.samples)
-    spent = costs(model, processor, examples[few], completions[few])
+    spent = (
+        done.record["costs"]
+        if done
+        else costs(model, processor, examples[few], completions[few]).to_dict("records")
+    )
     options = {"resamples": study.resamples, "seed": study.seed}
-    tables: dict[str, list[pd.DataFrame]] = {"grades": [], "summary": [], "lags": []}
-    stages = {}
+    tables: dict[str, list[pd.DataFrame]] = {
+        name: [getattr(done, name)] if done else [] for name in TABLES
+    }
+    stages = dict(done.record["stages"]) if done else {}
     for stage in STAGES:
+        if stage in stages:
+            continue
         network, answered = model, completions
         if stage == "untrained":
             network = untrained_copy(model, study.seed)
@@ -169,7 +175,7 @@ def measure(study: SignalStudy) -> Iterator[Measured]:
             "seconds": round(time.monotonic() - started),
             **provenance(),
             "stages": stages,
-            "costs": spent.to_dict("records"),
+            "costs": spent,
         }
         yield Measured(**{n: pd.concat(t) for n, t in tables.items()}, record=record)
 
@@ -211,9 +217,10 @@ def costs(
 ) -> pd.DataFrame:
     """What measuring a signal costs beside the scoring pass that a training has anyway.
 
-    All are measured in turn over the same batches, ``repeats`` times; the median of
-    their ratios to VGPO's pass is what is given. Preparing degraded pictures is not
-    counted.
+    All are measured in turn over the same batches, ``repeats`` times, in seconds of
+    the processor, which other programs change less than those of the clock; the
+    median of their ratios to VGPO's pass is what is given. Preparing degraded pictures
+    is not counted.
 
     Args:
         model: Of a small world.
@@ -242,7 +249,7 @@ def costs(
         return run
 
     def with_entropy(inputs, length):
-        entropy(scored(inputs, length)[0])
+        entropy_of(scored(inputs, length)[0])
 
     def second(inputs, length):
         scored(inputs, length)
@@ -250,7 +257,7 @@ def costs(
 
     def distributions(inputs, length):
         one, other = (log_distributions(model, inputs, length) for _ in range(2))
-        divergence(one, other), entropy(one), entropy(other)
+        jensen_shannon(one, other), entropy_of(one), entropy_of(other)
 
     def attention(inputs, length):
         scored(inputs, length)
@@ -269,10 +276,10 @@ def costs(
     with torch.no_grad():
         for _ in range(repeats):
             for name, (run, *_) in measured.items():
-                started = time.perf_counter()
+                started = time.process_time()
                 for _, length, inputs in batches:
                     run(inputs, length)
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(time.process_time() - started)
     times = pd.DataFrame(seconds)
     ratio = times.div(times["focus"], axis=0).median()
     return pd.DataFrame(
@@ -288,19 +295,44 @@ def write(
 ) -> None:
     """Measures, and writes the files of a world after every stage; see the module.
 
+    Stages that are there already, by the same settings and the same code, are kept.
+
     Args:
         study: The settings.
         folder: Where they go.
         say: Is told how far it is.
     """
     folder = Path(folder)
-    for found in measure(study):
+    for found in measure(study, _done(study, folder)):
         for name in TABLES:
             text = getattr(found, name).to_csv(index=False, float_format="%.4f")
             write_atomically(folder / f"{study.world}_{name}.csv", text)
         text = json.dumps(found.record, indent=2, allow_nan=False) + "\n"
         write_atomically(folder / f"{study.world}.json", text)
         say(f"{study.world}: {', '.join(found.record['stages'])}")
+
+
+def _done(study: SignalStudy, folder: Path) -> Measured | None:
+    """What a killed run of the same settings and code has left, if anything."""
+    try:
+        found = load_measured(folder, study.world)
+    except FileNotFoundError:
+        return None
+    here = provenance()
+    same = all(
+        found.record[name] == here[name] for name in ("versions", "commit", "changed")
+    )
+    # Through JSON and back, which has lists for tuples.
+    settings = json.loads(json.dumps(asdict(study)))
+    if not same or found.record["study"] != settings:
+        return None
+    # Tables are written first, and may be a stage ahead.
+    whole = {
+        name: table[table["stage"].isin(list(found.record["stages"]))]
+        for name in TABLES
+        for table in [getattr(found, name)]
+    }
+    return replace(found, **whole)
 
 
 def load_measured(folder: str | Path, world: str) -> Measured:
