@@ -13,13 +13,8 @@ import torch
 
 from benchmarks.harness import measure, print_table, write
 from vgpo.models.memory import peak_bytes
-from vgpo.studies.quantization import (
-    measure_qlora,
-    qwen2_5_vl_config,
-    stored_bytes,
-    trained_ways,
-    updater,
-)
+from vgpo.models.weights import qwen2_5_vl_config, stored_bytes
+from vgpo.studies.quantization import measure_qlora, trained_ways, updater
 from vgpo.testbed import World, load_tiny
 from vgpo.testbed.answers import answer
 from vgpo.testbed.data import encode_examples

@@ -38,6 +38,7 @@ _MODULES = {
             "evaluation",
             "explorer",
             "figures",
+            "memory",
             "method",
             "models",
             "rewards",
