@@ -44,6 +44,7 @@ from trl.trainer.utils import split_pixel_values_by_grid
 import vgpo.method.visual
 import vgpo.models.probes
 from vgpo import VGPOTrainer
+from vgpo.data import load_rows
 from vgpo.method.released import advantage_factors
 from vgpo.method.visual import VisualFactors
 from vgpo.models.adapters import load_four_bit
@@ -404,6 +405,15 @@ def test_rows_that_are_none_are_refused(tmp_path):
     unprepared = dataset().rename_column("prompt", "problem")
     with pytest.raises(ValueError, match=r"train_dataset: .*'prompt'.*to_prompts"):
         make_trainer(tmp_path, train_dataset=unprepared)
+
+
+def test_rows_that_are_made_when_they_are_asked_for_are_rows(tmp_path):
+    """Those of every file: their columns are the file's, their rows have prompts."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"problem": "2 + 3 ?", "answer": "5"}\n' * 8)
+    rows = load_rows(str(file))
+    assert "prompt" not in rows.column_names
+    assert make_trainer(tmp_path / "run", train_dataset=rows).train_dataset is rows
 
 
 def test_a_tokenizer_is_refused_where_there_are_pictures(tmp_path):

@@ -102,11 +102,12 @@ def refuse_rows_that_are_none(dataset: Dataset) -> None:
     """
     if not len(dataset):
         raise ValueError("train_dataset: it is empty")
-    if "prompt" not in dataset.column_names:
+    # A row, and not the columns: rows of load_rows are made when they are asked for.
+    row = dataset[0]
+    if "prompt" not in row:
         raise ValueError(
             "train_dataset: rows need a conversation in 'prompt', they have "
-            f"{sorted(dataset.column_names)}; vgpo.data.to_prompts makes one of a "
-            "question's columns"
+            f"{sorted(row)}; vgpo.data.to_prompts makes one of a question's columns"
         )
 
 
