@@ -358,6 +358,21 @@ def test_every_view_has_a_name_on_the_command_line():
     assert VIEWS[0] == "none" and len(set(VIEWS)) == 5
 
 
+def test_files_of_one_name_are_told_apart_by_names_of_their_own(tmp_path, capsys):
+    files = [tmp_path / folder / "test.jsonl" for folder in ("a", "b", "c=d")]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text('{"question": "2 + 3 ?", "answer": "5"}\n')
+    given = ["run", "--model", str(CHECKPOINT), "--out", str(tmp_path / "run")]
+    given += ["--suffix=", "--max-new-tokens", "2", "--suite"]
+    with pytest.raises(SystemExit, match="2"):
+        main([*given, *map(str, files)])
+    assert "NAME=PATH" in capsys.readouterr().err
+    assert main([*given, f"a={files[0]}", f"b={files[1]}", str(files[2])]) == 0
+    run = load_run(tmp_path / "run")
+    assert [one["set"] for one in run.records] == ["a", "b", "test"]
+
+
 def test_a_stop_by_the_keyboard_says_how_to_go_on(monkeypatch, capsys):
     def stop(*_):
         raise KeyboardInterrupt

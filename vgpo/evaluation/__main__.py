@@ -10,6 +10,7 @@ import pandas as pd
 import yaml
 
 from vgpo.data.catalogue import SUITES, describe
+from vgpo.data.questions import Questions, load_questions
 from vgpo.evaluation.asking import evaluate
 from vgpo.evaluation.browsing import browse
 from vgpo.evaluation.comparing import compare
@@ -82,7 +83,8 @@ def _add_settings(one: argparse.ArgumentParser) -> None:
         "--suite",
         nargs="+",
         required=True,
-        help=f"{', '.join(SUITES)}, a set of the catalogue, a file or a folder",
+        help=f"{', '.join(SUITES)}, a set of the catalogue, a file or a folder, which "
+        "NAME=PATH gives a name",
     )
     one.add_argument("--out", type=Path, required=True, help="folder of the run")
     one.add_argument("--root", type=Path, help="folder with copies of repositories")
@@ -138,6 +140,19 @@ def _asked(args: argparse.Namespace) -> dict:
     return settings | {"name": args.name or Path(args.model).name}
 
 
+def _suite(args: argparse.Namespace) -> list[str | Questions]:
+    """What is to be asked; ``NAME=PATH`` names a file or a folder."""
+    how = {name: getattr(args, name) for name in ("split", "suffix", "root", "limit")}
+    found: list[str | Questions] = []
+    for one in args.suite:
+        name, mark, path = one.partition("=")
+        if mark and name and not Path(one).exists():
+            found.append(load_questions(path, name=name, **how))
+        else:
+            found.append(one)
+    return found
+
+
 def _loaded(args: argparse.Namespace):
     return load_model(args.model, **_limits(args))
 
@@ -155,7 +170,7 @@ def _run(args: argparse.Namespace) -> None:
     else:
         (model, processor), backend = _loaded(args), None
     run = evaluate(
-        model, processor, args.suite, view=args.view, backend=backend, **_asked(args)
+        model, processor, _suite(args), view=args.view, backend=backend, **_asked(args)
     )
     _say(run.summary())
     if set(run.settings["sets"]) & set(SUITES["paper"]):
@@ -165,7 +180,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _robustness(args: argparse.Namespace) -> None:
-    found = robustness(*_loaded(args), args.suite, views=args.views, **_asked(args))
+    found = robustness(*_loaded(args), _suite(args), views=args.views, **_asked(args))
     _say(found.table)
 
 

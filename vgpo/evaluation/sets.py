@@ -105,7 +105,7 @@ def gather(dataset: Any, how: dict[str, Any]) -> list[Questions]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
             f"dataset: {', '.join(twice)} is there more than once; give the sets names "
-            "by a dictionary"
+            "by a dictionary, or by NAME=PATH on the command line"
         )
     return found
 
