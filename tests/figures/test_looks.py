@@ -88,7 +88,7 @@ def test_numbers_on_a_drawing_keep_their_digits_and_places_do_not():
 
 
 def test_clouds_of_points_are_pixels_and_the_rest_is_not():
-    assert as_svg(states()).count("<image") == 1
+    assert as_svg(states()).count("<image") == 2  # one a panel
     assert "<image" not in as_svg(looking())
 
 
