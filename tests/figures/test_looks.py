@@ -1,5 +1,7 @@
 """What a figure says by hue it says by line, mark or pattern as well; its drawing."""
 
+import base64
+import io
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
@@ -10,10 +12,11 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
+from PIL import Image
 
 from tests.figures.samples import SERIES, focus_chain, looking, states
 from vgpo.figures.style import INK, PALETTE, in_style
-from vgpo.figures.svg import CLASS, as_svg
+from vgpo.figures.svg import CLASS, as_png, as_svg
 
 each_figure = pytest.mark.parametrize("make", SERIES.values(), ids=SERIES)
 
@@ -99,4 +102,10 @@ def test_a_notebook_shows_the_drawing(capsys):
         patch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
         figure._ipython_display_()
     assert shown[0]["image/svg+xml"].startswith("<svg")
+    # What JupyterLab shows of a notebook that is not trusted.
+    content = base64.b64decode(shown[0]["image/png"])
+    picture = Image.open(io.BytesIO(content)).convert("RGBA")
+    assert picture.width > 700 and len(content) < 60_000
+    assert picture.getextrema()[3] == (0, 255)  # ink, and nothing behind it
+    assert content == as_png(figure)
     assert np.isfinite(figure.get_size_inches()).all()
