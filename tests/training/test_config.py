@@ -1,6 +1,7 @@
 """Settings: defaults and presets of the paper, and a message for every wrong value."""
 
 import dataclasses
+import warnings
 
 import pytest
 import torch
@@ -204,3 +205,20 @@ def test_without_accelerator_neither_bf16_nor_checkpointing(tmp_path):
 
 def test_what_is_asked_for_stays(tmp_path):
     assert make(tmp_path, gradient_checkpointing=True).gradient_checkpointing
+
+
+@pytest.mark.parametrize("asked", [None, False, True])
+def test_checkpointing_under_its_old_name_is_no_warning(tmp_path, asked):
+    kwargs = {"use_reentrant": True} if asked else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        config = VGPOConfig(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            gradient_checkpointing=asked,
+            gradient_checkpointing_kwargs=kwargs,
+        )
+    assert config.gradient_checkpointing is bool(asked)
+    assert config.activation_checkpointing is bool(asked)
+    if asked:
+        assert config.activation_checkpointing_kwargs == kwargs

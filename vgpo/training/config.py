@@ -17,7 +17,7 @@ TRL's own ``beta`` is the weight of the KL term, not the paper's β.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -196,8 +196,17 @@ class VGPOConfig(GRPOConfig):
             self.gradient_checkpointing = not on_cpu
         if self.bf16 is None and on_cpu:
             self.bf16 = False
+        self._name_checkpointing_anew()
         super().__post_init__()
         self.make_method()
+
+    def _name_checkpointing_anew(self) -> None:
+        """Under the names of newer transformers, which warn of those that TRL sets."""
+        names = {one.name for one in fields(self)}
+        for name in ("activation_checkpointing", "activation_checkpointing_kwargs"):
+            if name in names and getattr(self, name) is None:
+                old = name.replace("activation", "gradient")
+                setattr(self, name, getattr(self, old))
 
     @classmethod
     def preset(cls, name: str, **fields: Any) -> "VGPOConfig":
