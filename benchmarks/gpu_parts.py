@@ -31,12 +31,8 @@ from vgpo.models.attention import attention_split
 from vgpo.models.capture import capture_focus
 from vgpo.models.handle import unwrap_model
 from vgpo.models.memory import peak_bytes
-from vgpo.studies.quantization import (
-    qwen2_5_vl_config,
-    random_batch,
-    random_four_bit,
-    stored_bytes,
-)
+from vgpo.models.weights import qwen2_5_vl_config, stored_bytes
+from vgpo.studies.quantization import random_batch, random_four_bit
 from vgpo.testbed import World, build_processor, make_dataset, tiny_config
 from vgpo.testbed.images import TILE
 

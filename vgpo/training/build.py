@@ -181,7 +181,7 @@ def _warn_of_benchmark(dataset: str | None) -> None:
         )
 
 
-def _adapters(
+def adapters(
     arguments: TrainArguments, config: PreTrainedConfig, model: ModelConfig
 ) -> LoraConfig | None:
     """LoRA as the settings describe it; a setting acts, or is refused by name."""
@@ -219,7 +219,7 @@ def _adapters(
     )
 
 
-def _quantization(config: PreTrainedConfig, model: ModelConfig):
+def quantization(config: PreTrainedConfig, model: ModelConfig):
     """4-bit weights as the settings describe them, or None."""
     if model.load_in_8bit:
         raise ValueError("load_in_8bit is not supported here; use load_in_4bit")
@@ -243,11 +243,11 @@ def _quantization(config: PreTrainedConfig, model: ModelConfig):
         )
     if model.bnb_4bit_quant_storage is not None:
         raise ValueError("bnb_4bit_quant_storage is not supported here; leave it out")
-    return four_bit_config(config, _dtype(config, model))
+    return four_bit_config(config, weight_type(config, model))
 
 
-def _dtype(config: PreTrainedConfig, model: ModelConfig) -> torch.dtype:
-    """The type of products over 4-bit weights; ``auto`` is the checkpoint's own."""
+def weight_type(config: PreTrainedConfig, model: ModelConfig) -> torch.dtype:
+    """The type that weights are loaded in; ``auto`` is the checkpoint's own."""
     if model.dtype in (None, "auto"):
         own = config.get_text_config().dtype or config.dtype
         return own or torch.bfloat16
@@ -292,8 +292,8 @@ def build_trainer(
         place = arguments.rewards.index(args.dynamic_sampling_reward)
         args.dynamic_sampling_reward = rewards[place].__name__
     name, config, processor = model_and_processor(arguments, model)
-    quantization = _quantization(config, model)
-    peft_config = _adapters(arguments, config, model)
+    four_bit = quantization(config, model)
+    peft_config = adapters(arguments, config, model)
     tokens = picture_tokens(config, processor)
     train_rows, eval_rows = load_data(arguments, args, tokens)
     init: dict[str, Any] = {
@@ -309,7 +309,7 @@ def build_trainer(
         train_dataset=train_rows,
         eval_dataset=eval_rows,
         processing_class=processor,
-        quantization_config=quantization,
+        quantization_config=four_bit,
         peft_config=peft_config,
     )
     refuse_too_few_rows(len(train_rows), args)

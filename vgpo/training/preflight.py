@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig, ProcessorMixin
 from trl import ModelConfig
 from trl.data_utils import prepare_multimodal_messages
 
-from vgpo.data.splits import TESTBED
+from vgpo.memory.estimating import SPARE
 from vgpo.models.handle import image_token_id
 from vgpo.models.image_grids import image_token_grids
 from vgpo.training.build import (
@@ -29,7 +29,10 @@ from vgpo.training.build import (
     reward_functions,
 )
 from vgpo.training.config import VGPOConfig
+from vgpo.training.footprint import footprint, in_words
+from vgpo.training.foreseen import refused
 from vgpo.training.settings import TrainArguments
+from vgpo.training.traps import traps
 from vgpo.training.workarounds import tokenized
 
 ROWS = 64
@@ -75,8 +78,8 @@ def preflight(
 
     It loads the processor and the data, makes prompts of up to ``rows`` rows, counts
     their tokens and those of their pictures against the family's grid, grades each
-    reference against itself and against nothing, and lists settings that are known
-    to end badly.
+    reference against itself and against nothing, asks what the trainer would refuse,
+    adds up the memory that is expected, and lists settings that are known to end badly.
 
     Args:
         arguments: What to train on.
@@ -107,11 +110,36 @@ def preflight(
     some = _spread(train_rows, rows)
     evaluated = "" if eval_rows is None else f", {len(eval_rows)} to evaluate on"
     found.facts.append(f"data: {len(train_rows)} rows to train on{evaluated}")
-    _look_at_prompts(found, some, config, processor, args)
+    found.problems += refused(train_rows, config, processor, arguments, args, model)
+    longest = _look_at_prompts(found, some, config, processor, args)
     _look_at_rewards(found, some, reward_functions(arguments, args), arguments.rewards)
     _look_at_steps(found, len(train_rows), args)
-    _look_at_settings(found, arguments, args, model)
+    if longest and not found.problems:
+        _look_at_memory(found, config, longest, arguments, args, model)
+    found.warnings += traps(train_rows, arguments, args, model)
     return found
+
+
+def _look_at_memory(found, config, longest, arguments, args, model) -> None:
+    try:
+        expected = footprint(config, *longest, arguments, args, model)
+    except ValueError as error:
+        found.facts.append(f"memory: not estimated ({error})")
+        return
+    found.facts += in_words(expected)
+    if expected.vllm_sequences == 0:
+        found.warnings.append(
+            "vLLM's share of the card has no room for one rollout: raise "
+            "vllm_gpu_memory_utilization, or shorten answers"
+        )
+    if expected.settings.device == "cuda":
+        room = torch.cuda.get_device_properties(0).total_memory
+        if expected.total > (1 - SPARE) * room:
+            found.warnings.append(
+                f"memory: {expected.total / 1e9:.0f} GB are expected, and this card "
+                f"has {room / 1e9:.0f} GB; lower per_device_train_batch_size, "
+                "steps_per_generation or max_pixels, or set load_in_4bit"
+            )
 
 
 def _spread(rows: Dataset, most: int) -> list[dict[str, Any]]:
@@ -132,7 +160,9 @@ def _look_at_prompts(
     config: PreTrainedConfig,
     processor: ProcessorMixin,
     args: VGPOConfig,
-) -> None:
+) -> tuple[int, int] | None:
+    """Tokens of the longest prompt, its pictures' apart; None if there is a problem."""
+    before = len(found.problems)
     side = processor.tokenizer.padding_side
     if side != "left":
         found.problems.append(f"the tokenizer pads on the {side}; prompts need left")
@@ -152,10 +182,10 @@ def _look_at_prompts(
                 f"a prompt with {len(pictures)} pictures holds no image token (id "
                 f"{token}); is it this model's processor?"
             )
-            return
+            return None
         without_grid += _grid_fails(found, config, inputs, is_image, len(pictures))
-        if found.problems:
-            return
+        if len(found.problems) > before:
+            return None
     if sizes:
         pixels = [width * height for width, height in sizes]
         found.facts.append(
@@ -176,6 +206,8 @@ def _look_at_prompts(
             f"prompt and completion may be {longest} tokens long, the model has "
             f"{positions} positions; lower max_completion_length or max_pixels"
         )
+    total, pictured = max(zip(lengths, image_tokens, strict=True))
+    return total - pictured, pictured
 
 
 def _grid_fails(found, config, inputs, is_image: torch.Tensor, pictures: int) -> bool:
@@ -249,41 +281,6 @@ def _look_at_steps(found: Preflight, rows: int, args: VGPOConfig) -> None:
         f"optimizer steps: {steps}, which see {steps * step // args.num_generations} "
         "prompts"
     )
-
-
-def _look_at_settings(
-    found: Preflight, arguments: TrainArguments, args: VGPOConfig, model: ModelConfig
-) -> None:
-    """Settings that are allowed and known to disappoint."""
-    warn = found.warnings.append
-    suffix = arguments.prompt_suffix
-    if (
-        "format" in arguments.rewards
-        and "<think>" not in suffix
-        and arguments.dataset != TESTBED
-    ):
-        warn(
-            "the reward format wants <think>...</think>, and prompt_suffix does not "
-            "ask for it: it will be 0 at the start, and may stay so"
-        )
-    if args.beta and model.use_peft and model.lora_dropout:
-        warn(
-            f"lora_dropout={model.lora_dropout:g} with beta={args.beta:g}: from the "
-            "first update on the KL term measures dropout as well, which the policy "
-            "has and the reference has not"
-        )
-    judge = args.dynamic_sampling_reward or arguments.rewards[0]
-    if args.dynamic_sampling and judge == "overlong":
-        warn(
-            "dynamic sampling goes by the reward overlong, which is not in [0, 1]; put "
-            "accuracy first, or set dynamic_sampling_reward"
-        )
-    if args.use_vllm and not args.vllm_importance_sampling_correction:
-        warn(
-            "vLLM samples with other kernels than the trainer scores with, and "
-            "vllm_importance_sampling_correction is off; watch "
-            "sampling/sampling_logp_difference/mean"
-        )
 
 
 def _range(values: Sequence[int]) -> str:

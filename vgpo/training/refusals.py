@@ -7,7 +7,7 @@ limit is a fault of TRL, the function names the test in
 """
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -179,6 +179,33 @@ def refuse_questions_without_image(processor: ProcessorMixin, dataset: Dataset) 
                 f"{type(processor).__name__} takes no prompt without one ({error}). "
                 "Leave these rows out"
             ) from error
+
+
+def refuse_other_aggregations(name: str) -> None:
+    """Refuses to combine rewards over a batch of which groups are replaced.
+
+    Raises:
+        ValueError: With dynamic sampling, ``multi_objective_aggregation`` is another
+            than ``"sum_then_normalize"``.
+    """
+    if name != "sum_then_normalize":
+        raise ValueError(
+            "multi_objective_aggregation must be 'sum_then_normalize' with "
+            "dynamic_sampling: TRL normalises the others over a whole batch, of "
+            "which groups are replaced later"
+        )
+
+
+def refuse_unknown_reward(name: str, known: Sequence[str]) -> None:
+    """Refuses a measure of accuracy that there is not.
+
+    Raises:
+        ValueError: No reward function is called so.
+    """
+    if name not in known:
+        raise ValueError(
+            f"dynamic_sampling_reward must be one of {known}, got {name!r}"
+        )
 
 
 def refuse_uncounted_experts(text_config: PreTrainedConfig) -> None:

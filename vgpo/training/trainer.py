@@ -74,7 +74,7 @@ from vgpo.training.signals import (
 )
 
 # What `_get_per_token_logps_and_entropies` takes beside ids, mask and length.
-_FORWARD_KEYS = (
+FORWARD_KEYS = (
     "pixel_values",
     "image_grid_thw",
     "num_images",
@@ -216,7 +216,7 @@ class VGPOTrainer(ResumableTrainer):
     def _check_model(self) -> None:
         """Whether TRL scores what the model answers about, and by what it answers."""
         if self._is_vlm:
-            refusals.refuse_what_is_left_out(self.processing_class, _FORWARD_KEYS)
+            refusals.refuse_what_is_left_out(self.processing_class, FORWARD_KEYS)
             if isinstance(self.train_dataset, Dataset):
                 refusals.refuse_questions_without_image(
                     self.processing_class, self.train_dataset
@@ -263,12 +263,7 @@ class VGPOTrainer(ResumableTrainer):
                 "dynamic_sampling needs a train_dataset that can be indexed, to draw "
                 "fresh prompts; load it without streaming"
             )
-        if args.multi_objective_aggregation != "sum_then_normalize":
-            raise ValueError(
-                "multi_objective_aggregation must be 'sum_then_normalize' with "
-                "dynamic_sampling: TRL normalises the others over a whole batch, of "
-                "which groups are replaced later"
-            )
+        refusals.refuse_other_aggregations(args.multi_objective_aggregation)
         return DynamicSampling(
             accelerator=self.accelerator,
             dataset=self.train_dataset,
@@ -284,11 +279,7 @@ class VGPOTrainer(ResumableTrainer):
         name = self.args.dynamic_sampling_reward
         if name is None:
             return 0
-        if name not in self.reward_func_names:
-            raise ValueError(
-                f"dynamic_sampling_reward must be one of {self.reward_func_names}, got "
-                f"{name!r}"
-            )
+        refusals.refuse_unknown_reward(name, self.reward_func_names)
         return self.reward_func_names.index(name)
 
     # -- the way of a batch -------------------------------------------------------
@@ -559,7 +550,7 @@ class VGPOTrainer(ResumableTrainer):
                 length if log_probs else 1,
                 completion_length=length,
                 batch_size=self.args.per_device_train_batch_size,
-                **{key: batch[key] for key in _FORWARD_KEYS if key in batch},
+                **{key: batch[key] for key in FORWARD_KEYS if key in batch},
             )[0]
 
     def _measure(self, batch: dict[str, Any]) -> dict[str, Tensor]:
