@@ -1,7 +1,11 @@
 """What is trained, and how; the names are those of a training recipe."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
+
+from vgpo.method.plain import RECIPE
 
 CARDS = {f"{size} GB": size * 2**30 for size in (24, 40, 48, 80, 141)}
 """Memory of common cards. What is sold as 24 GB has about 24 x 2^30 bytes."""
@@ -27,6 +31,24 @@ _LEAST = {
     "vllm_tensor_parallel_size": 1,
     "processes": 1,
 }
+
+
+_OF_RECIPE = (
+    "dtype",
+    "bf16",
+    "load_in_4bit",
+    "use_peft",
+    "lora_r",
+    "lora_vision",
+    "gradient_checkpointing",
+    "max_completion_length",
+    "beta",
+    "use_vllm",
+    "vllm_mode",
+    "vllm_gpu_memory_utilization",
+    "vllm_tensor_parallel_size",
+    "vllm_enable_sleep_mode",
+)
 
 
 @dataclass(frozen=True)
@@ -139,6 +161,33 @@ class Settings:
                 "card: vllm_gpu_memory_utilization is a share of it; name one of "
                 f"{', '.join(CARDS)}"
             )
+
+    @classmethod
+    def of_recipe(cls, recipe: Mapping[str, Any], **changes: Any) -> "Settings":
+        """Of the fields of a training recipe, as on a machine with a GPU.
+
+        What the recipe leaves out is as training has it: checkpointing, products in
+        bfloat16, 2,048 tokens of response. Pictures are taken to be as large as
+        ``max_pixels`` allows, 28 x 28 pixels to a token, as Qwen2.5-VL has it.
+
+        Args:
+            recipe: Fields and values, of the YAML.
+            **changes: Fields that are other.
+
+        Example:
+            >>> s = Settings.of_recipe({"use_peft": True, "max_pixels": 262144})
+            >>> s.image_tokens, s.max_completion_length, s.gradient_checkpointing
+            (334, 2048, True)
+        """
+        own = {name: recipe[name] for name in _OF_RECIPE if name in recipe}
+        own.setdefault("max_completion_length", RECIPE["max_completion_length"])
+        own["per_device_train_batch_size"] = recipe.get(
+            "per_device_train_batch_size", 8
+        )
+        accumulated = recipe.get("gradient_accumulation_steps", 1)
+        own["steps_per_generation"] = recipe.get("steps_per_generation", accumulated)
+        own["image_tokens"] = recipe.get("max_pixels", 4_194_304) // 28**2
+        return cls(**own | changes)
 
     @property
     def colocated(self) -> bool:
