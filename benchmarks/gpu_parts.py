@@ -11,7 +11,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -26,6 +25,7 @@ from benchmarks.bench_scoring import reweighting_case, score_plainly, score_stat
 from benchmarks.bench_trainer import ready, step
 from benchmarks.harness import ROOT, measure
 from vgpo import VGPOConfig, VGPOTrainer
+from vgpo.memory import estimate
 from vgpo.models.adapters import lora_config
 from vgpo.models.attention import attention_split
 from vgpo.models.capture import capture_focus
@@ -389,12 +389,8 @@ def _one_row(scale: Scale) -> Dataset:
     return Dataset.from_list([row], features=rows.features)
 
 
-def _estimated(config: PreTrainedConfig, scale: Scale, four_bit: bool) -> int | None:
-    """What the calculator of memory says of such a step; None where there is none."""
-    if find_spec("vgpo.memory") is None:
-        return None
-    from vgpo.memory import estimate
-
+def _estimated(config: PreTrainedConfig, scale: Scale, four_bit: bool) -> int:
+    """What the calculator of memory says of such a step, in bytes."""
     found = estimate(
         config,
         use_peft=True,
@@ -405,5 +401,6 @@ def _estimated(config: PreTrainedConfig, scale: Scale, four_bit: bool) -> int | 
         max_completion_length=scale.tokens,
         prompt_tokens=40,
         card=None,
+        device=scale.device,
     )
-    return int(found.total)
+    return found.total

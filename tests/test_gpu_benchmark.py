@@ -43,7 +43,7 @@ def test_steps_of_both_trainers_are_timed(part, tmp_path):
     )
     assert len(grpo["milliseconds_of_rounds"]) == TINY.rounds
     assert found["four_bit"] == part.startswith("qlora")
-    assert "estimated_bytes" in found
+    assert found["estimated_bytes"] > 0
 
 
 @pytest.mark.slow
@@ -129,6 +129,17 @@ def test_the_full_scale_is_the_published_shape_with_the_small_processors_tokens(
     assert parameters == pytest.approx(8.29e9, rel=0.01)
     three = skeleton_of(gpu_parts.model_config("3B", FULL))
     assert sum(p.numel() for p in three.parameters()) == pytest.approx(3.75e9, rel=0.01)
+
+
+@pytest.mark.parametrize("size", ["3B", "7B"])
+def test_the_calculator_knows_the_models_that_are_measured(size):
+    """4 bits are less than 16, and each more than its weights alone."""
+    config = gpu_parts.model_config(size, FULL)
+    whole, packed = (
+        gpu_parts._estimated(config, FULL, four_bit) for four_bit in (False, True)
+    )
+    parameters = sum(p.numel() for p in skeleton_of(config).parameters())
+    assert parameters / 2 < packed < whole and 2 * parameters < whole
 
 
 @pytest.mark.parametrize("scale", [FULL, TINY])
