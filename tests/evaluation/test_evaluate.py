@@ -195,6 +195,34 @@ def test_what_cannot_be_asked_is_listed_and_the_rest_is_asked(tiny, tmp_path):
     assert ids[1] == ids[0] + "-2"  # the same question twice is two
 
 
+def test_a_question_with_the_models_own_image_token_is_left_out(tiny):
+    """It would be taken for a picture, and end the run."""
+    rows = [
+        {"question": "<|image_pad|> red ?", "answer": "3"},
+        {
+            "question": "red <|vision_start|>?",
+            "answer": "3",
+            "image": EXAMPLES[0].image,
+        },
+        {"question": "red ?", "answer": "3"},
+    ]
+    run = evaluate(
+        *tiny, load_questions(rows, suffix=""), max_new_tokens=2, progress=False
+    )
+    assert [one["row"] for one in run.records] == [2]
+    reasons = {one["row"]: one["reason"] for one in run.left_out}
+    assert "'<|image_pad|>' as text" in reasons[0] and sorted(reasons) == [0, 1]
+
+
+def test_a_set_that_is_left_out_as_a_whole_is_told(tiny, root, tmp_path, capsys):
+    given = ["run", "--model", str(CHECKPOINT), "--root", str(root), "--limit", "2"]
+    given += ["--suite", "counting", "--max-prompt-tokens", "3", "--min-pixels", "784"]
+    assert main([*given, "--out", str(tmp_path / "run")]) == 0
+    row = load_run(tmp_path / "run").summary().loc["counting"]
+    assert (row["questions"], row["left_out"]) == (0, 2)
+    assert "counting" in capsys.readouterr().out
+
+
 def test_a_set_needs_a_name_of_its_own(tiny, root):
     with pytest.raises(ValueError, match="counting is there more than once"):
         evaluate(*tiny, ["counting", "counting"], root=root, **SHORT)

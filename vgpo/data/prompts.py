@@ -17,6 +17,7 @@ from datasets import ClassLabel, Dataset, LargeList, List
 from datasets import Image as ImageFeature
 from PIL import Image
 from tqdm import tqdm
+from transformers import PreTrainedConfig, ProcessorMixin
 
 from vgpo.data.archives import PictureStore
 from vgpo.data.forms import MARK as IMAGE_MARK
@@ -128,6 +129,19 @@ class _Reader:
         except ValueError as error:
             return str(error)
         return None
+
+
+def picture_tokens(config: PreTrainedConfig, processor: ProcessorMixin) -> list[str]:
+    """Texts that the tokenizer takes for a picture's place, from the model's ids."""
+    ids = {
+        value
+        for name, value in config.to_dict().items()
+        if name.endswith(("token_id", "token_index"))
+        and any(kind in name for kind in ("image", "video", "vision"))
+        and isinstance(value, int)
+    }
+    tokens = processor.tokenizer.convert_ids_to_tokens(sorted(ids))
+    return [token for token in tokens if token and token != IMAGE_MARK]
 
 
 def find_bad_rows(

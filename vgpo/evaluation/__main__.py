@@ -173,7 +173,7 @@ def _run(args: argparse.Namespace) -> None:
         model, processor, _suite(args), view=args.view, backend=backend, **_asked(args)
     )
     _say(run.summary())
-    if set(run.settings["sets"]) & set(SUITES["paper"]):
+    if {record["set"] for record in run.records} & set(SUITES["paper"]):
         _say(beside_the_paper(run, args.size))
     print(f"{len(run.disagreements())} answers on which the graders differ")
     print(f"records: {run.folder}")

@@ -11,7 +11,7 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import ProcessorMixin
 
-from vgpo.data.prompts import BadRow
+from vgpo.data.prompts import BadRow, picture_tokens
 from vgpo.data.questions import Questions
 from vgpo.evaluation.batches import batches_by_length
 from vgpo.evaluation.decoding import Backend, Decoding, Prompt, Transformers, seed_of
@@ -122,6 +122,11 @@ def evaluate(
     sets = gather(dataset, how)
     backend = Transformers(model, processor) if backend is None else backend
     handle = resolve(model) if model is not None else None
+    marks = (
+        [processor.image_token]  # of vLLM's models, which Qwen's and others name it
+        if handle is None
+        else picture_tokens(handle.model.config, processor)
+    )
     settings = {
         "name": name or _name_of(model),
         "versions": {name: _version(name) for name in _LIBRARIES},
@@ -146,7 +151,7 @@ def evaluate(
     ) as bar:
         for questions in sets:
             asking = _Asking(
-                questions, backend, decoding, view, folder, max_prompt_tokens
+                questions, backend, decoding, view, folder, max_prompt_tokens, marks
             )
             asking.refuse_other_questions(run)
             asking.leave_out(questions.left_out, known)
@@ -163,13 +168,16 @@ def view_name(settings: Mapping[str, Any]) -> str:
 class _Asking:
     """One set, asked batch by batch."""
 
-    def __init__(self, questions, backend, decoding, view, folder, longest) -> None:
+    def __init__(
+        self, questions, backend, decoding, view, folder, longest, marks
+    ) -> None:
         self.questions: Questions = questions
         self.backend: Backend = backend
         self.decoding: Decoding = decoding
         self.view: View = view
         self.folder: Path = folder
         self.longest: int = longest
+        self.marks: Sequence[str] = marks
         self.surveyed = survey(questions)
         self.partners = partners([one.ids for one in self.surveyed], decoding.seed)
 
@@ -232,10 +240,18 @@ class _Asking:
         asked, prompts, sizes = [], [], []
         for one in mine:
             prompt = self._prompt(one)
-            size = None if prompt is None else self.backend.prompt_tokens(prompt)
-            reason = None
+            said = "" if prompt is None else text_of(prompt.messages)
+            mark = next((mark for mark in self.marks if mark in said), None)
+            size = reason = None
+            if prompt is not None and mark is None:
+                size = self.backend.prompt_tokens(prompt)
             if prompt is None:
                 reason = "there is no other picture to swap with"
+            elif mark is not None:
+                reason = (
+                    f"its question holds the model's own image token {mark!r} as text; "
+                    "write <image> where a picture belongs"
+                )
             elif size is not None and size[0] > self.longest:
                 reason = (
                     f"its prompt of {size[0]} tokens is longer than max_prompt_tokens "

@@ -105,7 +105,10 @@ class EvaluatedRun:
         rows = {}
         for name, mine in self._by_set():
             rows[name] = summarise(mine)
-            rows[name]["left_out"] = sum(one["set"] == name for one in self.left_out)
+        for one in self.left_out:  # a set may have been left out as a whole
+            rows.setdefault(one["set"], {"questions": 0, "left_out": 0})[
+                "left_out"
+            ] += 1
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def disagreements(self) -> pd.DataFrame:

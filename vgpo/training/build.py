@@ -18,7 +18,7 @@ from trl import ModelConfig, get_peft_config
 
 from vgpo.data.catalogue import CATALOGUE
 from vgpo.data.loading import load_rows, shared_rows, split_or_default
-from vgpo.data.prompts import IMAGE_MARK
+from vgpo.data.prompts import picture_tokens
 from vgpo.data.splits import TESTBED
 from vgpo.models.adapters import four_bit_config, lora_config, prepare_4bit_on_cpu
 from vgpo.models.loading import load_processor
@@ -101,19 +101,6 @@ def model_and_processor(
             f"from the hub ({error})"
         ) from error
     return name, config, processor
-
-
-def picture_tokens(config: PreTrainedConfig, processor: ProcessorMixin) -> list[str]:
-    """Texts that the tokenizer takes for a picture's place, from the model's ids."""
-    ids = {
-        value
-        for name, value in config.to_dict().items()
-        if name.endswith(("token_id", "token_index"))
-        and any(kind in name for kind in ("image", "video", "vision"))
-        and isinstance(value, int)
-    }
-    tokens = processor.tokenizer.convert_ids_to_tokens(sorted(ids))
-    return [token for token in tokens if token and token != IMAGE_MARK]
 
 
 def load_data(

@@ -17,13 +17,13 @@ from transformers import PreTrainedConfig, ProcessorMixin
 from trl import ModelConfig
 from trl.data_utils import prepare_multimodal_messages
 
+from vgpo.data.prompts import picture_tokens
 from vgpo.memory.estimating import SPARE
 from vgpo.models.handle import image_token_id
 from vgpo.models.image_grids import image_token_grids
 from vgpo.training.build import (
     load_data,
     model_and_processor,
-    picture_tokens,
     prompts_of_a_step,
     refuse_too_few_rows,
     reward_functions,
