@@ -12,7 +12,7 @@
 # ## First result
 
 # %% tags=["parameters", "hide-input"]
-grid = "headline"  # which recorded grid: a folder of results/experiments
+grid = "headline"  # which recorded grid: a file of recipes/experiments
 world = "look_away"  # which of its worlds
 baseline = "dapo"  # what the arms are compared with
 live = False  # whether one small training is run here and now, half a minute
@@ -44,11 +44,16 @@ from vgpo.studies.experiments.report import cost_table, step_sizes
 from vgpo.testbed import CHECKPOINTS
 
 pd.set_option("display.precision", 3)
-cells = Path("../results/experiments") / grid
+experiments = Path("../results/experiments")
+plan = read_grid(f"../recipes/experiments/{grid}.yaml")
+cells = records.grid_records(plan, experiments)
 outcomes = records.outcome_table(cells)
 outcomes = outcomes[outcomes["world"] == world]
 counts = outcomes.groupby("arm")["seed"].nunique()
 arms = ["dapo", "vgpo_token", "vgpo_prediction"]
+there = evidence.planned_cells(plan, experiments)
+print(f"{len(cells)} of {there['planned'].sum()} cells are recorded; seeds:")
+print(", ".join(f"{a} {counts.get(a, 0)}" for a in plan.arms))
 
 # %% mystnb={"figure": {"name": "fig-arms", "caption": "Each arm less DAPO, paired by seed (in brackets: how many), with Student's t interval. An empty mark is a single seed, which has no interval."}, "image": {"alt": "Two panels of points with intervals around zero, one row per arm. Arms with a single seed are empty marks within a few hundredths of zero."}}
 main_outcomes = {
@@ -63,6 +68,9 @@ figures.arms_figure(tables, baseline)
 
 # %%
 columns = ["arm", "difference", "low", "high", "p_corrected", "detectable"]
+for name, table in tables.items():
+    for row in table[table["mixed"] > 0].itertuples():
+        print(f"{name}, {row.arm}: {row.mixed} pairs of different commits")
 pd.concat(
     {
         name: table[table["seeds"] > 1][[*columns, "seeds", "verdict"]]
@@ -102,10 +110,15 @@ pd.concat(
 # owes it to larger steps.
 #
 # ## The course of training
+#
+# The paper's Fig. 4 has reward over the steps for GRPO, DAPO and VGPO. Here are the
+# arms with two seeds and more, and the oracle of decisions beside them.
 
 # %% mystnb={"figure": {"name": "fig-curves", "caption": "Sampled reward over the steps, mean over seeds; thin lines are seeds."}, "image": {"alt": "Lines of the reward over 24 steps, one per arm, rise together from about one half to about nine tenths and lie on each other."}}
 curves = records.curve_table(cells)
-curves = curves[(curves["world"] == world) & curves["arm"].isin(arms)]
+drawn = ["grpo", *arms, "oracle_decides"]
+drawn = [arm for arm in drawn if counts.get(arm, 0) > 1]
+curves = curves[(curves["world"] == world) & curves["arm"].isin(drawn)]
 figures.arm_curves_figure(curves, "reward", "sampled reward")
 
 # %% mystnb={"figure": {"name": "fig-looks", "caption": "Share of a tile's values that the chains of a step look up instead of recalling."}, "image": {"alt": "Lines of the share of values looked up over 24 steps, one per arm, rise together from about two thirds to nearly one."}}
@@ -123,7 +136,22 @@ grid_view(cells, baseline, arms)
 # come from going on from memory, and a habit of looking repairs them. The reward is all
 # it takes. No arm was told which words decide to look.
 #
+# Is training steadier with VGPO, as the paper's Fig. 8 shows for 32B? Here is the
+# spread over seeds of each arm's outcomes. The ratio of two such spreads is known
+# within a factor of two with ten seeds; C14 of {doc}`../book/claims` has the test.
+
+# %%
+steady = outcomes[outcomes["outcome"].isin(main_outcomes.values())]
+steady = steady[steady["arm"].isin(drawn)]
+steady.pivot_table(
+    index="arm", columns="outcome", values="value", aggfunc="std", sort=False
+).assign(seeds=counts).round(4)
+
+# %% [markdown]
 # ## Before and after, family by family
+#
+# The paper's Tables 1 and 2 have a column per benchmark. Here is a row per part of the
+# evaluation, with two controls (no picture, a grey one) and two degraded pictures.
 
 # %% mystnb={"figure": {"name": "fig-before-after", "caption": "Share of right answers on held-out scans before (bar) and after training, mean over seeds with t interval. Only sums and counts were trained."}, "image": {"alt": "Rows of parts of the evaluation. After training, all arms stand together far to the right of the bar for sums and counts, and for families that were not trained; at the bar for questions without a picture and for a grey picture."}}
 few = evidence.with_seeds(outcomes[outcomes["arm"].isin(arms)], 1)
@@ -137,12 +165,20 @@ parts.pivot(index="part", columns="arm", values="value").loc[
 
 # %% [markdown]
 # Three things stand out, whatever the arm. Families that were never trained gain as
-# much: the habit carries over. Questions without a picture lose a little, in
-# some arms about 0.02, within a margin of 0.05 that was set when two seeds had been seen.
-# That is what a reviewer asked of the paper (R2 of {doc}`../book/claims`). And over a
-# grey picture nothing is gained, so that the gain does come through the picture. Hiding
-# a third of the tiles costs most of it, as it must.
-#
+# much: the habit carries over. Over a grey picture nothing is gained, so that the gain
+# does come through the picture; hiding a third of the tiles costs most of it, as it
+# must. A reviewer asked about questions without a picture (R2 of {doc}`../book/claims`).
+# A change below 0.05 would not matter there, a margin that was set when two seeds had
+# been seen:
+
+# %%
+text = outcomes[outcomes["outcome"] == "accuracy/text"]
+for arm, mine in text[text["arm"].isin(arms)].groupby("arm", sort=False):
+    change = stat.t_interval((mine["value"] - mine["before"]).to_numpy())
+    ends = f"[{change.low:+.3f}, {change.high:+.3f}]"
+    print(f"{arm:16} {change.value:+.3f} {ends}, {change.count} seeds")
+
+# %% [markdown]
 # ## Is it sharpening?
 #
 # A model that already knows the answer can be made to say it more often by lowering
@@ -185,7 +221,7 @@ pd.DataFrame(starts).T.round(3)
 # answers to the same held-out questions.
 
 # %% mystnb={"figure": {"name": "fig-attention-shift", "caption": "Distribution over answers of the image's share of attention, before and after, first seed; left the first half of an answer, right the second."}, "image": {"alt": "Cumulative curves. After training all arms lie to the right of the curve before, a little in the first half of an answer and clearly in the second, and on each other."}}
-before = records.looking_table(cells.parent / "untrained")
+before = records.looking_table(experiments / "untrained")
 after = records.looking_table(cells)
 after = after[(after["world"] == world) & (after["seed"] == 0)]
 answers = {"before": before[before["world"] == world]}
@@ -248,44 +284,29 @@ for arm, s in zip(spread["arm"], spread["spread"], strict=True):
 #
 # ## Not recorded
 #
-# What was planned, and how many seeds of it are there. Ablations would make a chapter
-# of their own, 07, of the paper's Fig. 5. None of their cells has been run, so there is
-# no such chapter, and no verdict.
+# What was planned, and how many cells of it are there, cells of other grids with the
+# same settings included. Whatever is short is short of a verdict, too.
 
 # %%
-names = ("headline", "headline_misread", "ablations", "neighbours", "longer")
-planned = {}
-for name in names:
-    plan = read_grid(f"../recipes/experiments/{name}.yaml")
-    folder = cells.parent / name
-    there = records.outcome_table(folder) if folder.is_dir() else None
-    table = evidence.not_recorded(plan.arms, there)
-    planned[name] = table.assign(planned=len(plan.seeds))
-pd.concat(planned).rename_axis(["grid", "arm"]).groupby(
-    "grid", sort=False
-).sum()
-
-# %% [markdown]
-# The ablations, row by row:
-
-# %%
-table = planned["ablations"].filter(like="vgpo_token", axis=0)
-table.insert(0, "what", [ARMS[arm].tells for arm in table.index])
-table
+plans = sorted(Path("../recipes/experiments").glob("*.yaml"))
+planned = [evidence.planned_cells(read_grid(p), experiments) for p in plans]
+pd.concat(planned).set_index("grid")
 
 # %% [markdown]
 # The same command goes on where it stopped, and finished cells are never made again:
 #
 # ```bash
-# python -m vgpo.studies.experiments run ablations --workers 2
-# python -m vgpo.studies.experiments report ablations
+# python -m vgpo.studies.experiments run headline --workers 2
+# python -m vgpo.studies.experiments report headline
 # python -m vgpo.studies.claims     # the ledger, from what is there now
 # ```
+#
+# The ablations have a chapter of their own, {doc}`07_ablations`.
 #
 # ## What it cost
 
 # %%
-cost = cost_table(records.read_records(cells)).set_index("arm")
+cost = cost_table(cells).set_index("arm")
 print(
     f"{cost['cells'].sum()} cells, {cost['train'].sum() / 3600:.1f} hours of "
     "training on one thread"
@@ -301,7 +322,6 @@ cost
 # %%
 if live:
     torch.set_num_threads(1)
-    plan = read_grid("../recipes/experiments/headline.yaml")
     cell = next(c for c in plan.cells() if c.arm == "vgpo_token")
     small = replace(cell.run, steps=2, prompts_per_step=4, rollouts=4)
     cell = replace(cell, run=small, evaluation=QUICK)
@@ -315,7 +335,8 @@ else:
 #
 # 1. Predict first: which of the two oracles should win, the one of reads or the one of
 #    decisions? Look for the word that earns the reward.
-# 2. Set `baseline = "grpo"`. Which comparisons are left, and why so few?
+# 2. Set `baseline = "vgpo_token"`. Which arms are compared with it, and with how many
+#    seeds each? Whose verdict would you trust?
 # 3. Compare two models question by question: load `records.verdict_table(cells)` and
 #    use `vgpo.stats.seeds.mcnemar` on the part `greedy` of two arms with seed 0. Why
 #    does a small $p$ there say nothing about the methods?
@@ -323,7 +344,8 @@ else:
 # :::{dropdown} Solutions
 # 1. What earns the reward is the decision, one or two words before the value. Credit
 #    given to the value is taken from it. So the second oracle should win, if any.
-# 2. Only seed 0 of GRPO is recorded. One pair has no spread, so no interval.
+# 2. Those that share a seed with it. One pair has no spread, so no interval; and what
+#    few pairs can find stands in `detectable`.
 # 3. It compares two trained models, of one seed each. Another seed gives two others.
 #    Questions make a run's value less noisy; only seeds speak about a method.
 # :::

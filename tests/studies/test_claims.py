@@ -144,3 +144,25 @@ def test_every_verdict_of_a_claim_in_the_findings_has_its_sentence():
     verdicts = {claims.REPRODUCED, claims.NOT_REPRODUCED, claims.NOT_DECIDED}
     for texts in WRITTEN["texts"].values():
         assert {"claim"} | verdicts == set(texts)
+
+
+def test_a_number_of_a_file_is_quoted_with_its_interval_and_guarded(tmp_path):
+    rows = [
+        {"variant": "noise", "score": 0.9, "score_low": 0.8, "score_high": 0.95},
+        {"variant": "grey", "score": 0.4, "score_low": 0.3, "score_high": 0.5},
+    ]
+    (tmp_path / "x.json").write_text(json.dumps({"rows": rows, "seconds": 3}))
+    there = Recorded(tmp_path)
+
+    def found(where, **expect):
+        one = {"where": where, "column": "score", "say": "noise", "expect": expect}
+        return evidence.rows(there, file="x.json", what="Scores", of=[one])
+
+    assert found({"variant": "noise"}).text == "Scores: noise 0.900 [0.800, 0.950]."
+    assert found({"variant": "noise"}, above=0.7).seconds == {"x.json": 3}
+    with pytest.raises(ValueError, match=r"expected above 0\.85.*no longer follows"):
+        found({"variant": "noise"}, above=0.85)
+    with pytest.raises(ValueError, match=r"expected below 0\.9"):
+        found({"variant": "noise"}, below=0.9)
+    with pytest.raises(ValueError, match="picks 0 rows"):
+        found({"variant": "rain"})

@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import ROOT
 from vgpo import figures
 from vgpo.studies import evidence
+from vgpo.studies.experiments.grid import RECIPES, read_grid
 from vgpo.studies.experiments.records import outcome_table
 
 HEADLINE = ROOT / "results" / "experiments" / "headline"
@@ -53,10 +54,20 @@ def test_before_and_after_over_seeds(outcomes):
     assert np.isnan(table.set_index("arm").loc["oracle", "low"])
 
 
-def test_planned_and_not_recorded(outcomes):
-    table = evidence.not_recorded(["dapo", "papo"], outcomes)
-    assert table["seeds recorded"].to_dict() == {"dapo": 6, "papo": 0}
-    assert evidence.not_recorded(["papo"], None)["seeds recorded"].sum() == 0
+def test_planned_and_not_recorded(tmp_path):
+    grid = read_grid(ROOT / RECIPES / "ablations.yaml")
+    (row,) = evidence.planned_cells(grid, HEADLINE.parent).to_dict("records")
+    assert row["planned"] == len(grid.arms) * len(grid.seeds)
+    # The headline's cells count, up to as many seeds as are planned here.
+    assert row["seeds"].startswith("dapo 6, vgpo_token 6, vgpo_prediction 6")
+    assert 18 <= row["cells"] <= row["planned"]
+    (row,) = evidence.planned_cells(grid, tmp_path).to_dict("records")
+    assert (row["cells"], row["seeds"]) == (0, "")
+    words = read_grid(ROOT / RECIPES / "headline_words.yaml")
+    places = evidence.planned_cells(words, tmp_path)
+    # The misread world has no words that decide.
+    planned = places.groupby("world")["planned"].sum().to_dict()
+    assert planned == {"look_away": 120, "misread": 100}
 
 
 def test_recorded_cells_know_what_was_before():

@@ -172,8 +172,8 @@ def arms(
             )
             if mixed[arm]:
                 parts.append(
-                    f"{mixed[arm]} of these pairs are of different commits, which are "
-                    "not known to give the same numbers."
+                    "Pairs of different commits, which are not known to give the same "
+                    f"numbers: {mixed[arm]} of {row['seeds']:.0f}."
                 )
             found.append((str(row["verdict"]), float(row["difference"])))
     if few:
@@ -334,6 +334,39 @@ def scores(recorded: Recorded, *, file: str, rows: Sequence[Sequence[str]]) -> F
     return Found(text, seconds={file: record["seconds"]})
 
 
+def rows(
+    recorded: Recorded, *, file: str, what: str, of: Sequence[Mapping[str, Any]]
+) -> Found:
+    """Single numbers of a file's rows, with their intervals where there are.
+
+    Each of ``of`` has ``where`` (columns and the values that pick one row), ``column``
+    (which number), ``say`` (what it is called) and, to guard a written verdict,
+    ``expect``: ``{above: x}`` or ``{below: x}``, for the interval's near end.
+
+    Raises:
+        ValueError: None or several rows are picked, or a number is not as expected.
+    """
+    record = recorded.json(file)
+    table, parts = pd.DataFrame(record["rows"]), []
+    for one in of:
+        mine = table[(table[list(one["where"])] == pd.Series(one["where"])).all(axis=1)]
+        if len(mine) != 1:
+            raise ValueError(f"{file}: {one['where']} picks {len(mine)} rows, not one.")
+        row, name = mine.iloc[0], one["column"]
+        value = row[name]
+        low, high = (row.get(f"{name}_{end}", value) for end in ("low", "high"))
+        said = f"{one['say']} {value:.3f}"
+        parts.append(said + (f" [{low:.3f}, {high:.3f}]" if low < high else ""))
+        for side, limit in one.get("expect", {}).items():
+            holds = {"above": low > limit, "below": high < limit}
+            if not holds[side]:
+                raise ValueError(
+                    f"{file}, {one['say']}: expected {side} {limit}, recorded was "
+                    f"[{low:.3f}, {high:.3f}]. The written verdict no longer follows."
+                )
+    return Found(f"{what}: {'; '.join(parts)}.", seconds={file: record["seconds"]})
+
+
 KINDS: Mapping[str, Callable[..., Found]] = {
     "arms": arms,
     "before_after": before_after,
@@ -341,6 +374,7 @@ KINDS: Mapping[str, Callable[..., Found]] = {
     "forgetting": forgetting,
     "forest": forest,
     "scores": scores,
+    "rows": rows,
 }
 """Kinds of evidence, by their name in the YAML file."""
 

@@ -1,10 +1,15 @@
 """Tables of what the recorded trainings did, for the chapter on evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
 
 import pandas as pd
 
 from vgpo.stats.seeds import t_interval
+from vgpo.studies.experiments.arms import find_arm
+from vgpo.studies.experiments.grid import Grid
+from vgpo.studies.experiments.records import grid_records
 from vgpo.studies.experiments.report import compare_grid
 
 PARTS: Mapping[str, str] = {
@@ -92,7 +97,39 @@ def before_and_after(
     return pd.DataFrame(rows)
 
 
-def not_recorded(planned: Sequence[str], outcomes: pd.DataFrame | None) -> pd.DataFrame:
-    """How many seeds of each planned arm are there."""
-    there = {} if outcomes is None else outcomes.groupby("arm")["seed"].nunique()
-    return pd.DataFrame({"seeds recorded": {a: int(there.get(a, 0)) for a in planned}})
+def planned_cells(grid: Grid, experiments: str | Path) -> pd.DataFrame:
+    """How much of a grid is there, cells of grids that it shares them with included.
+
+    Args:
+        grid: The plan.
+        experiments: The folder of all grids' folders.
+
+    Returns:
+        One row per world and setting: ``grid``, ``world``, ``setting``, ``cells``
+        (finished), ``planned``, and ``seeds``, by arm where an arm has any.
+    """
+    try:
+        records = grid_records(grid, experiments)
+    except FileNotFoundError:
+        records = []
+    keys = ["world", "setting"]
+    there = pd.DataFrame(
+        [{key: r[key] for key in [*keys, "arm"]} for r in records],
+        columns=[*keys, "arm"],
+    )
+    rows = []
+    for world, setting in product(grid.worlds, grid.settings):
+        mine = there[(there["world"] == world) & (there["setting"] == setting)]
+        counts = mine["arm"].value_counts(sort=False)
+        arms = [arm for arm in grid.arms if world in find_arm(arm).worlds]
+        rows.append(
+            {
+                "grid": grid.name,
+                "world": world,
+                "setting": setting,
+                "cells": len(mine),
+                "planned": len(arms) * len(grid.seeds),
+                "seeds": ", ".join(f"{a} {counts[a]}" for a in arms if a in counts),
+            }
+        )
+    return pd.DataFrame(rows)
