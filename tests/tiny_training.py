@@ -173,6 +173,8 @@ class Scripted(VGPOTrainer):
         return [script(self.calls, row) for row in rows], None
 
     def _compute_loss(self, model, inputs):
+        loss = super()._compute_loss(model, inputs)
+        # Afterwards, since a whole generation may be shaped in the loss.
         if self.model.training:
             self.seen.append(
                 {
@@ -180,7 +182,7 @@ class Scripted(VGPOTrainer):
                     for key, value in inputs.items()
                 }
             )
-        return super()._compute_loss(model, inputs)
+        return loss
 
 
 def split(micro_batch) -> list[dict]:

@@ -16,6 +16,7 @@ from tiny_training import GROUP, Scripted, rows_of, train
 import vgpo.method.visual
 from vgpo.method.shaping import register
 from vgpo.method.visual import VGPO
+from vgpo.training.trainer import PLACE
 
 GROUPS = 3
 LOGGED = ("visual/", "dynamic_sampling/", "vppo/")
@@ -86,8 +87,23 @@ class Contrast(VGPO):
 
 
 class Recording(Scripted):
+    """Keeps each generation as it is shaped, its rows in the order of generation."""
+
     def _generate_and_score_completions(self, inputs):
         batch = super()._generate_and_score_completions(inputs)
+        if PLACE not in batch:
+            self.recorded.append(self._rows(batch))
+        return batch
+
+    def _compute_loss(self, model, inputs):
+        place = inputs.get(PLACE)
+        loss = super()._compute_loss(model, inputs)
+        if place is not None:
+            rows = self._rows(inputs)
+            self.recorded.append([rows[i] for i in place.argsort().tolist()])
+        return loss
+
+    def _rows(self, batch):
         rows = []
         for i, mask in enumerate(batch["completion_mask"].bool()):
 
@@ -108,8 +124,7 @@ class Recording(Scripted):
                     "items": int(batch["num_items_in_batch"]),
                 }
             )
-        self.recorded.append(rows)
-        return batch
+        return rows
 
 
 def record(folder: Path, processes: int) -> dict:

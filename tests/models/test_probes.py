@@ -55,7 +55,9 @@ def scored(rescore, pixels, *, seed=5, first_row=0, rows=None):
 
 def views(probe, pixels, **others):
     seen = []
-    probe.measure(scored(lambda v: seen.extend(v) or torch.zeros(1), pixels, **others))
+    probe.measure(
+        scored(lambda v, length: seen.extend(v) or torch.zeros(1), pixels, **others)
+    )
     return seen
 
 
@@ -132,7 +134,7 @@ def test_a_view_for_each_row():
 
 def test_rows_without_any_image_are_scored_as_they_are():
     given = torch.randn(2, 3)
-    rollouts = scored(lambda views: given, None, rows=2)
+    rollouts = scored(lambda views, length: given, None, rows=2)
     assert torch.equal(MaskedLogProbs().measure(rollouts), given)
 
 
@@ -190,7 +192,7 @@ def pictured(probe, pictures, **others):
         seen.extend(views)
         return [torch.zeros(1, 3, 2, 2)] * len(views)
 
-    given = scored(lambda views: torch.zeros(1), [torch.zeros(1, 3, 2, 2)] * 4)
+    given = scored(lambda views, length: torch.zeros(1), [torch.zeros(1, 3, 2, 2)] * 4)
     probe.measure(replace(given, pictures=pictures, reprocess=reprocess, **others))
     return seen
 
@@ -227,7 +229,7 @@ def test_pictures_of_a_prompt_share_a_view_whatever_process_has_them():
 
 
 def test_pictures_that_are_missing_are_named():
-    given = scored(lambda views: torch.zeros(1), [torch.zeros(1, 3, 2, 2)] * 2)
+    given = scored(lambda views, length: torch.zeros(1), [torch.zeros(1, 3, 2, 2)] * 2)
     with pytest.raises(ValueError, match="pictures are missing"):
         MaskedLogProbs(on="picture").measure(given)
 
@@ -300,6 +302,27 @@ def test_hidden_are_the_tokens_of_the_span():
     assert hidden.tolist() == [[False, True, True, False, False, False]]
 
 
+def test_a_view_is_scored_up_to_the_last_token_that_is_wanted():
+    asked = []
+
+    def rescore(given, length):
+        asked.append(length)
+        return torch.zeros(1)
+
+    row = spoken("<perception>", "red", " 5", "</perception>", " 5")
+    for within, wanted in ((None, None), ("perception", 3)):
+        probe = make_probe("masked_log_probs", {"within": within})
+        probe.measure(replace(row, rescore=rescore))
+        assert asked.pop() == wanted
+    # Without any such token one is scored, since other processes may have some.
+    MaskedLogProbs(within="perception").measure(
+        replace(spoken("red", " 5"), rescore=rescore)
+    )
+    assert asked == [1]
+
+
 def test_spans_that_need_a_pass_are_refused():
+    with pytest.raises(ValueError, match="within: 'focus' needs a forward pass"):
+        MaskedLogProbs(within="focus").measure(spoken("a"))
     with pytest.raises(ValueError, match="spans: 'focus' needs a forward pass"):
         make_probe("hidden_log_probs", {"spans": "focus"}).measure(spoken("a"))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from neighbours import rollouts
-from tiny_training import Scripted, train
+from tiny_training import GROUP, Scripted, train
 from trl import GRPOTrainer
 
 from vgpo.method.shaping import make_method
@@ -20,8 +20,11 @@ from vgpo.studies.neighbours import (
 )
 
 
+@pytest.mark.parametrize("one", [True, False])
 @pytest.mark.parametrize("name", [*NAMES, "dapo"])
-def test_a_method_takes_the_passes_that_the_table_says(name, tmp_path, monkeypatch):
+def test_a_method_takes_the_passes_that_the_table_says(
+    name, one, tmp_path, monkeypatch
+):
     passes = []
     original = GRPOTrainer._get_per_token_logps_and_entropies
 
@@ -31,8 +34,16 @@ def test_a_method_takes_the_passes_that_the_table_says(name, tmp_path, monkeypat
 
     function = "_get_per_token_logps_and_entropies"
     monkeypatch.setattr(GRPOTrainer, function, counted)
-    train(tmp_path, Scripted, method=name, max_steps=1)
-    assert passes.count(False) == passes_of(make_method(name))
+    number = 1 if one else 2
+    train(
+        tmp_path,
+        Scripted,
+        method=name,
+        max_steps=1,
+        per_device_train_batch_size=2 * GROUP // number,
+        gradient_accumulation_steps=number,
+    )
+    assert passes.count(False) == passes_of(make_method(name), one_micro_batch=one)
 
 
 def test_table_has_a_row_for_every_method():

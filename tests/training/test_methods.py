@@ -97,6 +97,43 @@ def test_masked_log_probs_are_those_before_another_picture(tmp_path):
     assert told_apart
 
 
+@pytest.mark.parametrize("families", [("sum", "text"), ("text", "text")])
+def test_a_view_that_ends_early_says_the_same_until_then(
+    families, tmp_path, monkeypatch
+):
+    """And its pass is no longer than that."""
+
+    @register_probe("beginning")
+    def beginning(scored):
+        out = torch.zeros(scored.completion_ids.shape)
+        out[:, 1:3] = 1.0
+        return out
+
+    lengths = []
+    original = GRPOTrainer._get_per_token_logps_and_entropies
+
+    def noted(*arguments, **named):
+        out = original(*arguments, **named)
+        if not torch.is_grad_enabled():
+            lengths.append(out[0].shape[1])
+        return out
+
+    monkeypatch.setattr(GRPOTrainer, "_get_per_token_logps_and_entropies", noted)
+    found = {}
+    for within in (None, "beginning"):
+        rollouts, _ = listen(
+            tmp_path,
+            "masked_log_probs",
+            settings={"masked_log_probs": {"within": within}},
+            train_dataset=rows_of(*families),
+        )
+        found[within] = rollouts.signals["masked_log_probs"]
+    whole, part = found[None], found["beginning"]
+    assert lengths == [whole.shape[1], 3]
+    torch.testing.assert_close(part[:, :3], whole[:, :3], atol=1e-5, rtol=1e-5)
+    assert not part[:, 3:].any() and whole[:, 3:].any()
+
+
 def test_nothing_masked_is_the_policy_itself(tmp_path):
     rollouts, _ = listen(
         tmp_path,
@@ -152,6 +189,10 @@ def test_a_signal_from_the_data_set_belongs_to_its_row(sampling, tmp_path):
         assert rollouts.rewards[i] == pytest.approx(reward)
 
 
+IN_TWO = {"per_device_train_batch_size": GROUP, "gradient_accumulation_steps": 2}
+"""A generation in two micro-batches, each in another pass of the loss."""
+
+
 def test_signals_cost_no_pass_that_they_do_not_need(tmp_path, monkeypatch):
     ids_as_a_signal()
     passes = []
@@ -166,7 +207,11 @@ def test_signals_cost_no_pass_that_they_do_not_need(tmp_path, monkeypatch):
     for asked, settings, number in (
         ((), {}, 0),
         (("number",), {}, 0),
-        (("focus", "entropy", "log_probs"), {}, 1),
+        # The loss's own pass is over the same rows, by the same policy.
+        (("focus", "entropy", "log_probs"), {}, 0),
+        (("focus", "masked_log_probs"), {}, 1),
+        (("focus", "entropy", "log_probs"), IN_TWO, 1),
+        (("focus", "masked_log_probs"), IN_TWO, 2),
         (("focus", "log_probs"), {"num_iterations": 2}, 1),
         (("focus", "masked_log_probs"), {"num_iterations": 2}, 2),
     ):
@@ -192,7 +237,7 @@ def test_a_pass_that_is_watched_alone_makes_no_logits(
 
     name = "_get_per_token_logps_and_entropies"
     monkeypatch.setattr(GRPOTrainer, name, noted)
-    rollouts, _ = listen(tmp_path, *asked)
+    rollouts, _ = listen(tmp_path, *asked, **IN_TWO)
     assert lengths == [rollouts.mask.shape[1] if all_tokens else 1]
     assert rollouts.signals["focus"][rollouts.mask].std() > 0
 

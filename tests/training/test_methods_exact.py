@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from listening import log_probs_of, logits_of
+from peft import LoraConfig
 from tiny_training import (
     GROUP,
     Scripted,
@@ -19,9 +20,10 @@ from tiny_training import (
 )
 from trl import GRPOTrainer
 
+from vgpo import VGPOTrainer
 from vgpo.method.entropy import EntropyShaping
 from vgpo.method.shaping import METHODS, Method, Shaped, register
-from vgpo.models.probes import PROBES, register_probe
+from vgpo.models.probes import PROBES, PassProbe, register_probe
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +137,100 @@ class BeforeTheLoss(EntropyShaping):
     in_loss = False
 
 
+def a_pass_of_its_own(monkeypatch):
+    """Keeps the loss's pass from being shared."""
+    monkeypatch.setattr(VGPOTrainer, "_signals_of_shared_pass", lambda self: None)
+
+
+SHARED = {
+    "vgpo": {"method": "vgpo"},
+    "vgpo, prediction": {"method": "vgpo", "alignment": "prediction"},
+    "vgpo, released": {"method": "vgpo", "variant": "released"},
+    "vppo": {"method": "vppo", "method_kwargs": {"floor": 0.1, "entropy": 0.5}},
+    "vppo, micro-batches": {
+        "method": "vppo",
+        "method_kwargs": {"statistic": "micro_batch", "micro_batch": 3, "floor": 0.1},
+    },
+}
+LIKE = {
+    "plain": {},
+    "checkpointing": {"gradient_checkpointing": True},
+    "KL term, adapters": {"beta": 0.1, "peft_config": True},
+    "rows without image": {"train_dataset": ("sum", "text", "count", "sum")},
+    "dynamic sampling": {
+        "dynamic_sampling": True,
+        "dynamic_sampling_lower_bound": 0.4,
+        "dynamic_sampling_upper_bound": 0.6,
+        "dynamic_sampling_max_attempts": 20,
+    },
+    "truncated rollouts masked": {"mask_truncated_completions": True},
+}
+
+
+@pytest.mark.parametrize("like", LIKE)
+@pytest.mark.parametrize("name", SHARED)
+def test_in_the_losss_pass_methods_shape_as_in_one_of_their_own(
+    name, like, tmp_path, monkeypatch
+):
+    fields = {"max_steps": 2, "optim": "sgd", "learning_rate": 0.05} | LIKE[like]
+    if "train_dataset" in fields:
+        fields["train_dataset"] = rows_of(*fields["train_dataset"])
+    passes = counted_passes(monkeypatch)
+
+    def run(number):
+        given = dict(fields)
+        if "peft_config" in given:
+            given["peft_config"] = LoraConfig(r=4, target_modules=["q_proj", "v_proj"])
+        passes.clear()
+        torch.manual_seed(0)
+        trainer = train(tmp_path / str(number), Scripted, **SHARED[name], **given)
+        return trainer, passes.count(False)
+
+    shared, few = run(0)
+    a_pass_of_its_own(monkeypatch)
+    own, more = run(1)
+    assert more == few + 2
+    for seen, wanted in zip(shared.seen, own.seen, strict=True):
+        assert not {"rewards", "place:"} & set(seen)
+        assert torch.equal(seen["completion_ids"], wanted["completion_ids"])
+        mask = wanted["completion_mask"].bool()
+        torch.testing.assert_close(
+            seen["advantages"][mask], wanted["advantages"][mask], atol=1e-5, rtol=1e-4
+        )
+        assert seen["advantages"][mask].abs().max() > 0
+    for key, values in parameters(shared).items():
+        torch.testing.assert_close(values, parameters(own)[key], atol=1e-6, rtol=1e-4)
+    for row, wanted in zip(
+        shared.state.log_history, own.state.log_history, strict=True
+    ):
+        ours = {k: v for k, v in row.items() if k.startswith(("visual/", "vppo/"))}
+        theirs = {k: v for k, v in wanted.items() if k in ours}
+        assert ours == pytest.approx(theirs, abs=1e-4) and set(row) == set(wanted)
+
+
+def test_a_signal_of_the_results_of_a_pass_keeps_its_own(tmp_path, monkeypatch):
+    """What a probe makes of log-probabilities is made before rows are shuffled."""
+
+    @register_probe("doubled", needs=("log_probs",))
+    def doubled(scored):
+        return 2 * scored.log_probs
+
+    passes, given = counted_passes(monkeypatch), []
+
+    @register("kept")
+    @dataclass(frozen=True)
+    class Kept(Method):
+        signals = frozenset({"doubled", "log_probs"})
+
+        def shape(self, rollouts):
+            given.append(rollouts.signals)
+            return Shaped(rollouts.advantages)
+
+    train(tmp_path, Scripted, method="kept", max_steps=1)
+    assert passes.count(False) == 1
+    assert torch.equal(given[0]["doubled"], 2 * given[0]["log_probs"])
+
+
 STRONG = {"alpha": 5.0, "kappa": 1.1}
 
 
@@ -223,6 +319,7 @@ def test_shaping_in_the_loss_is_that_of_before_it(
 
         monkeypatch.setattr(method, "shape", shape)
     passes = counted_passes(monkeypatch)
+    a_pass_of_its_own(monkeypatch)
     fields = {
         "method_kwargs": settings,
         "max_steps": 2,
@@ -318,10 +415,15 @@ def test_only_what_the_loss_gives_can_be_asked_for_there(tmp_path):
     @dataclass(frozen=True)
     class Sighted(Method):
         in_loss = True
-        signals = frozenset({"entropy", "focus"})
+        signals = frozenset({"entropy", "sight"})
 
         def shape(self, rollouts):
             return Shaped(rollouts.advantages)
 
-    with pytest.raises(ValueError, match=r"in_loss: signal 'focus' of Sighted cannot"):
+    @register_probe("sight")
+    @dataclass(frozen=True)
+    class Sight(PassProbe):
+        pass
+
+    with pytest.raises(ValueError, match=r"in_loss: signal 'sight' of Sighted cannot"):
         make_trainer(tmp_path, method="sighted")

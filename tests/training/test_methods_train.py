@@ -6,6 +6,7 @@ from peft import LoraConfig
 from PIL import Image
 from tiny_training import GROUP, Scripted, model, rows_of, split, train
 
+from vgpo.method.shaping import METHODS
 from vgpo.models.probes import PROBES, MaskedLogProbs, black_squares
 
 LOGGED = {
@@ -30,6 +31,43 @@ def test_method_trains_and_logs_its_numbers(name, tmp_path):
     numbers = logged(trainer, LOGGED[name])
     assert len(numbers) == 2 and all(number is not None for number in numbers)
     assert all(norm > 0 for norm in logged(trainer, "grad_norm"))
+
+
+def right_or_wrong(completion_ids, answer, **columns):
+    """0 or 1 by the first token; always 1 where the answer is an even number."""
+    return [
+        1.0 if int(wanted) % 2 == 0 else float(ids[0] % 2)
+        for ids, wanted in zip(completion_ids, answer, strict=True)
+    ]
+
+
+def test_gpg_samples_groups_without_signal_again_or_makes_up_for_them(tmp_path):
+    fields = {
+        "method": "gpg",
+        "reward_funcs": right_or_wrong,
+        "max_steps": 4,
+        **METHODS["gpg"].preset,
+    }
+    without = train(tmp_path / "a", Scripted, **fields)
+    again = train(
+        tmp_path / "b",
+        Scripted,
+        dynamic_sampling=True,
+        dynamic_sampling_max_attempts=20,
+        **fields,
+    )
+    shares = logged(without, "gpg/useful_share")
+    assert without.calls == 4 and min(shares) < 1
+    assert logged(again, "gpg/useful_share") == [1.0] * 4 and again.calls > 4
+    # Over the share of useful groups, what is left of a batch is as large as a whole.
+    for seen, share in zip(without.seen, shares, strict=True):
+        rows = split(seen)
+        useful = [row for row in rows if row["advantages"].abs().max() > 0]
+        assert len(useful) == pytest.approx(share * len(rows))
+        for row in useful:
+            value = float(row["advantages"].reshape(-1)[0]) * (share + 1e-5)
+            # Less the mean of four rewards of 0 and 1, not divided by their spread.
+            assert 4 * value == pytest.approx(round(4 * value), abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["papo", "pepo"])

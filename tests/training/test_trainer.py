@@ -100,8 +100,9 @@ def test_weights_of_one_train_like_grpo_bit_for_bit(
 
     class Watched(VGPOTrainer):
         def _compute_loss(self, model, inputs):
+            loss = super()._compute_loss(model, inputs)
             shapes.append(inputs["advantages"].ndim)
-            return super()._compute_loss(model, inputs)
+            return loss
 
     def trained(trainer_class):
         start = Qwen2_5_VLForConditionalGeneration.from_pretrained(saved_model)
@@ -152,7 +153,11 @@ def adapters():
 
 
 SETTINGS = {
-    "one batch, a pass of its own": {},
+    "one batch, in the loss's pass": {},
+    "two micro-batches, a pass of its own": {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+    },
     "old log-probabilities in chunks": {
         "per_device_train_batch_size": 4,
         "steps_per_generation": 2,
@@ -177,7 +182,13 @@ SETTINGS = {
     },
     "intra only, step": {"inter_trajectory": False, "compensation_schedule": "step"},
     "truncated rollouts masked": {"mask_truncated_completions": True},
-    "KL with LoRA, a pass of its own": {"beta": 0.1, "peft_config": adapters},
+    "KL with LoRA, in the loss's pass": {"beta": 0.1, "peft_config": adapters},
+    "KL with LoRA, a pass of its own": {
+        "beta": 0.1,
+        "peft_config": adapters,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+    },
     "KL with LoRA, old log-probabilities": {
         "beta": 0.1,
         "peft_config": adapters,

@@ -68,7 +68,11 @@ def adapters():
 
 
 SETTINGS = {
-    "a pass of its own": {},
+    "one batch, in the loss's pass": {},
+    "two micro-batches, a pass of its own": {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+    },
     "in chunks, rollouts used twice": {
         "per_device_train_batch_size": 4,
         "steps_per_generation": 2,

@@ -37,8 +37,9 @@ class SRPOOurReading(Method):
     with the image masked as in PAPO, and with the perception span P hidden from
     attention. The weights are those of :func:`srpo_weights`. A response without
     spans, or without an image, keeps its advantages. Exactly an advantage. It takes
-    two forward passes without gradient, for the masked image and for the hidden span;
-    the policy's own log-probabilities come out of the loss.
+    two forward passes without gradient, for the masked image, which ends with the
+    perception, and for the hidden span; the policy's own log-probabilities come out of
+    the loss.
 
     Attributes:
         temperature: How far weights go from 1, at least 0; 0 gives plain DAPO.
@@ -82,7 +83,13 @@ class SRPOOurReading(Method):
     def signal_settings(self) -> Mapping[str, Mapping[str, Any]]:
         view = {"probability": self.probability, "patch": self.patch}
         return {
-            "masked_log_probs": {**view, "per": "prompt", "on": "picture"},
+            "masked_log_probs": {
+                **view,
+                "per": "prompt",
+                "on": "picture",
+                # Only the perception span is read before the masked image.
+                "within": self.spans,
+            },
             "hidden_log_probs": {"spans": self.spans},
         }
 

@@ -34,7 +34,7 @@ the other columns of the data set, so a signal can be computed from the truth.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -66,9 +66,9 @@ class Scored:
         black: What a black pixel is to the model, one number per channel.
         rows: Per row, the columns of the data set, but for its images.
         decode: From a list of token ids to text.
-        rescore: Log-probabilities (B, T) of the same tokens with other pixels, and
-            with some of them hidden from attention where a second argument, bool
-            (B, T), says so.
+        rescore: Log-probabilities (B, T) of the same tokens with other pixels; with
+            some of them hidden from attention where ``hidden``, bool (B, T), says so;
+            of the first ``length`` tokens alone, in a shorter pass, and 0 after them.
         seed: Of this generation: the same after resuming.
         first_row: Number of this process's first row among those of all processes.
         group_size: G, the adjacent rows that answer the same prompt.
@@ -153,6 +153,11 @@ class PassProbe:
             signal, (B, T).
         """
         raise NotImplementedError
+
+    def in_loss(self) -> "PassProbe | None":
+        """The same for the loss's pass, of values without gradient; None where what
+        it says cannot be read there."""
+        return None
 
 
 PROBES: dict[str, Callable[..., Probe | PassProbe]] = {}
@@ -270,6 +275,7 @@ class Focus(PassProbe):
     """
 
     of_image = True
+    without_gradient: ClassVar[bool] = True
 
     alignment: str = "token"
 
@@ -282,10 +288,20 @@ class Focus(PassProbe):
             completion_length=completion_length,
             alignment=self.alignment,
             rows=rows,
-            no_grad_only=True,
+            no_grad_only=self.without_gradient,
             nonfinite="neutral",
         ) as capture:
             yield lambda: capture.focus
+
+    def in_loss(self) -> PassProbe:
+        return _FocusInLoss(self.alignment)
+
+
+@dataclass(frozen=True)
+class _FocusInLoss(Focus):
+    """The same of a pass with gradient, which the scores do not carry."""
+
+    without_gradient = False
 
 
 @register_probe("log_probs")
@@ -331,6 +347,9 @@ class MaskedLogProbs(Probe):
             as in PAPO.
         noise: In place of patches, the standard deviation of Gaussian noise on the
             processed pixels; VEPO has 2.0. None: patches.
+        within: A signal that is told by text or by the data. The pass then ends with
+            the last token at which it is 1, in any row; what is given after that
+            means nothing. None: all tokens are scored.
 
     Raises:
         ValueError: A setting is out of range.
@@ -344,6 +363,7 @@ class MaskedLogProbs(Probe):
     per: str = "prompt"
     on: str = "pixels"
     noise: float | None = None
+    within: str | None = None
 
     def __post_init__(self) -> None:
         check_view(self.probability, self.patch)
@@ -362,12 +382,14 @@ class MaskedLogProbs(Probe):
         return self.on == "picture"
 
     def measure(self, scored: Scored) -> Tensor:
+        length = self._length(scored)
         if scored.pixels is None:
-            return scored.rescore([])
+            return scored.rescore([], length=length)
         draws = [self._draw(scored, row) for row in range(len(scored.pixels))]
         if self.on == "pixels":
             pairs = zip(scored.pixels, draws, strict=True)
-            return scored.rescore([self._view(scored, *pair) for pair in pairs])
+            views = [self._view(scored, *pair) for pair in pairs]
+            return scored.rescore(views, length=length)
         if scored.pictures is None or scored.reprocess is None:
             raise ValueError(
                 "scored: pictures are missing; masked_log_probs with on='picture' "
@@ -377,7 +399,16 @@ class MaskedLogProbs(Probe):
             [black_squares(one, self.probability, draw, self.patch) for one in row]
             for row, draw in zip(scored.pictures, draws, strict=True)
         ]
-        return scored.rescore(scored.reprocess(pictures))
+        return scored.rescore(scored.reprocess(pictures), length=length)
+
+    def _length(self, scored: Scored) -> int | None:
+        """How many tokens are scored; no token sees those after it."""
+        if self.within is None:
+            return None
+        inside = (_told(self.within, "within", scored) == 1) & scored.completion_mask
+        places = inside.any(dim=0).nonzero()
+        # At least one: passes must be as many on every process.
+        return int(places.max()) + 1 if len(places) else 1
 
     def _draw(self, scored: Scored, row: int) -> torch.Generator:
         """Where a row's draws come from, whatever process has it."""
@@ -425,6 +456,9 @@ class LayerCosines(PassProbe):
             detached=self.detached,
         ) as capture:
             yield lambda: capture.values
+
+    def in_loss(self) -> PassProbe:
+        return replace(self, gradient=True, detached=True)
 
 
 @register_probe("perception")
@@ -492,15 +526,24 @@ class HiddenLogProbs(Probe):
     spans: str = "perception"
 
     def measure(self, scored: Scored) -> Tensor:
-        spans = make_probe(self.spans)
-        if not isinstance(spans, Probe) or spans.needs:
-            raise ValueError(
-                f"spans: {self.spans!r} needs a forward pass; name a signal that is "
-                "told by text or by the data"
-            )
-        kinds = spans.measure(scored).to(scored.completion_mask.device)
+        kinds = _told(self.spans, "spans", scored)
         views = [] if scored.pixels is None else scored.pixels
         return scored.rescore(views, (kinds == 1) & scored.completion_mask)
+
+
+def _told(name: str, argument: str, scored: Scored) -> Tensor:
+    """A signal that takes no pass, (B, T).
+
+    Raises:
+        ValueError: It takes one.
+    """
+    probe = make_probe(name)
+    if not isinstance(probe, Probe) or probe.needs:
+        raise ValueError(
+            f"{argument}: {name!r} needs a forward pass; name a signal that is told by "
+            "text or by the data"
+        )
+    return probe.measure(scored).to(scored.completion_mask.device)
 
 
 def black_squares(

@@ -42,19 +42,27 @@ ACTS_ON: Mapping[str, str] = {
 }
 
 
-def passes_of(method: Method) -> int:
+def passes_of(method: Method, one_micro_batch: bool = False) -> int:
     """Forward passes without gradient that a method takes per generation, where TRL
     makes none for old log-probabilities.
+
+    Args:
+        method: The method.
+        one_micro_batch: Whether a generation is a single micro-batch, so that the
+            pass of the loss can be read along.
 
     Example:
         >>> [passes_of(make_method(name)) for name in ("dapo", "entropy", "vgpo")]
         [0, 0, 1]
         >>> [passes_of(make_method(name)) for name in ("papo", "vppo", "srpo")]
         [1, 2, 2]
+        >>> [passes_of(make_method(name), True) for name in ("vgpo", "vppo", "srpo")]
+        [0, 1, 2]
     """
     signals = Signals.of(method)
+    shared = one_micro_batch and Signals.of_shared_pass(method) is not None
     probes = signals.measuring.values()
-    return bool(signals.needed) + sum(probe.passes for probe in probes)
+    return int(bool(signals.needed) and not shared) + sum(p.passes for p in probes)
 
 
 def method_table(names: Sequence[str] = NAMES) -> pd.DataFrame:
@@ -62,6 +70,7 @@ def method_table(names: Sequence[str] = NAMES) -> pd.DataFrame:
 
     Returns:
         Indexed by method: ``signal``, ``acts on``, ``passes`` (:func:`passes_of`),
+        ``in one batch``, the passes where a generation is one micro-batch,
         ``gradient``, whether one flows through the signal, and ``default``, the
         settings of the class.
 
@@ -80,6 +89,7 @@ def method_table(names: Sequence[str] = NAMES) -> pd.DataFrame:
             "signal": ", ".join(sorted(method.signals)) or "none",
             "acts on": ACTS_ON[name],
             "passes": passes_of(method),
+            "in one batch": passes_of(method, one_micro_batch=True),
             "gradient": "of the log-probability" if name == "papo" else "none",
             "default": ", ".join(settings),
         }

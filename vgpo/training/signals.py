@@ -2,10 +2,12 @@
 
 A scoring pass is a forward pass of the policy over whole rollouts without gradient.
 TRL makes one for old log-probabilities, in some settings; probes then read along.
-Else they have one of their own. Probes that need no pass cause none.
+Else, where a generation is one micro-batch that is used once, the pass of the loss is
+the same one, and they read along with that. Else they have one of their own. Probes
+that need no pass cause none.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +23,14 @@ from trl.trainer.utils import (
 )
 
 from vgpo.method.shaping import Method, Rollouts
-from vgpo.models.probes import PassProbe, Probe, Scored, make_probe
+from vgpo.models.probes import (
+    Entropy,
+    LogProbs,
+    PassProbe,
+    Probe,
+    Scored,
+    make_probe,
+)
 
 Forward = Callable[..., tuple[Tensor, Tensor | None, Any]]
 
@@ -90,18 +99,32 @@ class Signals:
             watching[name] = probe
         if not method.in_loss:
             return cls(watching)
-        for name in sorted(method.signals - watching.keys()):
-            if not isinstance(make_probe(name, settings.get(name)), PassProbe):
-                continue
-            seen = {**settings.get(name, {}), "gradient": True, "detached": True}
-            try:
-                watching[name] = make_probe(name, seen)  # type: ignore[assignment]
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"in_loss: signal {name!r} of {type(method).__name__} cannot be "
-                    "read in the loss"
-                ) from error
-        return cls(watching)
+        return cls(watching | _watching_the_loss(method, watching.keys()))
+
+    @classmethod
+    def of_shared_pass(cls, method: Method) -> "Signals | None":
+        """The probes that watch the loss's pass where it is the scoring pass as well.
+
+        Those of :meth:`of_loss`, and those that would watch a scoring pass. None where
+        a scoring pass gives nothing, or what the loss's pass cannot give as well.
+        """
+        own = cls.of(method)
+        wanting = [probe for probe in own.measuring.values() if probe.needs]
+        plain = all(isinstance(probe, LogProbs | Entropy) for probe in wanting)
+        if method.in_loss or not own.needed or not plain:
+            return None
+        watching = cls.of_loss(method).watching
+        try:
+            return cls({**watching, **_watching_the_loss(method, watching.keys())})
+        except ValueError:
+            return None
+
+    @property
+    def apart(self) -> "Signals":
+        """The probes that need nothing of a scoring pass."""
+        return Signals(
+            measuring={n: p for n, p in self.measuring.items() if not p.needs}
+        )
 
     @property
     def of_image(self) -> bool:
@@ -188,6 +211,27 @@ class Signals:
         return signals
 
 
+def _watching_the_loss(method: Method, but: Collection[str]) -> dict[str, PassProbe]:
+    """Those of the signals that watch a pass, for that of the loss.
+
+    Raises:
+        ValueError: One cannot be read there.
+    """
+    watching = {}
+    for name in sorted(method.signals - set(but)):
+        probe = make_probe(name, method.signal_settings.get(name))
+        if not isinstance(probe, PassProbe):
+            continue
+        seen = probe.in_loss()
+        if seen is None:
+            raise ValueError(
+                f"in_loss: signal {name!r} of {type(method).__name__} cannot be read "
+                "in the loss"
+            )
+        watching[name] = seen
+    return watching
+
+
 def scored_rollouts(
     batch: dict[str, Any],
     processing_class: Any,
@@ -201,7 +245,8 @@ def scored_rollouts(
         batch: One process's rollouts, with the columns of their ``rows``.
         processing_class: The trainer's processor or tokenizer.
         score: Log-probabilities (B, T) of a batch, by a forward pass, with some tokens
-            hidden from attention where a second argument says so.
+            hidden from attention where a second argument says so, and of the first
+            ``length`` alone.
         reprocess: From other pictures per row to their pixels, laid out as in
             ``batch``.
         **others: The other fields of :class:`~vgpo.models.probes.Scored`.
@@ -213,11 +258,15 @@ def scored_rollouts(
     if isinstance(pixels, Tensor):
         pixels = list(pixels.split(1))
 
-    def rescore(views: Sequence[Tensor], hidden: Tensor | None = None) -> Tensor:
+    def rescore(
+        views: Sequence[Tensor],
+        hidden: Tensor | None = None,
+        length: int | None = None,
+    ) -> Tensor:
         if pixels is None:
-            return score(batch, hidden)
+            return score(batch, hidden, length=length)
         seen = unsplit_pixel_values_by_grid({**cut, "pixel_values": list(views)})
-        return score(seen, hidden)
+        return score(seen, hidden, length=length)
 
     def pixels_of(pictures: Sequence[Sequence[Any]]) -> Sequence[Tensor]:
         given = as_laid_out(reprocess(pictures), batch["pixel_values"])
@@ -265,6 +314,24 @@ def as_laid_out(pixels: Tensor, like: Tensor) -> Tensor:
         )
     amounts = [amount for more in reversed(short) for amount in (0, more)]
     return torch.nn.functional.pad(pixels.to(like), amounts)
+
+
+def rows_in_order(batch: Mapping[str, Any], order: Tensor) -> dict[str, Any]:
+    """What :func:`gather_rollouts` needs of a batch, its rows in another order.
+
+    Args:
+        batch: One process's rollouts, with their ``rewards``.
+        order: Integers, (B,): which row comes first, second, ...
+    """
+    named = ("completion_mask", "tool_mask", "advantages", "rewards", "has_image")
+    out = {}
+    for name in named:
+        values = batch.get(name)
+        if isinstance(values, Tensor):
+            out[name] = values[order]
+        elif values is not None:
+            out[name] = [values[row] for row in order.tolist()]
+    return out
 
 
 def gather_rollouts(

@@ -9,7 +9,9 @@ a batch:
    (``vgpo.training.dynamic_sampling``).
 3. The signals that the method asks for, such as visual focus, are measured of every
    token (``vgpo.training.signals``). Where TRL computes old log-probabilities,
-   that pass is read along; else there is one forward pass without gradient.
+   that pass is read along. Where a generation is one micro-batch that is used once, the
+   pass of the loss is, and steps 3 and 4 take place in it. Else there is one forward
+   pass without gradient.
 4. The method makes advantages (B, T) of the advantages (B,) and the signals of all
    processes (:mod:`vgpo.method.shaping`).
 5. TRL shuffles the rows, splits them into micro-batches and computes its loss; a
@@ -70,6 +72,7 @@ from vgpo.training.signals import (
     gather_rollouts,
     loss_mask,
     rollouts_in_loss,
+    rows_in_order,
     scored_rollouts,
 )
 
@@ -91,6 +94,10 @@ FORWARD_KEYS = (
 # been measured of them for a method that is shaped there.
 _EXTRA = "extra:"
 _SIGNAL = "signal:"
+
+PLACE = "place:"
+"""Under this key, the place of each row among this process's rows, before they were
+shuffled. It is there where a whole generation is to be shaped in the loss."""
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +177,7 @@ class VGPOTrainer(ResumableTrainer):
         self._method = args.make_method()
         self._signals = Signals.of(self._method)
         self._loss_signals = Signals.of_loss(self._method)
+        self._shared_pass = self._signals_of_shared_pass()
         self._check_signals()
         self._accuracy_column = self._find_accuracy_column()
         self._dynamic_sampling = self._make_dynamic_sampling()
@@ -186,6 +194,18 @@ class VGPOTrainer(ResumableTrainer):
         self.add_callback(MetricsFile())
         self.add_callback(logs.OnTrainBegin(lambda: write_run_record(self, *self.told)))
         self.add_callback(FirstSteps(lambda: self._metrics["train"]))
+
+    def _signals_of_shared_pass(self) -> Signals | None:
+        """The probes of the loss's pass where it can be the scoring pass as well.
+
+        It then goes over all rows of a generation, by the policy that wrote them. Not
+        under engines in which passes have to keep to an order.
+        """
+        in_order = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        updates = self.args.steps_per_generation * self.num_iterations
+        if in_order or updates > 1:
+            return None
+        return Signals.of_shared_pass(self._method)
 
     def _check_tokenizer(self) -> None:
         tokenizer = self.processing_class
@@ -375,13 +395,25 @@ class VGPOTrainer(ResumableTrainer):
 
     def _shape(self, batch: dict[str, Any]) -> None:
         """Puts the advantages that the method gives, (B, T), into ``batch``."""
-        signals = self._measure(batch)
-        if self._method.in_loss:
-            batch.pop("rewards")
+        later = self._shared_pass is not None and self._signals.missing(batch)
+        signals = self._measure(batch, self._signals.apart if later else self._signals)
+        if later or self._method.in_loss:
             batch |= {_SIGNAL + name: values for name, values in signals.items()}
-            return
+        if later:
+            mask = batch["completion_mask"]
+            batch[PLACE] = torch.arange(len(mask), device=mask.device)
+        elif self._method.in_loss:
+            batch.pop("rewards")
+        else:
+            batch |= self._shaped_by_method(batch, signals)
+
+    def _shaped_by_method(
+        self, batch: dict[str, Any], signals: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """What the method makes of the rollouts of all processes: for this one's rows,
+        advantages and what its loss needs. Takes the rewards out of ``batch``."""
         advantages = batch["advantages"]
-        rows, length = batch["completion_ids"].shape
+        rows, length = batch["completion_mask"].shape
         rollouts = gather_rollouts(
             self.accelerator,
             batch,
@@ -398,14 +430,13 @@ class VGPOTrainer(ResumableTrainer):
             values = values[self._mine(rows)]
             return values if values.ndim == 1 else values[:, :length]
 
-        batch["advantages"] = local(shaped.advantages).to(advantages.dtype)
-        for name, values in shaped.extras.items():
-            batch[_EXTRA + name] = local(values)
         self._note_shaped(shaped, rollouts)
         # TRL has logged the advantages that it gave the method.
         self._logs["advantages"].extend(
             logs.mean_advantages(shaped.advantages, rollouts.mask)
         )
+        extras = {_EXTRA + name: local(x) for name, x in shaped.extras.items()}
+        return {"advantages": local(shaped.advantages).to(advantages.dtype), **extras}
 
     def _shape_in_loss(
         self,
@@ -416,6 +447,10 @@ class VGPOTrainer(ResumableTrainer):
     ) -> None:
         """The same for a micro-batch, by the pass of the loss."""
         measured = _under(_SIGNAL, inputs)
+        if PLACE in inputs:
+            given = {"log_probs": log_probs, "entropy": entropy, **measured, **watched}
+            self._shape_generation_in_loss(inputs, given)
+            return
         rollouts = rollouts_in_loss(
             inputs, log_probs, entropy, {**measured, **watched}, self._progress()
         )
@@ -425,6 +460,22 @@ class VGPOTrainer(ResumableTrainer):
         inputs |= {_EXTRA + name: values for name, values in shaped.extras.items()}
         self._note_shaped(shaped, rollouts)
 
+    def _shape_generation_in_loss(
+        self, inputs: dict[str, Any], signals: Mapping[str, Tensor]
+    ) -> None:
+        """The same for a micro-batch that is a whole generation, by the same pass."""
+        place = inputs.pop(PLACE)
+        before = place.argsort()
+        batch = rows_in_order(inputs, before)
+        # Sorted: processes send them to each other in the order of the dictionary.
+        asked = {
+            name: signals[name].detach().float()[before]
+            for name in sorted(self._method.signals)
+        }
+        shaped = self._shaped_by_method(batch, asked)
+        del inputs["rewards"]
+        inputs |= {name: values[place] for name, values in shaped.items()}
+
     def _note_shaped(self, shaped: Shaped, rollouts: Rollouts) -> None:
         everywhere = shaped.advantages.reshape(len(rollouts.mask), -1).abs()
         everywhere = everywhere.expand_as(rollouts.mask)
@@ -432,9 +483,11 @@ class VGPOTrainer(ResumableTrainer):
         self._note({"advantages/mean_abs": size, **shaped.logs})
 
     def _compute_loss(self, model, inputs):
-        if self._method.in_loss and self.model.training:
-            # TRL reads the advantages after its pass, in which they are put here. A
-            # copy, since rollouts may serve several updates.
+        # TRL reads the advantages after its pass, in which they are put there.
+        if PLACE in inputs:
+            self._to_shape = inputs
+        elif self._method.in_loss and self.model.training:
+            # A copy, since rollouts may serve several updates.
             inputs = self._to_shape = dict(inputs)
         try:
             loss = super()._compute_loss(model, inputs)
@@ -499,10 +552,11 @@ class VGPOTrainer(ResumableTrainer):
 
         if torch.is_grad_enabled():
             # The pass of the loss: TRL keeps its results to itself.
-            out, read = self._loss_signals.read_along(
-                forward, model, len(input_ids), length
-            )
-            self._loss_pass = out[0], out[1], self._loss_signals.watched(read)
+            signals = self._loss_signals
+            if self._shared_pass is not None and PLACE in (self._to_shape or ()):
+                signals = self._shared_pass
+            out, read = signals.read_along(forward, model, len(input_ids), length)
+            self._loss_pass = out[0], out[1], signals.watched(read)
             if self._to_shape is not None:
                 self._shape_in_loss(self._to_shape, *self._loss_pass)
             return out
@@ -526,44 +580,54 @@ class VGPOTrainer(ResumableTrainer):
         batch: dict[str, Any],
         hidden: Tensor | None = None,
         log_probs: bool = True,
+        length: int | None = None,
     ) -> Tensor:
         """Log-probabilities of the rollouts, by a forward pass of its own.
 
         Tokens that are hidden, bool (B, T), are left out of the attention mask. Without
         ``log_probs``, for probes that watch the pass, it ends before the vocabulary
-        for all tokens but one.
+        for all tokens but one. Tokens after the first ``length`` are left out, and
+        their log-probabilities are 0.
         """
         attended = batch["completion_mask"]
-        length = batch["completion_ids"].shape[1]
         if hidden is not None:
             attended = attended * ~hidden
+        ids = batch["completion_ids"][:, :length]
+        after, length = batch["completion_ids"].shape[1] - ids.shape[1], ids.shape[1]
+        total = batch["prompt_ids"].shape[1] + length
+        given = {
+            key: batch[key][:, :total] if key.endswith("token_type_ids") else batch[key]
+            for key in FORWARD_KEYS
+            if key in batch
+        }
         with (
             torch.no_grad(),
             disable_gradient_checkpointing(
                 self.model, self.args.gradient_checkpointing_kwargs
             ),
         ):
-            return self._get_per_token_logps_and_entropies(
+            values = self._get_per_token_logps_and_entropies(
                 self.model,
-                torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
-                torch.cat([batch["prompt_mask"], attended], dim=1),
+                torch.cat([batch["prompt_ids"], ids], dim=1),
+                torch.cat([batch["prompt_mask"], attended[:, :length]], dim=1),
                 length if log_probs else 1,
                 completion_length=length,
                 batch_size=self.args.per_device_train_batch_size,
-                **{key: batch[key] for key in FORWARD_KEYS if key in batch},
+                **given,
             )[0]
+        return torch.nn.functional.pad(values, (0, after))
 
-    def _measure(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The method's signals, (B, T) each."""
-        if self._signals.missing(batch):
+    def _measure(self, batch: dict[str, Any], probes: Signals) -> dict[str, Tensor]:
+        """Some of the method's signals, (B, T) each."""
+        if probes.missing(batch):
             self._reading = {}
-            results = self._signals.needed - self._signals.watching.keys()
+            results = probes.needed - probes.watching.keys()
             try:
                 self._score(batch, log_probs=bool(results))
             finally:
                 read, self._reading = self._reading, None
             batch |= read
-        signals = self._signals.measure(batch, partial(self._scored, batch))
+        signals = probes.measure(batch, partial(self._scored, batch))
         for name in ("rows", "messages", "pictures"):
             batch.pop(name, None)
         return signals
