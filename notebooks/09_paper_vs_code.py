@@ -3,11 +3,9 @@
 #
 # **In this chapter.** The code released with the paper computes something else than
 # the paper's equations in ten places; an eleventh point (length) concerns both. *How
-# much does each move, and are paper and code one method?* In short: they agree on
-# what happens *within* a completion, and hardly at all on what happens *between*
-# completions. None of this is a scandal. Some are choices that the paper leaves open,
-# some come from how a training engine cuts its batches. But whoever reproduces the
-# method has to choose.
+# much does each move, and are paper and code one method?* None of this is a scandal.
+# Some are choices that the paper leaves open, some come from how a training engine cuts
+# its batches. But whoever reproduces the method has to choose.
 
 # %% tags=["parameters", "hide-input"]
 checkpoint = ""  # folder of another cold start; "" takes the shipped one
@@ -32,33 +30,7 @@ from vgpo.studies.tables import padded, token_table
 from vgpo.testbed import FAMILIES, World
 from vgpo.testbed.answers import answer
 
-# %% [markdown]
-# ## Where to look
-#
-# Released code: <https://github.com/wzb-bupt/VGPO>, commit
-# [63a9a8b](https://github.com/wzb-bupt/VGPO/tree/63a9a8bd92873ff170fc580541322662ebc99771),
-# a fork of EasyR1, which is one of verl. The repository carries no licence, so nothing
-# is quoted here: each departure is told in words, its behaviour is checked against
-# recorded inputs and outputs (`tests/method/golden/`), and these are the files whose
-# part in the fork it is:
-#
-# | departure | part of the engine | file |
-# |---|---|---|
-# | 1 groups, 8 scores | the update: cuts micro-batches, scores them again | `verl/workers/actor/dp_actor.py` |
-# | 2 focus, 3 accumulation, 4 clamps, 5 inter only, 7 schedule and gate, 9 no image | computing factors, called from the update | `verl/trainer/core_algos.py` |
-# | 6 γ | the flags and their values | `verl/workers/actor/config.py`, `examples/configs/config.yaml`, `train_vgpo_7B.sh` |
-# | 11 grading | the reward | `examples/reward_function/math.py` |
-#
-# The table goes by what these files are for in the fork; look for a departure's words
-# in section 1 to 11 there, and tell us where we are wrong.
-#
-# ## One batch
-#
-# Everything below, but for the last departure, is about the *factor* on a token's
-# advantage, $(1 + \psi)(1 + \phi)$ (Eq. 12), on one batch of rollouts of the small
-# model. A fifth of the prompts have no image (the text family), as a mixed training set
-# would. Scores are those of the state *at* each token, as in the released code. What
-# departures do to a trained model is not measured here.
+pd.set_option("display.max_colwidth", None)
 
 # %% tags=["hide-input"]
 folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT
@@ -68,20 +40,82 @@ prompts = World().examples(each, FAMILIES, seed=90, split="heldout")
 asked = [example for example in prompts for _ in range(rollouts)]
 texts = answer(model, processor, asked, temperature=1.0, seed=seed)
 table = token_table(model, processor, asked, texts)
-
-# %%
 focus, mask = padded(table, "focus")
 cosines = 2 * focus - 1
 lengths = mask.sum(1)
 group_ids = torch.arange(len(asked)) // rollouts
 has_image = torch.tensor([example.image is not None for example in asked])
 seen = mask & has_image[:, None]
-print(f"{len(asked)} rollouts of {lengths.min()} to {lengths.max()} tokens")
 
 # %% [markdown]
-# The paper's quantities, as the last chapters computed them:
+# ## First result
+#
+# One batch of rollouts of the small model. By Eq. 12 each token's advantage is
+# multiplied by a *factor*, $1 + \psi$ within its completion and $1 + \phi$ between
+# completions. Here it is computed from the same scores by the paper's equations and as
+# the released code does, over a shuffled batch and over batches that keep the rollouts
+# of a prompt together. How far do they agree?
 
 # %%
+batches = departures.micro_batches(lengths, budget, seed)
+arguments = (cosines, mask, group_ids, batches)
+options = {"has_image": has_image, "num_generations": rollouts}
+whole_groups = [one for one in departures.ALL if one != "groups"]
+ways = {
+    "paper": (),
+    "released, shuffled": departures.ALL,
+    "released, whole groups": whole_groups,
+}
+factors = {
+    name: advantage_factors_with(switches, *arguments, **options)
+    for name, switches in ways.items()
+}
+
+# %%
+paper, code, whole = factors.values()
+agreement = {
+    name: {
+        "r of 1 + ψ": np.corrcoef(paper[0][seen], token[seen])[0, 1],
+        "r of 1 + φ": np.corrcoef(paper[1][has_image], row[has_image])[0, 1],
+    }
+    for name, (token, row) in factors.items()
+}
+pd.DataFrame(agreement).T.round(2)
+
+# %% [markdown]
+# Within a completion the two are nearly one method. Between completions they are two:
+# on a shuffled batch the released $\phi$ has nothing in common with the paper's. The
+# sections say where each difference comes from, and what it amounts to.
+#
+# ## Where to look
+#
+# Released code: <https://github.com/wzb-bupt/VGPO>, commit
+# [63a9a8b](https://github.com/wzb-bupt/VGPO/tree/63a9a8bd92873ff170fc580541322662ebc99771),
+# a fork of EasyR1, which is one of verl. The repository carries no licence, so nothing
+# is quoted here: each departure is told in words, its behaviour is checked against
+# recorded inputs and outputs (`tests/method/golden/`), and these are the files of that
+# commit whose part it is:
+#
+# | departure | part of the engine | file |
+# |---|---|---|
+# | 1 groups, 8 scores | the update: cuts micro-batches, scores them again | `verl/workers/actor/dp_actor.py` |
+# | 2 focus, 3 accumulation, 4 clamps, 5 inter only, 7 schedule and gate, 9 no image | computing factors, called from the update | `verl/trainer/core_algos.py` |
+# | 6 γ | the flags and their values | `verl/workers/actor/config.py`, `examples/configs/config.yaml`, `train_vgpo_7B.sh` |
+# | 11 grading | the reward | `examples/reward_function/math.py` |
+#
+# Number 10 is in no file, being a property of the sum. Lines are not given, since none
+# may be quoted: search the file for what the section of that number describes.
+#
+# ## One batch
+#
+# Everything below, but for the last departure, is about the factor, on this one batch.
+# A fifth of its prompts have no image (the text family), as a mixed training set would.
+# Scores are those of the state *at* each token, as in the released code. What
+# departures do to a trained model is not measured here. The paper's quantities, as the
+# last chapters computed them:
+
+# %%
+print(f"{len(asked)} rollouts of {lengths.min()} to {lengths.max()} tokens")
 weights = vgpo.compensate(focus, mask)
 psi = vgpo.intra_trajectory_weights(weights, mask)
 phi = vgpo.inter_trajectory_weights(weights, mask, group_ids)
@@ -96,7 +130,6 @@ measured = {}
 # same: a random order, cut where the budget is full.
 
 # %%
-batches = departures.micro_batches(lengths, budget, seed)
 runs = departures.run_ids(batches, rollouts)
 strange = departures.strangers(group_ids, runs)
 alone = int((runs.bincount() == 1).sum())
@@ -340,8 +373,6 @@ measured[8] = f"bf16: {ties:.0%} tied, {more:+.1%} gated"
 # It takes departure 1 to bring the two together.
 
 # %%
-arguments = (cosines, mask, group_ids, batches)
-options = {"has_image": has_image, "num_generations": rollouts}
 for switches in (
     (),
     ("no_image", "clamps"),
@@ -417,7 +448,7 @@ refused, accepted = verdicts.loc["recipe_reward"].iloc[-2:]
 measured[11] = (
     f"refuses {refused:.0%} of right, accepts {accepted:.0%} of wrong"
 )
-verdicts.round(2)
+verdicts[["right refused", "wrong accepted"]].round(2)
 
 # %% [markdown]
 # Do not read these as error rates. The table was written to hold hard cases, and our
@@ -433,7 +464,6 @@ verdicts.round(2)
 # about 1.
 
 # %%
-whole_groups = [one for one in departures.ALL if one != "groups"]
 alone = {
     "1 groups": ["groups"],
     "2 focus": ["focus"],
@@ -454,8 +484,6 @@ changes = departures.factor_changes(alone, *arguments, **options)
 figures.departures_figure(changes)
 
 # %%
-paper = advantage_factors_with((), *arguments, **options)
-code = advantage_factors_with(departures.ALL, *arguments, **options)
 ours, theirs = ((token * row[:, None])[seen] for token, row in (paper, code))
 opposite = ((ours > 1) != (theirs > 1)).float().mean()
 print(f"r of the two factors: {np.corrcoef(ours, theirs)[0, 1]:.2f}")
@@ -469,23 +497,15 @@ print(f"raised by one and lowered by the other: {opposite:.0%} of tokens")
 # others are pressed together. The floor of 0.9 (number 4) cuts exactly this off: add it,
 # and the change is smaller again.
 #
-# Three departures decide: what a group is, where a score's zero is, and what is summed.
-# All three act on $\phi$; within a completion the two agree closely. On shuffled rows,
-# and on whole groups:
-
-# %%
-inside = np.corrcoef(paper[0][seen], code[0][seen])[0, 1]
-whole = advantage_factors_with(whole_groups, *arguments, **options)[1]
-for name, phi_code in {"as it is": code[1], "whole groups": whole}.items():
-    between = np.corrcoef(paper[1][has_image], phi_code[has_image])[0, 1]
-    print(f"{name:13} r of 1 + ψ: {inside:.2f}; r of 1 + φ: {between:.2f}")
-
-# %% [markdown]
-# On whole groups $\phi$ keeps a good part of its meaning; what is lost there goes to the
-# other sum (number 3) and to the clamps. On shuffled rows nothing is left. So it is the
-# shuffle, departure 1, that makes the two $\phi$ strangers, and the 0.02 above is that of
-# *our* shuffle. If the paper's results were made with this code, they speak for $\psi$,
-# and hardly for $\phi$ as the equations define it.
+# Number 9 comes to nothing alone and to much beside number 1, since it takes a mixed
+# run to bring prompts with and without an image together. Three departures decide: what
+# a group is, where a score's zero is, and what is summed. All three act on $\phi$;
+# within a completion the two agree closely. Back to the table at the top: on whole
+# groups the released $\phi$ keeps a good part of the paper's, and what is lost goes to
+# the other sum (number 3) and to the clamps. On shuffled rows nothing is left. So it is
+# the shuffle, departure 1, that makes the two $\phi$ strangers, and the 0.02 there is
+# that of *our* shuffle. If the paper's results were made with this code, they speak for
+# $\psi$, and hardly for $\phi$ as the equations define it.
 #
 # ## What this package does
 #
