@@ -3,7 +3,11 @@
 import ast
 import re
 import subprocess
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -180,23 +184,39 @@ SMALLEST = """
 """Height in pixels of the smallest type in a page's figures."""
 
 
-def test_a_phone_shows_every_page(browser, site, pages):
-    """No page is wider than the phone, none complains or loads anything, and the type
-    of figures can be read."""
-    view = browser.open(site / "book" / "intro.html")
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves files and logs nothing."""
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def served(site) -> Iterator[str]:
+    """The address of the pages: a browser refuses fonts that a file asks for."""
+    handler = partial(Quiet, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_a_phone_shows_every_page(browser, site, pages, served):
+    """No page is wider than the phone, none complains or loads anything from
+    elsewhere, and the type of figures can be read."""
+    view = browser.open(f"{served}book/intro.html")
     view.resize(420, 900)
     faults = []
     for path in pages:
-        view.go(path.as_uri())
         name = path.relative_to(site)
+        view.go(f"{served}{name.as_posix()}")
         wider, smallest = view.sideways(), view.evaluate(SMALLEST)
         if wider > 0:
             faults.append(f"{name}: {wider} pixels wider than the window")
         if smallest < 8:
             faults.append(f"{name}: type of {smallest:.1f} pixels in a figure")
     faults += view.complaints
-    inside = site.as_uri() + "/"
-    faults += [f"asked for {a}" for a in view.requests if not a.startswith(inside)]
+    faults += [f"asked for {a}" for a in view.requests if not a.startswith(served)]
     assert not faults, "\n".join(faults)
 
 
