@@ -9,7 +9,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from PIL import Image
 
-from vgpo.data import load_questions, questions
+from vgpo.data import load_questions, splits
 from vgpo.data.forms import Columns, find_columns, mark_pictures, read_row, with_choices
 
 NOISE = np.random.default_rng(0).integers(0, 255, (56, 84, 3), dtype=np.uint8)
@@ -75,10 +75,11 @@ def test_what_is_missing_is_named():
         [PICTURE],
         png(),
         {"bytes": png(), "path": None},
+        io.BytesIO(png()),
         base64.b64encode(png()).decode(),
         "data:image/png;base64," + base64.b64encode(png()).decode(),
     ],
-    ids=["PIL", "list", "bytes", "dict", "base64", "data address"],
+    ids=["PIL", "list", "bytes", "dict", "file", "base64", "data address"],
 )
 def test_a_picture_of_any_kind(value):
     row = one(question="?", images=value)
@@ -199,6 +200,57 @@ def test_a_conversation_is_a_question_and_its_answer(turns, name):
     assert said(row) == "<image>How many?" and row["answer"] == "3"
 
 
+PARTS = {
+    "Qwen": {"type": "image", "image": "1.png"},
+    "OpenAI": {"type": "image_url", "image_url": {"url": "1.png"}},
+    "data address": {
+        "type": "image_url",
+        "image_url": {
+            "url": "data:image/png;base64," + base64.b64encode(png()).decode()
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+@pytest.mark.parametrize("printed", [False, True])
+def test_a_conversation_may_hold_its_pictures(part, printed, tmp_path):
+    """In a file, beside conversations in which everything is text."""
+    (tmp_path / "1.png").write_bytes(png())
+    asked = {"role": "user", "content": [part, {"type": "text", "text": "How many?"}]}
+    plain = {"role": "user", "content": "2 + 3?"}
+    rows = [[one, {"role": "assistant", "content": "5"}] for one in (asked, plain)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text(
+        "\n".join(
+            json.dumps({"messages": json.dumps(turns) if printed else turns})
+            for turns in rows
+        )
+    )
+    found = load_questions(file, suffix="").rows
+    assert [said(row) for row in found] == ["<image>How many?", "2 + 3?"]
+    assert [row["answer"] for row in found] == ["5", "5"]
+    assert np.array_equal(np.asarray(found[0]["images"][0]), NOISE)
+
+
+def test_a_conversation_in_memory_may_hold_a_picture_itself():
+    for picture in (PICTURE, png()):
+        part = {"type": "image", "image": picture}
+        turns = [{"role": "user", "content": [part, {"type": "text", "text": "?"}]}]
+        turns.append({"role": "assistant", "content": "5"})
+        [row] = load_questions([{"messages": turns}], suffix="").rows
+        assert said(row) == "<image>?"
+        assert np.array_equal(np.asarray(row["images"][0]), NOISE)
+
+
+def test_an_address_in_a_conversation_is_refused():
+    part = {"type": "image_url", "image_url": {"url": "https://a.b/c.png"}}
+    turns = [{"role": "user", "content": [part, {"type": "text", "text": "?"}]}]
+    turns.append({"role": "assistant", "content": "5"})
+    with pytest.raises(ValueError, match="not downloaded; fetch it"):
+        load_questions([{"messages": turns}])
+
+
 def test_a_prompt_of_trl_is_asked_as_it_is():
     parts = [{"type": "image", "text": ""}, {"type": "text", "text": "How many?"}]
     rows = [{"prompt": [{"role": "user", "content": parts}], "answer": "3"}]
@@ -226,8 +278,56 @@ def test_another_conversation_is_refused(turns, reason):
 
 
 def test_choices_stand_under_letters():
-    asked = said(one(question="Which?", options=["red", " blue "]))
+    asked = said(one(question="Which?", options=["red", " blue "], answer="A"))
     assert asked == "Which?\n(A) red\n(B) blue"
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"A": "red", "B": "blue", "C": None},
+        {"label": ["A", "B"], "text": ["red", "blue"]},
+        "['red', 'blue']",
+    ],
+)
+def test_choices_in_any_form(choices):
+    asked = said(one(question="Which?", choices=choices, answer="A"))
+    assert asked == "Which?\n(A) red\n(B) blue"
+
+
+def test_choices_in_columns_of_their_letters():
+    rows = [
+        {"question": "Which?", "A": "red", "B": "blue", "C": None, "answer": "A"},
+        {"question": "Which?", "A": "red", "B": "blue", "C": "pink", "answer": "C"},
+    ]
+    found = load_questions(rows, suffix="").rows
+    assert said(found[0]) == "Which?\n(A) red\n(B) blue"
+    assert said(found[1]) == "Which?\n(A) red\n(B) blue\n(C) pink"
+
+
+def test_an_answer_in_a_column_of_a_letter_is_not_shown():
+    """Q and A are question and answer, and B is anything."""
+    rows = [{"Q": "How many?", "A": "3", "B": "x"}]
+    how = {"columns": {"question": "Q", "answer": "A"}, "suffix": ""}
+    assert said(load_questions(rows, **how).rows[0]) == "How many?"
+    rows = [{"question": "How many?", "A": "x", "answer": "3"}]
+    assert said(load_questions(rows, suffix="").rows[0]) == "How many?"
+
+
+def test_an_index_among_choices_is_no_answer():
+    """Nobody could tell whether 1 is the first or the second, and the model is asked
+    for a letter."""
+    rows = [
+        {"question": "Which?", "choices": ["red", "blue"], "answer": 1},
+        {"question": "Which?", "choices": ["red", "blue"], "answer": "0"},
+        {"question": "Which?", "choices": ["1", "2"], "answer": 1},
+        {"question": "Which?", "choices": ["10 cm", "20 cm"], "answer": 10},
+        {"question": "Which?", "choices": ["red", "blue"], "answer": "blue"},
+        {"question": "How many?", "choices": [], "answer": 1},
+    ]
+    found = load_questions(rows)
+    assert found.numbers == (2, 3, 4, 5)
+    assert "write the letter" in found.left_out[0].reason
 
 
 @pytest.mark.parametrize("choices", [None, [], "[]", "", ["A", "B", "C"]])
@@ -320,7 +420,7 @@ def test_a_name_written_wrong_is_told_the_nearest(name, nearest, monkeypatch):
     def unreachable(*_):
         raise ConnectionError("no hub here")
 
-    monkeypatch.setattr(questions, "get_dataset_split_names", unreachable)
+    monkeypatch.setattr(splits, "get_dataset_split_names", unreachable)
     with pytest.raises(
         ValueError, match=rf"no hub here\); did you mean '{nearest}'\?$"
     ):

@@ -6,10 +6,12 @@ asks and whose assistant answers. Choices may stand in a column of their own.
 """
 
 import ast
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Any
 
 from datasets import ClassLabel, Dataset, Value, concatenate_datasets
@@ -50,6 +52,8 @@ class Columns:
         images: A picture or a list of pictures.
         choices: A list of texts, or such a list printed.
         messages: A conversation of one question.
+        lettered: Columns A, B, ... with one choice each, where no other column has
+            choices.
     """
 
     question: str | None = None
@@ -57,6 +61,7 @@ class Columns:
     images: str | None = None
     choices: str | None = None
     messages: str | None = None
+    lettered: tuple[str, ...] = ()
 
 
 def find_columns(names: Sequence[str], **given: str | None) -> Columns:
@@ -100,7 +105,13 @@ def find_columns(names: Sequence[str], **given: str | None) -> Columns:
         found["question"] = None
     if found["images"] is None:
         _refuse_unread_pictures(names)
-    columns = Columns(**found)
+    lettered = tuple(
+        itertools.takewhile(lambda letter: letter in names, ascii_uppercase)
+    )
+    # One letter alone, or one that holds something else, is no list of choices.
+    if found["choices"] or len(lettered) < 2 or set(lettered) & set(found.values()):
+        lettered = ()
+    columns = Columns(**found, lettered=lettered)
     if columns.question is None and columns.messages is None:
         raise ValueError(
             f"no column of a question among {', '.join(names)}; it is looked for as "
@@ -150,9 +161,11 @@ def plain_rows(rows: Dataset, columns: Columns) -> tuple[Dataset, dict[int, str]
             columns.answer,
             columns.choices,
             columns.messages,
+            *columns.lettered,
         )
         if name is not None
     ]
+    inside: list[list[str]] = []
     feature = rows.features.get(columns.answer) if columns.answer else None
     labels = feature.names if isinstance(feature, ClassLabel) else None
     for number, row in enumerate(rows.select_columns(wanted)):
@@ -160,17 +173,22 @@ def plain_rows(rows: Dataset, columns: Columns) -> tuple[Dataset, dict[int, str]
         answer: str | None
         try:
             question, answer = read_row(row, columns, labels)
+            if columns.images is None and columns.messages is not None:
+                inside.append(_pictures_in(row[columns.messages], columns.messages))
             if _NUMBERED.search(question):
                 there = rows[number][columns.images] if columns.images else None
                 question = mark_pictures(question, len(picture_list(there)))
         except ValueError as error:
             wrong[number] = str(error)
             question = answer = None
+            inside = [*inside[:number], []]
         texts["problem"].append(question)
         texts["answer"].append(answer)
     plain = Dataset.from_dict(texts)
     for name in texts:
         plain = plain.cast_column(name, Value("string"))
+    if any(inside):
+        return plain.add_column("images", inside), wrong
     if columns.images is None:
         return plain, wrong
     pictures = rows.select_columns([columns.images])
@@ -227,12 +245,34 @@ def read_row(
             )
     if not question.replace(MARK, "").strip():
         raise ValueError(f"column {columns.question or columns.messages!r} is empty")
-    if columns.choices is not None:
-        question = with_choices(question, row[columns.choices], columns.choices)
+    choices = None if columns.choices is None else row[columns.choices]
+    if columns.lettered:
+        choices = {letter: row[letter] for letter in columns.lettered}
+    listed = _listed_choices(choices, columns.choices or "A")
+    question = _with_listed(question, listed)
     try:
-        return question, parse_reference(answer, labels)
+        reference = parse_reference(answer, labels)
+        _refuse_an_index(reference, listed)
     except ValueError as error:
         raise ValueError(f"column {name!r}: {error}") from error
+    return question, reference
+
+
+def _refuse_an_index(reference: str, listed: dict[str, str]) -> None:
+    """An index among choices is what no model is asked for, and 0 may be the first or
+    none of them.
+
+    Raises:
+        ValueError: The reference is a whole number and the choices are others.
+    """
+    known = {*listed, *listed.values()}
+    if listed and reference.isdigit() and reference not in known:
+        texts = listed.values()
+        if not all(any(map(str.isdigit, text)) for text in texts):
+            raise ValueError(
+                f"{reference} is neither letter nor text of a choice; if it counts "
+                "them, write the letter"
+            )
 
 
 def _hint(question: Any) -> str:
@@ -249,7 +289,8 @@ def with_choices(question: str, choices: Any, name: str = "choices") -> str:
 
     Args:
         question: Text.
-        choices: A list of texts or numbers, such a list printed, or nothing.
+        choices: A list of texts or numbers, such a list printed, a dictionary by
+            letters, one of ``label`` and ``text``, or nothing.
         name: Of the column, for errors.
 
     Raises:
@@ -261,21 +302,38 @@ def with_choices(question: str, choices: Any, name: str = "choices") -> str:
         >>> with_choices("How many?", "[]")
         'How many?'
     """
+    return _with_listed(question, _listed_choices(choices, name))
+
+
+def _with_listed(question: str, listed: dict[str, str]) -> str:
+    # Letters alone name what the picture shows; listing them would add nothing.
+    if _LETTERED.search(question) or all(a == b for a, b in listed.items()):
+        return question
+    lines = (f"({letter}) {text}" for letter, text in listed.items())
+    return "\n".join([question.rstrip(), *lines])
+
+
+def _listed_choices(choices: Any, name: str) -> dict[str, str]:
+    """Choices by their letters, of a list, of ``{"A": ...}``, or of ``{"label": [...],
+    "text": [...]}``."""
     if isinstance(choices, str):
         choices = _printed_list(choices, name)
-    if choices is None or len(choices) == 0:
-        return question
-    if not isinstance(choices, Sequence) or len(choices) > 26:
+    if isinstance(choices, Mapping) and {"label", "text"} <= set(choices):
+        pairs = list(zip(choices["label"], choices["text"], strict=False))
+    elif isinstance(choices, Mapping):
+        # A table has a column for each letter of any of its rows.
+        pairs = [(k, v) for k, v in choices.items() if v is not None and v != ""]
+    elif isinstance(choices, Sequence):
+        if len(choices) > len(ascii_uppercase):
+            raise ValueError(f"column {name!r} must hold a list of at most 26 choices")
+        pairs = list(zip(ascii_uppercase, choices, strict=False))
+    elif choices is None:
+        return {}
+    else:
         raise ValueError(f"column {name!r} must hold a list of at most 26 choices")
-    if any(isinstance(one, list | dict | bytes) or one is None for one in choices):
+    if any(isinstance(one, list | dict | bytes) or one is None for _, one in pairs):
         raise ValueError(f"column {name!r} holds a choice that is no text")
-    letters = [chr(ord("A") + place) for place in range(len(choices))]
-    said = [str(one).strip() for one in choices]
-    # Letters alone name what the picture shows; listing them would add nothing.
-    if _LETTERED.search(question) or said == letters:
-        return question
-    lines = (f"({letter}) {one}" for letter, one in zip(letters, said, strict=True))
-    return "\n".join([question.rstrip(), *lines])
+    return {str(letter): str(one).strip() for letter, one in pairs}
 
 
 def mark_pictures(question: str, pictures: int) -> str:
@@ -307,6 +365,7 @@ def mark_pictures(question: str, pictures: int) -> str:
 
 def _from_messages(turns: Any, name: str) -> tuple[str, Any]:
     """The user's question and the assistant's answer, None if there is none."""
+    turns = _turns(turns)
     if isinstance(turns, str):  # a column of this name that holds questions as text
         return turns, None
     if not isinstance(turns, list) or not all(isinstance(t, dict) for t in turns):
@@ -328,9 +387,47 @@ def _from_messages(turns: Any, name: str) -> tuple[str, Any]:
     return question, next(iter(said["assistant"]), None)
 
 
+def _turns(value: Any) -> Any:
+    """A conversation, read where a CSV file or the like has it printed."""
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        try:
+            return list(_printed_list(value, ""))
+        except ValueError:
+            pass
+    return value
+
+
+def _pictures_in(turns: Any, name: str) -> list[str]:
+    """Paths, addresses or base64 of pictures that stand in a conversation itself."""
+    turns, found = _turns(turns), []
+    parts = [
+        part
+        for turn in (turns if isinstance(turns, list) else [])
+        for part in (
+            turn.get("content") if isinstance(turn.get("content"), list) else []
+        )
+        if part.get("type") in ("image", "image_url")
+    ]
+    for part in parts:
+        values = (part.get(key) for key in ("image", "image_url", "url", "path"))
+        value = next((one for one in values if one is not None), None)
+        value = value.get("url") if isinstance(value, dict) else value
+        if isinstance(value, str):
+            found.append(value)
+        elif value is not None:
+            raise ValueError(
+                f"column {name!r} has a picture of type {type(value).__name__}; put "
+                "pictures into a column images"
+            )
+    return found
+
+
 def _words(content: Any, name: str) -> str:
     if isinstance(content, str):
         return content
+    if isinstance(content, bool | int | float):
+        # The library reads texts of a column as JSON if some of its rows are lists.
+        return json.dumps(content)
     if not isinstance(content, list):
         raise ValueError(f"column {name!r} has a turn without text")
     parts = []

@@ -5,7 +5,9 @@ asked, and says which and why. Evaluation takes what it returns;
 :func:`vgpo.data.loading.load_rows` makes rows to train on of it.
 """
 
+import base64
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,7 +234,9 @@ def _from_dictionaries(rows: Sequence[Mapping[str, Any]]) -> Dataset:
         values = [row.get(name) for row in rows]
         if name in KNOWN["images"]:
             values = [_kept_pictures(value) for value in values]
-        elif name not in KNOWN["messages"] and not _alike(values):
+        elif name in KNOWN["messages"]:
+            values = [_printed(value) for value in values]
+        elif not _alike(values):
             # Answers of several types; references are texts in the end.
             values = [value if value is None else str(value) for value in values]
         kept[name] = values
@@ -240,6 +244,22 @@ def _from_dictionaries(rows: Sequence[Mapping[str, Any]]) -> Dataset:
         return Dataset.from_dict(kept)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"source: the rows fit no table ({error})") from error
+
+
+def _printed(turns: Any) -> Any:
+    """A conversation as JSON: a table has no room for a turn that is a text beside one
+    that is a list of parts."""
+    if not isinstance(turns, list | tuple):
+        return turns
+    return json.dumps(turns, default=_as_text) if turns else None
+
+
+def _as_text(value: Any) -> str:
+    """A picture within a conversation as a data address, whatever else as text."""
+    content = _kept_picture(value)["bytes"]
+    if content is None:
+        return str(value)
+    return "data:;base64," + base64.b64encode(content).decode()
 
 
 def _alike(values: Sequence[Any]) -> bool:
@@ -265,8 +285,11 @@ def _kept_picture(value: Any) -> dict[str, Any]:
         return {"bytes": buffer.getvalue(), "path": None}
     if isinstance(value, bytes | bytearray | memoryview):
         return {"bytes": bytes(value), "path": None}
+    if isinstance(value, io.IOBase):
+        return {"bytes": value.read(), "path": None}
     if isinstance(value, Mapping):
-        return {"bytes": value.get("bytes"), "path": value.get("path")}
+        path = value.get("path") or value.get("url")  # an address, to be refused as one
+        return {"bytes": value.get("bytes"), "path": path}
     return {"bytes": None, "path": None if value is None else str(value)}
 
 
