@@ -265,7 +265,8 @@ sizes.round(3)
 # %% [markdown]
 # Ratios to DAPO over the seeds that both have. Where they are off by over 5 %, a
 # DAPO with its learning rate scaled to match belongs beside the arm. That one has not
-# been run.
+# been run. AdamW divides a gradient by its own running size, so that a factor common to
+# all steps changes nothing; a factor that comes and goes does.
 #
 # ## What a verdict would take
 #
@@ -290,7 +291,7 @@ for arm, s in zip(spread["arm"], spread["spread"], strict=True):
 # %%
 plans = sorted(Path("../recipes/experiments").glob("*.yaml"))
 planned = [evidence.planned_cells(read_grid(p), experiments) for p in plans]
-pd.concat(planned).set_index("grid")
+pd.concat(planned).set_index("grid").drop(columns="seeds")
 
 # %% [markdown]
 # The same command goes on where it stopped, and finished cells are never made again:
