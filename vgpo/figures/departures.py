@@ -34,8 +34,7 @@ def runs_figure(phi, phi_runs, correlation: float, alone) -> Figure:
             )  # fmt: skip
     axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1.08), ncols=2, fontsize=9,
-        labelcolor="linecolor", handletextpad=0.1, columnspacing=1.0,
-        borderaxespad=0, borderpad=0,
+        handletextpad=0.1, columnspacing=1.0, borderaxespad=0, borderpad=0,
     )  # fmt: skip
     axes.set_title(f"r = {correlation:.2f}, {len(phi)} rollouts", loc="left")
     axes.set(
