@@ -21,7 +21,7 @@ import torch
 import vgpo
 from vgpo import figures, testbed
 from vgpo.studies import gates
-from vgpo.studies.tables import padded, token_table
+from vgpo.studies.tables import padded, table_beside_controls
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import answer
 
@@ -84,7 +84,7 @@ model, processor = testbed.load_tiny(folder)
 each = chains // len(IMAGE_FAMILIES)
 examples = World().examples(each, IMAGE_FAMILIES, seed=30, split="heldout")
 texts = answer(model, processor, examples, temperature=1.0, seed=seed)
-table = token_table(model, processor, examples, texts)
+table = table_beside_controls(model, processor, examples, texts)
 print(f"{len(examples)} sampled completions, {len(table)} tokens")
 
 # %% [markdown]
@@ -147,20 +147,27 @@ rollouts_view(
 # that truly read the image. It stands between two lines: the share of readers
 # in the whole tail (a gate that knows nothing), and what a gate of the same
 # size would reach if it knew the truth, which is less than 1 where the gate
-# is wider than there are readers.
+# is wider than there are readers. And beside it stand two gates that cannot see: one
+# that goes by the score at $t - 1$ over a *grey picture*, and one by a rule on the text,
+# "the token before is `=`".
 
 # %%
+scores = [*figures.SCORE_LABELS, "grey_prediction", "rule"]
 grades = gates.grade_gates(
     table,
+    scores,
     tail_ratios=(0.25, 0.5, 1.0),
     top_ratios=(0.1, 0.2, 0.3, 0.4),
     resamples=resamples,
+)
+grades["score"] = grades["score"].replace(
+    {"grey_prediction": "grey picture", "rule": "= before"}
 )
 ratios = ["tail_ratio", "top_ratio"]
 paper = grades[(grades[ratios] == [0.5, 0.2]).all(axis=1)]
 paper.set_index("score").drop(columns=ratios).round(3)
 
-# %% mystnb={"figure": {"name": "fig-gate-precision", "caption": "Precision of the gate over kappa, for three tails. Bands: 95 % bootstrap intervals over chains."}, "image": {"alt": "Three line charts of precision over kappa. The line for the state at t minus 1 runs close below the dotted line of a gate that knows the truth; the line for the state at t lies at zero, below the dashed line of a gate that knows nothing."}}
+# %% mystnb={"figure": {"name": "fig-gate-precision", "caption": "Precision of the gate over kappa, for three tails. Bands: 95 % bootstrap intervals over chains. Empty marks: gates that cannot see."}, "image": {"alt": "Three line charts of precision over kappa. The line for the state at t minus 1 runs close below the dotted line of a gate that knows the truth; the line for the state at t lies at zero, below the dashed line of a gate that knows nothing. Empty marks, of a grey picture and of a rule on the text, lie on or close to the line for t minus 1."}}
 figures.gate_precision_figure(grades)
 
 # %% [markdown]
@@ -170,7 +177,11 @@ figures.gate_precision_figure(grades)
 # With one and the same formula, the alignment decides whether compensation lifts
 # what looks or what stands beside it.
 #
-# Two cautions before this becomes a verdict.
+# But look at the gates that cannot see. Over a grey picture the gate is as precise as
+# over the true one, and so is a gate that goes by equals signs. What it finds is the
+# *place* of a read in a chain; whether the model looked there makes no difference to it.
+#
+# Two further cautions before this becomes a verdict.
 #
 # **The texts of this world are regular.** Nearly every digit after `=` is a value
 # read or a sum. In a sentence such as "The bar for *Tuesday* reaches *40*, twice as

@@ -22,7 +22,7 @@ import torch
 import vgpo
 from vgpo import figures, testbed
 from vgpo.studies.departures import within_group_correlation
-from vgpo.studies.tables import padded, token_table
+from vgpo.studies.tables import padded, table_beside_controls
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import answer
 
@@ -129,7 +129,7 @@ each = groups // len(IMAGE_FAMILIES)
 prompts = World().examples(each, IMAGE_FAMILIES, seed=40, split="heldout")
 asked = [example for example in prompts for _ in range(rollouts)]
 texts = answer(model, processor, asked, temperature=1.0, seed=seed)
-table = token_table(model, processor, asked, texts)
+table = table_beside_controls(model, processor, asked, texts)
 focus, mask = padded(table, "focus")
 rewards = torch.tensor(
     table.groupby("row")["correct"].first().to_numpy()
@@ -233,13 +233,18 @@ print(f"1 + φ = {1 + phi[longest]:.2f}")
 # The mean is free of length, but is it about the picture? Of each token we know
 # whether it reads the image. So: $\phi$ against the *share of tokens that truly read*,
 # again within groups. The score at the state before ($t - 1$) finds reads better
-# ({doc}`02_focus`), so it gets its chance as well:
+# ({doc}`02_focus`), so it gets its chance as well. So do two that cannot look: the same
+# over a grey picture, and a network that was never trained.
 
 # %%
 looks = (table["source"] == "image").groupby(table["row"]).mean()
 looks = torch.tensor(looks.to_numpy())
 accumulated = {}
-for column, label in figures.SCORE_LABELS.items():
+sources = figures.SCORE_LABELS | {
+    "grey_prediction": "state at t − 1, grey picture",
+    "untrained": "untrained network, state at t",
+}
+for column, label in sources.items():
     each_w = vgpo.compensate(padded(table, column)[0], mask)
     for how in ("sum", "mean"):
         each_phi = vgpo.inter_trajectory_weights(
@@ -258,10 +263,13 @@ pd.DataFrame(accumulated).T.round(2)
 # %% [markdown]
 # It is not. With the sum, $\phi$ is *higher* for answers of which a smaller share
 # reads: they are the longer ones, padded with filler. With the mean it hardly
-# follows the share of reads at all, by either score. Answers to one question read the
+# follows the share of reads at all, by either score. Those that cannot look do no worse.
+# The untrained network's $\phi$ is length under the sum as well; under the mean it is
+# higher for short answers, which have more reads to the word, and so it follows the share
+# of reads more closely than the trained model's does. Answers to one question read the
 # same tiles, so they differ little in looking; what differs is wording. In this world
-# neither version of $\phi$ finds the completion that looks more, because there is
-# hardly any such completion. In the look-away world there is ({doc}`00_testbed`).
+# neither version of $\phi$ finds the completion that looks more, because there is hardly
+# any such completion. In the look-away world there is ({doc}`00_testbed`).
 #
 # The paper is silent on length. The default here is the paper's sum, and every
 # training run logs the correlation as `visual/phi_length_corr`.
@@ -320,5 +328,5 @@ pd.DataFrame(accumulated).T.round(2)
 #   way round; both factors lie between 0 and 2, so no advantage changes its sign.
 # - With the paper's sum, $\phi$ is length: within a group the two correlate at 0.95.
 #   Long wrong answers are punished most, long right ones rewarded most.
-# - With the mean it is not length, and not looking either, as far as this world can
-#   tell.
+# - With the mean it is not length, and not looking either: a network that was never
+#   trained follows the share of reads more closely.

@@ -438,6 +438,10 @@ def test_layers_are_compared_one_by_one():
         assert table[name].between(0, 1).all()
     axes = figures.layers_figure(table, ["AUROC", "pointing"]).axes[0]
     assert [line.get_xdata().tolist() for line in axes.lines] == [[0, 1]] * 2
+    untrained = table.assign(AUROC=[0.5, 0.25])[["layer", "AUROC"]]
+    axes = figures.layers_figure(table, ["AUROC", "pointing"], untrained).axes[0]
+    assert [0.5, 0.25] in [line.get_ydata().tolist() for line in axes.lines]
+    assert "AUROC, untrained" in [text.get_text() for text in axes.texts]
 
 
 def test_covering_changes_only_what_should_change(monkeypatch):

@@ -33,6 +33,7 @@ def named(table: dict, value: str) -> pd.DataFrame:
 
 SCORES = ["focus", "focus_prediction"]
 ALIGNMENTS = ["token", "prediction"]
+BLIND = ["grey picture", "= before"]
 ROLES = [
     "value read", "colour read", "= before a read", "number repeated", "result",
     "sign", "word", "end", "=", "box",
@@ -53,14 +54,14 @@ def ratio_length() -> Figure:
 
 def auroc() -> Figure:
     tables = [
-        named(crossed(part=parts, score=ALIGNMENTS), "auroc")
+        named(crossed(part=parts, score=ALIGNMENTS + BLIND), "auroc")
         for parts in (["sum", "count"], range(5))
     ]
     return figures.auroc_figure(*tables)
 
 
 def role_auroc() -> Figure:
-    table = named(crossed(role=ROLES, score=ALIGNMENTS), "auroc")
+    table = named(crossed(role=ROLES, score=ALIGNMENTS + BLIND), "auroc")
     return figures.role_auroc_figure(table.assign(others=20))
 
 
@@ -130,7 +131,9 @@ def compensation() -> Figure:
 
 def gate_precision() -> Figure:
     table = crossed(
-        score=SCORES, tail_ratio=[0.25, 0.5, 1.0], top_ratio=[0.1, 0.2, 0.3, 0.4]
+        score=SCORES + BLIND,
+        tail_ratio=[0.25, 0.5, 1.0],
+        top_ratio=[0.1, 0.2, 0.3, 0.4],
     )
     return figures.gate_precision_figure(
         named(table, "precision").assign(base=0.3, best=0.9)
@@ -173,7 +176,7 @@ def layers() -> Figure:
     for column in columns:
         table[f"{column}_low"] = table[column] - 0.05
         table[f"{column}_high"] = table[column] + 0.05
-    return figures.layers_figure(table, columns)
+    return figures.layers_figure(table, columns, table[["layer", "reads"]] / 2)
 
 
 def reads() -> Figure:

@@ -1,11 +1,13 @@
 """The token table against passes of one row each, where nothing is padded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from vgpo.method.focus import visual_focus_score, visual_prototype
-from vgpo.studies.tables import padded, token_table
+from vgpo.studies.tables import padded, table_beside_controls, token_table
 from vgpo.testbed import (
     FAMILIES,
     World,
@@ -75,3 +77,23 @@ def test_padding_a_column(table):
 def test_completions_must_match_examples():
     with pytest.raises(ValueError, match="completions"):
         token_table(model, processor, EXAMPLES, ["one"])
+
+
+def test_controls_of_a_table_need_no_looking():
+    """Another picture of the same size moves the score, and none of its controls but
+    the network that has not learnt to read and still sees."""
+    one, *rest = World().examples(30, ("sum",), split="heldout")
+    other = next(e for e in rest if (e.rows, e.columns) == (one.rows, one.columns))
+    swapped = replace(one, image=other.image)
+    true, elsewhere = (
+        table_beside_controls(model, processor, [e]) for e in (one, swapped)
+    )
+    assert (true["focus"] != elsewhere["focus"]).any()
+    for blind in ("grey", "grey_prediction", "rule"):
+        assert true[blind].tolist() == elsewhere[blind].tolist(), blind
+    words = true["token"].str.strip().tolist()
+    after = [before == "=" for before in [None, *words[:-1]]]
+    assert true["rule"].tolist() == after and any(after)
+    again = table_beside_controls(model, processor, [one], seed=1)
+    assert (again["untrained"] != true["untrained"]).any()
+    assert again["focus"].tolist() == true["focus"].tolist()

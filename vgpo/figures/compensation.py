@@ -12,11 +12,13 @@ from matplotlib.figure import Figure
 from vgpo.figures.style import (
     DASHES,
     INK,
+    NULL_MARKS,
     PALETTE,
     SCORE_LABELS,
     SOURCE_COLOURS,
     in_style,
     line_look,
+    null_look,
     word_label,
 )
 
@@ -99,14 +101,16 @@ def compensation_figure(
 def gate_precision_figure(grades: pd.DataFrame) -> Figure:
     """Precision of the gate over kappa, a panel per gamma and a line per score, with
     95 % bands; dashed: a gate that knows nothing, dotted: one that knows the truth
-    (columns of :func:`vgpo.studies.gates.grade_gates`)."""
+    (columns of :func:`vgpo.studies.gates.grade_gates`). Scores named in
+    :data:`~vgpo.figures.style.NULL_MARKS` have empty marks."""
     figure, axes = plt.subplots(
         1, grades["tail_ratio"].nunique(), figsize=(7.6, 2.8), sharey=True,
         layout="constrained", squeeze=False,
     )  # fmt: skip
     for axis, (tail, panel) in zip(axes[0], grades.groupby("tail_ratio"), strict=True):
+        null = panel["score"].isin(list(NULL_MARKS))
         for (score, line), colour in zip(
-            panel.groupby("score", sort=False), (PALETTE[1], PALETTE[0]),
+            panel[~null].groupby("score", sort=False), (PALETTE[1], PALETTE[0]),
             strict=False,
         ):  # fmt: skip
             label = SCORE_LABELS.get(score, score)
@@ -116,6 +120,9 @@ def gate_precision_figure(grades: pd.DataFrame) -> Figure:
             )  # fmt: skip
             look = line_look(colour)
             axis.plot(line["top_ratio"], line["precision"], **look, label=label)
+        for score, line in panel[null].groupby("score", sort=False):
+            axis.plot(line["top_ratio"], line["precision"], ls="none", label=score,
+                      **null_look(score))  # fmt: skip
         line = panel[panel["score"] == panel["score"].iloc[0]]
         axis.plot(line["top_ratio"], line["base"], color=INK, ls="--", lw=1.2,
                   label="knows nothing")  # fmt: skip
@@ -125,7 +132,7 @@ def gate_precision_figure(grades: pd.DataFrame) -> Figure:
         axis.set_title(f"γ = {tail:g}", loc="left")
         axis.set(xlabel="κ", ylim=(-0.03, 1.03), xticks=line["top_ratio"])
     axes[0, 0].set_ylabel("share of gated tokens\nthat read the image")
-    _legend_below(figure, axes[0, 0], ncols=4)
+    _legend_below(figure, axes[0, 0], ncols=3)
     return figure
 
 

@@ -10,12 +10,14 @@ from vgpo.figures.reweighting import DIVERGING
 from vgpo.figures.style import (
     INK,
     MARKS,
+    NULL_MARKS,
     PALETTE,
     SOURCE_COLOURS,
     in_style,
     interval_bars,
     line_look,
     look_legend,
+    null_look,
     word_label,
 )
 
@@ -65,13 +67,20 @@ def focus_chain_figure(tokens: pd.DataFrame) -> Figure:
     return figure
 
 
+def _nulls(table: pd.DataFrame) -> list[str]:
+    """Those of a table's scores that need no looking."""
+    return [name for name in NULL_MARKS if (table["score"] == name).any()]
+
+
 @in_style
 def auroc_figure(by_family: pd.DataFrame, by_fifth: pd.DataFrame) -> Figure:
     """AUROC of image reads with 95 % intervals, both alignments: per family, and
-    per fifth of the chain (tables of :func:`vgpo.studies.focus.auroc_by`)."""
+    per fifth of the chain (tables of :func:`vgpo.studies.focus.auroc_by`). Scores named
+    in :data:`~vgpo.figures.style.NULL_MARKS` stand beside them with empty marks."""
     figure, axes = plt.subplots(
         1, 2, figsize=(7.6, 3.1), sharey=True, layout="constrained"
     )
+    nulls = _nulls(by_family)
     for place, table, shift in (
         (axes[0], by_family, 0.08),
         (axes[1], by_fifth, 0.08),
@@ -85,13 +94,20 @@ def auroc_figure(by_family: pd.DataFrame, by_fifth: pd.DataFrame) -> Figure:
                 place, np.arange(len(parts)) + side * shift, mine["auroc"], mine,
                 colour, line=place is axes[1],
             )  # fmt: skip
+        for nth, name in enumerate(nulls):
+            mine = table[table["score"] == name]
+            x = np.arange(len(mine)) + (2.6 + 1.6 * nth) * shift
+            place.plot(x, mine["auroc"], ls="none", **null_look(name))
         place.axhline(0.5, color=INK, lw=0.8, ls=":")
         place.set_xticks(range(len(parts)), parts)
         place.margins(x=0.12)
     axes[1].set_xticks(range(5)[: len(parts)], [f"{20 * (p + 1)} %" for p in parts])
     axes[0].set(ylabel="AUROC of image reads", xlabel="family", ylim=(0, 1.03))
     axes[1].set_xlabel("position in the chain, up to")
-    look_legend(axes[0], ALIGNMENT_NAMES, loc="lower left")
+    how = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 2}
+    look_legend(axes[0], ALIGNMENT_NAMES, **how)
+    if nulls:
+        look_legend(axes[1], {}, nulls=nulls, **how)
     return figure
 
 
@@ -160,7 +176,8 @@ def states_figure(points: pd.DataFrame) -> Figure:
 @in_style
 def role_auroc_figure(against: pd.DataFrame) -> Figure:
     """AUROC of values read against one other role at a time, with intervals (table
-    of :func:`vgpo.studies.focus.auroc_against_roles`)."""
+    of :func:`vgpo.studies.focus.auroc_against_roles`); empty marks as in
+    :func:`auroc_figure`."""
     order = (
         against[against["score"] == "prediction"].sort_values("auroc")["role"].tolist()
     )
@@ -169,8 +186,12 @@ def role_auroc_figure(against: pd.DataFrame) -> Figure:
         mine = against[against["score"] == name].set_index("role").loc[order]
         y = np.arange(len(order)) + side * 0.13
         interval_bars(axes, y, mine["auroc"], mine, colour, horizontal=True)
-    look_legend(axes, ALIGNMENT_NAMES, loc="lower center", bbox_to_anchor=(0.5, 1),
-                ncols=2)  # fmt: skip
+    nulls = _nulls(against)
+    for name in nulls:
+        mine = against[against["score"] == name].set_index("role").loc[order]
+        axes.plot(mine["auroc"], range(len(order)), ls="none", **null_look(name))
+    look_legend(axes, ALIGNMENT_NAMES, nulls=nulls, loc="lower center",
+                bbox_to_anchor=(0.5, 1), ncols=4)  # fmt: skip
     counts = against.drop_duplicates("role").set_index("role")["others"]
     axes.set_yticks(range(len(order)), [f"{r} ({counts[r]})" for r in order])
     axes.axvline(0.5, color=INK, lw=0.8, ls=":")

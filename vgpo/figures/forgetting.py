@@ -63,11 +63,27 @@ def decay_split_figure(splits: Mapping[str, Split]) -> Figure:
 
 
 @in_style
-def layers_figure(table: pd.DataFrame, columns: Sequence[str]) -> Figure:
-    """Numbers in [0, 1] over the layers of the language model (rows ``layer``,
-    columns of value, and of ``{column}_low`` and ``{column}_high``)."""
+def layers_figure(
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    untrained: pd.DataFrame | None = None,
+) -> Figure:
+    """Numbers in [0, 1] over the layers of the language model.
+
+    Args:
+        table: Rows ``layer``, columns of value, and of ``{column}_low`` and
+            ``{column}_high``.
+        columns: Those to draw.
+        untrained: The same of a network that knows nothing: ``layer`` and the columns
+            to draw, dashed and without colour.
+    """
     figure, axes = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
-    ends = spread_labels({c: table[c].iloc[-1] for c in columns}, gap=0.075)
+    last = {c: table[c].iloc[-1] for c in columns}
+    if untrained is not None:
+        for column in untrained.columns.drop("layer"):
+            axes.plot(untrained["layer"], untrained[column], color=INK, ls="--", lw=1.2)
+            last[f"{column}, untrained"] = untrained[column].iloc[-1]
+    ends = spread_labels(last, gap=0.075)
     for column, colour in zip(columns, PALETTE, strict=False):
         axes.plot(table["layer"], table[column], **line_look(colour))
         axes.fill_between(
@@ -79,6 +95,8 @@ def layers_figure(table: pd.DataFrame, columns: Sequence[str]) -> Figure:
             xytext=(8, 0), textcoords="offset points", va="center", fontsize=9.5,
             annotation_clip=False,
         )  # fmt: skip
+    for name in [name for name in last if name not in columns]:
+        direct_label(axes, table["layer"].iloc[-1], ends[name], name, INK)
     axes.set(xlabel="layer of the language model, from 0", ylim=(-0.02, 1.02))
     axes.set_xticks(table["layer"])
     return figure

@@ -57,6 +57,11 @@ SCORE_LABELS = {"focus": "state at t", "focus_prediction": "state at t − 1"}
 """Which alignment the two focus columns of a token table belong to."""
 
 
+NULL_MARKS = {"grey picture": "o", "= before": "d"}
+"""Marks, empty and without colour, of what finds reads without looking: a score over a
+grey picture, and the rule "the token before is ="."""
+
+
 # What figures need to know of a question of the small world, and of a measured
 # change. The worlds and the statistics themselves stay out of this folder: whoever
 # only analyses a model does not load them.
@@ -177,8 +182,26 @@ def _style() -> Iterator[None]:
         yield
 
 
+def null_look(name: str) -> dict[str, Any]:
+    """How a key of :data:`NULL_MARKS` is drawn, as arguments of ``Axes.plot``.
+
+    Example:
+        >>> null_look("grey picture")["marker"]
+        'o'
+    """
+    return {
+        "color": INK, "marker": NULL_MARKS[name], "markerfacecolor": "none", "ms": 5,
+        "lw": 1.0,
+    }  # fmt: skip
+
+
 def look_legend(
-    axes: Axes, names: Mapping[str, str], *, marks: bool = True, **how: Any
+    axes: Axes,
+    names: Mapping[str, str],
+    *,
+    marks: bool = True,
+    nulls: Sequence[str] = (),
+    **how: Any,
 ) -> None:
     """A legend of lines by what :func:`line_look` draws for their colour.
 
@@ -186,11 +209,15 @@ def look_legend(
         axes: Where it stands.
         names: What a line is called -> its colour, of :data:`PALETTE`.
         marks: Whether the lines have marks.
+        nulls: Keys of :data:`NULL_MARKS` to name as well.
         how: Arguments of ``Axes.legend``.
     """
     handles = [
         Line2D([], [], label=name, **line_look(colour, marks=marks))
         for name, colour in names.items()
+    ]
+    handles += [
+        Line2D([], [], label=name, ls="none", **null_look(name)) for name in nulls
     ]
     axes.legend(handles=handles, labelcolor="linecolor", **how)
 

@@ -34,10 +34,9 @@ from vgpo.stats.forgetting import (
 )
 from vgpo.stats.intervals import RESAMPLES, auroc_interval, mean_interval
 from vgpo.studies.provenance import provenance
-from vgpo.studies.tables import batches_of_one_length, token_table
+from vgpo.studies.tables import batches_of_one_length, table_beside_controls
 from vgpo.testbed import CHECKPOINTS, IMAGE_FAMILIES, World, load_tiny
 from vgpo.testbed.answers import correct
-from vgpo.testbed.changes import blank
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.questions import Example
 
@@ -226,20 +225,17 @@ def rule_and_grey(
         numbers after an equals sign that come from the text, where the rule says
         nothing; ``auroc``, ``low``, ``high``, ``reads``, ``others``.
     """
-    table = token_table(model, processor, examples, completions)
-    texts = [e.completion for e in examples] if completions is None else completions
-    grey = token_table(model, processor, [blank(e) for e in examples], texts)
-    before = table["token"].groupby(table["row"]).shift(1)
+    table = table_beside_controls(model, processor, examples, completions)
     read = table["truth"].notna() & (table["source"] == "image")
     scores = {
-        "= before": (before == " =").astype(float),
+        "= before": table["rule"],
         "focus, prediction": table["focus_prediction"],
-        "focus, prediction, grey picture": grey["focus_prediction"],
+        "focus, prediction, grey picture": table["grey_prediction"],
         "focus, token": table["focus"],
-        "focus, token, grey picture": grey["focus"],
+        "focus, token, grey picture": table["grey"],
     }
     result = (
-        (before == " =")
+        (table["rule"] == 1)
         & table["token"].str.fullmatch(r" \d+")
         & (table["source"] == "text")
     )

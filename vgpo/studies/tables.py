@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 import torch
 
+from vgpo.analysis.controls import untrained_copy
 from vgpo.models.capture import capture_focus
 from vgpo.models.inputs import token_texts
 from vgpo.rewards import last_boxed
+from vgpo.testbed.changes import blank
 from vgpo.testbed.data import encode_prompts
 from vgpo.testbed.questions import Example, trace
 
@@ -95,6 +97,45 @@ def _tables(model, processor, examples, completions, first) -> list[pd.DataFrame
             )
         )
     return tables
+
+
+def table_beside_controls(
+    model,
+    processor,
+    examples: Sequence[Example],
+    completions: Sequence[str] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The table of :func:`token_table`, and scores of its tokens that need no looking.
+
+    What a score finds is worth as much as it is better than these, of the same tokens.
+
+    Args:
+        model: A model of the small world.
+        processor: Its processor.
+        examples: What was asked.
+        completions: What was answered; by default the reference chains.
+        seed: Of the untrained weights.
+
+    Returns:
+        :func:`token_table`, with ``rule`` (1.0 where the token before is ``=``, else
+        0.0); ``grey`` and ``grey_prediction`` (the two alignments of focus over a
+        uniformly grey picture); ``untrained`` and ``untrained_prediction`` (in a
+        network of the same shape whose weights were never trained).
+    """
+    table = token_table(model, processor, examples, completions)
+    texts = [e.completion for e in examples] if completions is None else completions
+    controls = {
+        "grey": token_table(model, processor, [blank(e) for e in examples], texts),
+        "untrained": token_table(
+            untrained_copy(model, seed), processor, examples, texts
+        ),
+    }
+    for name, scored in controls.items():
+        table[name] = scored["focus"]
+        table[f"{name}_prediction"] = scored["focus_prediction"]
+    before = table["token"].groupby(table["row"]).shift(1)
+    return table.assign(rule=(before.str.strip() == "=").astype(float))
 
 
 def check_one_per_example(
