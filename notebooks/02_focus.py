@@ -33,13 +33,42 @@ from vgpo.stats.intervals import (
 from vgpo.studies import focus as focus_study
 from vgpo.studies.controls import rule_and_grey
 from vgpo.studies.focus import ALIGNMENTS, ROLES, auroc_by
-from vgpo.studies.tables import token_table
+from vgpo.studies.tables import table_beside_controls
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.changes import blank, perturb
 
 torch.set_printoptions(precision=2, sci_mode=False, linewidth=78)
 
+# %% tags=["hide-input"]
+folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT
+model, processor = testbed.load_tiny(folder)
+world = World(verbosity=verbosity)
+examples = [
+    world.example(i, seed=seed, split="heldout", family=family)
+    for family in IMAGE_FAMILIES
+    for i in range(questions)
+]
+
 # %% [markdown]
+# ## First result
+#
+# Answers of the small model's world ({doc}`00_testbed`), in which some tokens name a
+# value that stands in the picture, and it is known which. AUROC is the chance that a
+# token that does scores above one that does not: 1 is perfect, 0.5 is blind, and
+# *below* 0.5 the score points the wrong way.
+
+# %%
+controls = rule_and_grey(model, processor, examples)
+controls = controls.set_index(["against", "score"])
+controls.loc["all others", ["auroc", "low", "high"]].round(2)
+
+# %% [markdown]
+# Read by the state that *predicts* a token, the score finds the values nearly without
+# error. So does a rule on the text, "the token before is `=`", with the picture turned
+# over. And over a *grey* picture the score finds them as well as ever. Read by the
+# token's own state, as the released code has it, the score points away from them. The
+# chapter takes this table apart.
+#
 # ## Two equations
 #
 # The *visual prototype* is the mean of the last-layer states $h_j$ at the image
@@ -81,22 +110,18 @@ torch.testing.assert_close(focus[0], rho)
 # %% [markdown]
 # ## In three lines
 
-# %% tags=["hide-input"]
-folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT
-model, processor = testbed.load_tiny(folder)
-world = World(verbosity=verbosity)
-example = world.example(5, family="sum", split="heldout")
-
 # %%
-chat = testbed.messages(example)
-chat[0]["content"][0]["image"] = example.image
-scores = vgpo.score(model, processor, chat)
-scores.to_frame().sort_values("focus", ascending=False).head(6)
+example = world.example(5, family="sum", split="heldout")
+scores = vgpo.score(model, processor, example.image, example.question)
+scored = scores.to_frame().set_index("position")
+both = ["token", "focus_token", "focus_prediction"]
+scored.sort_values("focus", ascending=False)[both].head(6).round(2)
 
 # %% [markdown]
 # This works for any vision-language model of Hugging Face; without a
-# `completion` the model answers first. Now look at the tokens: they are not the
-# numbers that were read off the picture. That is the subject of this chapter.
+# `completion` the model answers first. `focus` is the score in use, here `focus_token`.
+# Now look at the tokens that lead: they are not the numbers that were read off the
+# picture. That is the subject of this chapter.
 #
 # ## Which state stands for a token?
 #
@@ -118,12 +143,7 @@ for alignment in ("token", "prediction"):
 # slips, written over scans the model never saw, so that each read is known.
 
 # %%
-examples = [
-    world.example(i, seed=seed, split="heldout", family=family)
-    for family in IMAGE_FAMILIES
-    for i in range(questions)
-]
-table = token_table(model, processor, examples)
+table = table_beside_controls(model, processor, examples)
 table["role"] = focus_study.token_roles(table)
 reads = table["role"].isin(ROLES[:2])
 print(f"{len(table)} tokens, {reads.mean():.0%} of them read the image")
@@ -138,18 +158,20 @@ figures.focus_chain_figure(table[table["row"] == shown])
 #
 # ## Against the truth
 #
-# AUROC is the chance that a random token that reads the image scores above a
-# random one that does not: 1 is perfect, 0.5 is blind, and *below* 0.5 the
-# score points the wrong way. Intervals here and below are 95 % bootstraps over
+# Now all tokens that read the image, values and names of colours, against those that
+# do not. Beside the two alignments stand two that cannot see: the score at $t - 1$ over
+# a grey picture, and the rule. Intervals here and below are 95 % bootstraps over
 # completions.
 
 # %%
+blind = {"grey picture": "grey_prediction", "= before": "rule"}
 table["fifth"] = np.minimum((table["t"] - 1) * 5 // table["length"], 4)
-by_family = auroc_by(table, "family")
-by_fifth = auroc_by(table, "fifth")
-by_family.round(2)
+by_family = auroc_by(table, "family", ALIGNMENTS | blind)
+by_fifth = auroc_by(table, "fifth", ALIGNMENTS | blind)
+wide = by_family.pivot(index="family", columns="score", values="auroc")
+wide[[*ALIGNMENTS, *blind]].round(2)
 
-# %% mystnb={"figure": {"name": "fig-auroc", "caption": "How well focus tells reads of the image from all other tokens, per family and along the chain."}, "image": {"alt": "Two panels of AUROC with intervals. The score at t lies at or below one half in every family and along the whole chain; the score at t minus 1 lies far above it, highest for charts and comparisons."}}
+# %% mystnb={"figure": {"name": "fig-auroc", "caption": "How well focus tells reads of the image from all other tokens, per family and along the chain. Empty marks: the score at t-1 over a grey picture, and a rule on the text."}, "image": {"alt": "Two panels of AUROC with intervals. The score at t lies at or below one half in every family and along the whole chain; the score at t minus 1 lies far above it, highest for charts and comparisons. Empty marks, of a grey picture and of a rule on the text, lie close to the score at t minus 1."}}
 figures.auroc_figure(by_family, by_fifth)
 
 # %% [markdown]
@@ -158,7 +180,9 @@ figures.auroc_figure(by_family, by_fifth)
 # is blind. One position earlier the same cosine is a good detector, at the end
 # of a chain as at its start (the last fifth holds few reads, hence its wide
 # interval). It is best in the families whose only reads are values, and less
-# good where chains also name the colours of tiles nobody asked for.
+# good where chains also name the colours of tiles nobody asked for. The empty marks
+# follow it from family to family, so what makes reads easy to find is mostly not the
+# picture. Only in counting does the true picture add something.
 
 # %%
 for kind in ROLES[:2]:
@@ -175,24 +199,18 @@ for kind in ROLES[:2]:
 #
 # ### Two things that know nothing of the picture
 #
-# 0.98 sounds like sight. Two controls have to stand beside it. The first is a *rule on
-# the text*: "the token before is `=`", which anybody can apply with the picture
-# turned over. The second is the score itself, for the same answers, *over a uniformly
-# grey picture* on which there is nothing to read.
+# 0.98 sounds like sight. But in the table at the top the rule finds the values as well
+# as the score does, and over a uniformly grey picture, on which there is nothing to
+# read, the score finds them no worse than over the true one. It says "here a number
+# from the picture belongs", and goes on saying so when there is no picture. Is there a
+# comparison in which the rule must fail?
 
 # %%
-controls = rule_and_grey(model, processor, examples)
-controls = controls.set_index(["against", "score"])
-controls[["auroc", "low", "high", "reads", "others"]].round(2)
+controls.loc["results", ["auroc", "low", "high", "reads", "others"]].round(2)
 
 # %% [markdown]
-# Against all other tokens the rule finds the values as well as the score does. And
-# over a grey picture the score finds them no worse than over the true one, if
-# anything better. It says "here a number from the picture belongs", and goes on
-# saying so when there is no picture.
-#
-# The rule must fail against *results*, the numbers that also follow an equals sign but
-# are worked out from the text: both have `=` before them, so it can only toss a coin.
+# These are *results*, the numbers that also follow an equals sign but are worked out
+# from the text: both have `=` before them, so the rule can only toss a coin.
 # There the score keeps its hold, and so does the score over the grey picture. It
 # tells a look-up from a sum, then, by the place in the chain: after `red =` comes a
 # look-up, after `5 + 8 =` a sum.
@@ -271,13 +289,16 @@ by_role.round(2).sort_values(ascending=False).rename("probability of a digit")
 # and *results* (the 13 that follows), it cannot: there a number is coming, too, and
 # only the picture makes the difference.
 
-# %% mystnb={"figure": {"name": "fig-role-auroc", "caption": "Values read from the image against one other role at a time (how many tokens)."}, "image": {"alt": "Intervals of AUROC per role. At t minus 1 all are near one except repeated numbers and results, which are lower but well above one half; at t most are below one half."}}
-against = focus_study.auroc_against_roles(table)
+# %% mystnb={"figure": {"name": "fig-role-auroc", "caption": "Values read from the image against one other role at a time (how many tokens). Empty: the score at t-1 over a grey picture."}, "image": {"alt": "Intervals of AUROC per role. At t minus 1 all are near one except repeated numbers and results, which are lower but well above one half, and over a grey picture they are as high; at t most are below one half."}}
+seen = ALIGNMENTS | {"grey picture": "grey_prediction"}
+against = focus_study.auroc_against_roles(table, seen)
 figures.role_auroc_figure(against)
 
 # %% [markdown]
 # At $t - 1$ results and repeated numbers are the hardest to tell from reads, as they
-# should be, and are told apart all the same.
+# should be, and are told apart all the same. Over a grey picture they are, too: what
+# the score adds to "a number is coming" is "one that has not been worked out", and that
+# stands in the text.
 #
 # **Second: take the direction itself away.** The mean of the ten digits' rows in the
 # output head is the direction that makes digits likely, whichever digit. Remove it: from
@@ -321,7 +342,7 @@ for name, direction in {"nothing": None, **directions}.items():
 attention = focus_study.attention_table(model, processor, examples)
 correlations = focus_study.attention_correlations(table, attention)
 final = correlations[correlations["layer"] == correlations["layer"].max()]
-final.drop(columns="layer").round(2)
+final.set_index(["scope", "focus", "attention"])[["r", "low", "high"]].round(2)
 
 # %% mystnb={"figure": {"name": "fig-attention-r", "caption": "Correlation of focus with image attention: at the same position, layer by layer, and in the last layer for the four ways to pair positions."}, "image": {"alt": "Left, Pearson r over four layers, within completions and pooled: clearly positive in the last layer, weaker below. Right, a table of two by two in the last layer: positive where focus and attention are taken at the same position, negative where focus is taken at t and attention at t minus 1."}}
 figures.attention_correlation_figure(correlations)
@@ -339,24 +360,32 @@ figures.attention_correlation_figure(correlations)
 # the same truth:
 
 # %%
+grey = [blank(example) for example in examples]
+over_grey = focus_study.attention_table(model, processor, grey)
+attention["attention_grey"] = over_grey["attention_prediction"]
 joined = attention.merge(table, on=["row", "t"])
 graded = {
     "attention at t": "attention",
     "attention at t−1": "attention_prediction",
-    "focus at t−1": "focus_prediction",
+    "attention at t−1, grey picture": "attention_grey",
 }
 grades = auroc_by(joined, "layer", graded)
-attended = grades[grades["score"] != "focus at t−1"]
-attended.pivot(index="layer", columns="score", values="auroc").round(2)
+grades.pivot(index="layer", columns="score", values="auroc").round(2)
 
 # %%
-grades[grades["layer"] == grades["layer"].max()].round(3)
+graded |= {"focus at t−1": "focus_prediction"} | blind
+last = joined[joined["layer"] == joined["layer"].max()]
+last = auroc_by(last, "layer", graded).set_index("score")
+last[["auroc", "low", "high"]].round(3)
 
 # %% [markdown]
 # The final layer's attention at $t - 1$ is the better detector of reads, here
 # at least: it finds colours as well as values. It stands under the same rule as
-# focus, though: at $t$ it points away. The cosine's advantage is its price. It
-# needs no attention weights, which fast kernels never form.
+# focus, though: at $t$ it points away. And it notices when there is nothing to see: over
+# a grey picture it falls to about three quarters, and the score falls far less.
+# (Whether a signal knows that a read *took place* is asked in {doc}`10_signals`, in a
+# world where it need not.) The cosine's advantage is its price. It needs no attention
+# weights, which fast kernels never form.
 #
 # ## Against occlusion
 #
@@ -368,15 +397,14 @@ grades[grades["layer"] == grades["layer"].max()].round(3)
 few = [e for i, e in enumerate(examples) if i % questions < changed]
 covered = focus_study.occlusion_table(model, processor, few)
 drops = ["drop_image", "drop_tile", "drop_elsewhere"]
-covered.groupby("role")[drops].mean().loc[lambda t: t.index.isin(ROLES)].round(
-    2
-)
+fall = covered.groupby("role")[drops].mean()
+fall.loc[lambda t: t.index.isin(ROLES)].round(2)
 
 # %% [markdown]
-# The truth of the testbed holds inside the model: what reads a tile falls when
-# that tile is covered and hardly when others are, and nothing else loses by it
-# (a negative fall is a gain: fillers become likelier). So the fall is a second
-# yardstick, one that needs no labels:
+# The labels and the model agree. A token that we call a read loses its probability
+# when its tile is covered, and hardly any when other tiles are; no other token loses by
+# it (and where no tile is read, none can be covered). A negative fall is a gain:
+# fillers become likelier. So the fall is a second yardstick, one that needs no labels:
 
 # %% mystnb={"figure": {"name": "fig-dependence", "caption": "One point per role: mean focus, and what the token loses without the picture."}, "image": {"alt": "Two scatter plots of roles. Reads of values and colours lie high, all other roles at zero. At t the reads have low focus; at t minus 1 values have the highest focus, but colours lie amid the other roles."}}
 figures.dependence_figure(covered)
@@ -480,8 +508,20 @@ for name, column in ALIGNMENTS.items():
 #
 # ## A neighbour shares the credit
 #
-# What does the alignment mean for an answer in English? Here is a sentence as a large
-# model might write it over a bar chart (made up, not sampled), with one token to a
+# Which word gets the credit for a look? Here is the beginning of the answer that the
+# small model gave in "In three lines", with both scores:
+
+# %%
+scored[both].iloc[1:8].round(2)
+
+# %% [markdown]
+# One column is the other, moved by one row. The state at `=` is the one that looks. By
+# `focus_prediction` its score goes to the value that it writes, by `focus_token` to `=`
+# itself, and the value is left with the score of a state that is about to write a full
+# stop.
+#
+# In English the neighbour is a word. Here is a sentence as a large model might write it
+# over a bar chart (made up, since no large model was within reach), with one token to a
 # word:
 #
 # > The bar for Tuesday reaches **40** , twice as much as Monday 's .
@@ -521,9 +561,7 @@ for name, column in ALIGNMENTS.items():
 # **2.** Which tokens have the highest score over a *grey* picture?
 #
 # ```python
-# grey = token_table(model, processor, [blank(e) for e in examples])
-# grey["role"] = focus_study.token_roles(grey)
-# focus_study.highest_focus_roles(grey, "focus_prediction").round(2).head(5)
+# focus_study.highest_focus_roles(table, "grey_prediction").round(2).head(5)
 # ```
 #
 # :::{dropdown} Solution
