@@ -76,9 +76,8 @@ def test_a_micro_batch_takes_what_is_estimated(way, again):
     assert found.kept["pixels"] == rows["pixel_values"].nbytes
 
     expected = max(in_update(found, "loss"), in_update(found, "backward"))
-    tolerance = (
-        LOOSER if found.moments["loss"]["bfloat16 copies of weights"] else TOLERANCE
-    )
+    # Copies of weights make the graph of float32 another one.
+    tolerance = LOOSER if s.bf16 and s.dtype == "float32" else TOLERANCE
     assert expected == pytest.approx(peak_bytes(run), rel=tolerance)
 
 

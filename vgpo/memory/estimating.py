@@ -175,6 +175,10 @@ def _moments(m: Shape, s: Settings) -> dict[str, dict[str, int]]:
     return {
         **sampling,
         "scoring": {"one layer": items.forward(m, s, batch, s.tokens), **copies},
-        "loss": {**update, "log-probabilities": items.head(m, s), **copies},
+        "loss": {
+            **update,
+            "log-probabilities": items.head(m, s),
+            "bfloat16 copies of weights": items.lingering(m, s),
+        },
         "backward": {**update, "one layer": items.backward(m, s)},
     }

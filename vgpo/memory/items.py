@@ -217,6 +217,24 @@ def head(m: Shape, s: Settings) -> int:
     return size
 
 
+def lingering(m: Shape, s: Settings) -> int:
+    """What :func:`copies` add to the loss. With checkpointing they are gone before the
+    head's gradient is made, so only what they take beyond it counts: on a GPU that
+    gradient is all of the head but a tile and the states, on a CPU 13 bytes of the 29 a
+    logit as well."""
+    size = copies(m, s)
+    if not s.gradient_checkpointing or s.logits == "whole":
+        return size
+    e, batch = number(s), s.per_device_train_batch_size
+    on_cpu = s.device == "cpu"
+    tokens = batch * (s.tokens - 1 if on_cpu else s.max_completion_length)
+    tile = min(tokens, TOKEN_TILE)
+    first = tile * WORD_TILE * e + tokens * m.hidden * e
+    if on_cpu:
+        first += 16 * tile * min(m.vocabulary, WORD_TILE)
+    return max(0, size - (head(m, s) - first))
+
+
 def layer(m: Shape, s: Settings) -> int:
     """What autograd keeps of one layer of the language model, for a micro-batch.
 

@@ -90,6 +90,19 @@ const VGPOMemory = (() => {
     return size;
   }
 
+  function lingering(m, s) {
+    const size = copies(m, s);
+    if (!s.gradient_checkpointing || s.logits === "whole") return size;
+    const e = number(s);
+    const batch = s.per_device_train_batch_size;
+    const onCpu = s.device === "cpu";
+    const count = batch * (onCpu ? tokens(s) - 1 : s.max_completion_length);
+    const tile = Math.min(count, TOKEN_TILE);
+    let first = tile * WORD_TILE * e + count * m.hidden * e;
+    if (onCpu) first += 16 * tile * Math.min(m.vocabulary, WORD_TILE);
+    return Math.max(0, size - (head(m, s) - first));
+  }
+
   function layer(m, s) {
     const [e, h, i, q] = [number(s), m.hidden, m.intermediate, m.query];
     let token = 4 * e * q + 4 * m.heads;
@@ -172,7 +185,11 @@ const VGPOMemory = (() => {
     const moments = {
       ...sampling,
       scoring: { "one layer": forward(m, s, batch, tokens(s)), ...cast },
-      loss: { ...update, "log-probabilities": head(m, s), ...cast },
+      loss: {
+        ...update,
+        "log-probabilities": head(m, s),
+        "bfloat16 copies of weights": lingering(m, s),
+      },
       backward: { ...update, "one layer": backward(m, s) },
     };
     const names = Object.keys(moments);
