@@ -20,7 +20,7 @@ def memory_view(
 ) -> View:
     """Sliders and a bar: what training takes on a card, by the formulas in the page.
 
-    :func:`vgpo.memory.memory_page` fills in the arguments from the calculator.
+    :func:`vgpo.memory.page.memory_page` fills in the arguments from the calculator.
 
     Args:
         shapes: Of models, as dictionaries; the first is shown first.

@@ -13,7 +13,7 @@ from vgpo.models.weights import SIZES
 
 
 def memory_page(*models: Any, settings: Settings | None = None) -> View:
-    """Sliders for what :func:`~vgpo.memory.estimate` takes, computed in the page.
+    """Sliders for :func:`~vgpo.memory.estimating.estimate`, computed in the page.
 
     Args:
         *models: What ``estimate`` takes; by default the published sizes, 7B first.

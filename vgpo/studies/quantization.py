@@ -109,8 +109,8 @@ def training_memory(model: PreTrainedConfig, rank: int = 16) -> pd.DataFrame:
 
     Weights that are trained: 16 bytes a number (float32 weight, gradient and AdamW's
     two moments). Weights that are not: 2 bytes (bfloat16), or NF4. So
-    :func:`vgpo.memory.estimate` counts them; activations, keys and values and pixels,
-    which it has too, come on top.
+    :func:`~vgpo.memory.estimating.estimate` counts them; caches, activations and the
+    like, which it has too, come on top.
 
     Args:
         model: A configuration.

@@ -19,7 +19,7 @@ def footprint(
     args: VGPOConfig,
     model: ModelConfig,
 ) -> Estimate:
-    """The calculator's estimate of a run, as :func:`vgpo.memory.estimate` makes it.
+    """What :func:`~vgpo.memory.estimating.estimate` says of a run.
 
     Args:
         config: Of the model.
