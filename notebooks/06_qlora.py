@@ -33,6 +33,8 @@ from peft import PeftModel
 from transformers import PrinterCallback
 
 from vgpo import figures, testbed
+from vgpo.memory import estimate
+from vgpo.models import weights
 from vgpo.models.adapters import load_four_bit
 from vgpo.models.memory import peak_bytes
 from vgpo.studies import quantization as study
@@ -72,7 +74,7 @@ four_bit = load_four_bit(CHECKPOINT, torch.float32)
 
 # %% mystnb={"figure": {"name": "fig-nf4", "caption": "Weights of one layer of the testbed's model over the largest of their block, and the 16 levels they are rounded to."}, "image": {"alt": "A bell-shaped histogram of weights between minus one and one with spikes at both ends; sixteen vertical lines, dense around zero and sparse outside."}}
 layer = full.model.language_model.layers[0].mlp.up_proj.weight.detach()
-blocks = layer.reshape(-1, study.BLOCK)
+blocks = layer.reshape(-1, weights.BLOCK)
 normalised = blocks / blocks.abs().amax(dim=1, keepdim=True)
 figures.nf4_figure(normalised, study.nf4_levels())
 
@@ -89,7 +91,7 @@ print(f"relative error of this layer: {error:.1%}")
 
 # %%
 numbers = 3584 * 18944  # one matrix of a 7B model
-print(f"{8 * study.nf4_bytes(numbers) / numbers:.3f} bits a number")
+print(f"{8 * weights.nf4_bytes(numbers) / numbers:.3f} bits a number")
 
 # %% [markdown]
 # ## Bytes, counted
@@ -100,12 +102,13 @@ print(f"{8 * study.nf4_bytes(numbers) / numbers:.3f} bits a number")
 # Counted from the testbed's model, in float32:
 
 # %%
-table = study.weight_table(full, bytes_per_number=4)
+table = weights.weight_table(full, bytes_per_number=4)
 table
 
 # %%
 print("counted:", table["bytes"].sum(), "->", table["bytes_4bit"].sum())
-print("stored: ", study.stored_bytes(full), "->", study.stored_bytes(four_bit))
+stored = [weights.stored_bytes(model) for model in (full, four_bit)]
+print("stored: ", stored[0], "->", stored[1])
 
 # %% [markdown]
 # The count and what the two models store agree to the byte. Here about half of
@@ -114,8 +117,8 @@ print("stored: ", study.stored_bytes(full), "->", study.stored_bytes(four_bit))
 # weights, and counted in the same way, now in bfloat16 and gigabytes:
 
 # %%
-shapes = {size: study.qwen2_5_vl_config(size) for size in study.SIZES}
-tables = {size: study.weight_table(shape) for size, shape in shapes.items()}
+shapes = {size: weights.qwen2_5_vl_config(size) for size in weights.SIZES}
+tables = {size: weights.weight_table(shape) for size, shape in shapes.items()}
 whole = pd.DataFrame({size: table.sum() for size, table in tables.items()}).T
 gigabytes = whole[["bytes", "bytes_4bit"]] / 1e9
 gigabytes["in 4 bits"] = whole["quantised"] / whole["parameters"]
@@ -132,10 +135,18 @@ memory = {size: study.training_memory(shape) for size, shape in shapes.items()}
 figures.training_memory_figure(memory)
 
 # %% [markdown]
-# Read it with care: rollouts come on top. Keys and values of the completions,
-# the activations of a micro-batch and the pixels of a generation add 10 GB and
-# more (the heads of the [recipes](../book/recipes.md) estimate them). LoRA
-# makes the step from many GPUs to one; the 4 bits then decide which one.
+# Rollouts come on top: keys and values of the completions, the activations of a
+# micro-batch, the pixels of a generation. `vgpo.memory.estimate` adds them up. For the
+# 7B [recipe](../book/recipes.md), two rollouts at a time and 32 a generation:
+
+# %%
+print(estimate("7B", use_peft=True, load_in_4bit=True, card="24 GB"))
+
+# %% [markdown]
+# Weights are more than half of it. What comes next is a surprise: not the update, but
+# the first look of all 32 rollouts at their pictures, at once. LoRA makes the step from
+# many GPUs to one; the 4 bits then decide which one. Another model, card or length is
+# a change of an argument, or of a slider on the page [Will it fit?](../book/memory.md).
 #
 # ## The score
 #
@@ -231,7 +242,7 @@ kept = {}
 for way, model in study.trained_ways().items():
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     peak = peak_bytes(study.updater(model, batch))
-    kept[way] = (trained, study.stored_bytes(model) / 2**20, peak / 2**20)
+    kept[way] = (trained, weights.stored_bytes(model) / 2**20, peak / 2**20)
 columns = ["trained", "weights, MiB", "peak above, MiB"]
 pd.DataFrame.from_dict(kept, orient="index", columns=columns).round(1)
 
@@ -266,7 +277,7 @@ pd.DataFrame(
 # bits; it was not run for these pages, there being none:
 
 # %%
-gpu = {s: study.measure_qlora(study.qwen2_5_vl_config(s)) for s in gpu_sizes}
+gpu = {s: study.measure_qlora(weights.qwen2_5_vl_config(s)) for s in gpu_sizes}
 pd.DataFrame(gpu).T if gpu else "no GPU measured: set gpu_sizes"
 
 # %% [markdown]

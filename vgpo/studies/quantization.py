@@ -41,13 +41,7 @@ from vgpo.models.adapters import (
     prepare_4bit_on_cpu,
 )
 from vgpo.models.memory import peak_bytes
-
-# The chapter on four bits counts by these names of the study.
 from vgpo.models.weights import BLOCK, stored_bytes
-from vgpo.models.weights import SIZES as SIZES
-from vgpo.models.weights import nf4_bytes as nf4_bytes
-from vgpo.models.weights import qwen2_5_vl_config as qwen2_5_vl_config
-from vgpo.models.weights import weight_table as weight_table
 from vgpo.seeds import seeded
 from vgpo.stats.intervals import mean_interval
 from vgpo.studies.focus import ALIGNMENTS, beside_plain
