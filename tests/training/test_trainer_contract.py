@@ -38,7 +38,7 @@ from vgpo.models.capture import observe_last_hidden_state
 from vgpo.models.handle import unwrap_model
 from vgpo.training import logs, refusals, resume, workarounds
 from vgpo.training.config import LOSS_TYPES
-from vgpo.training.trainer import _FORWARD_KEYS
+from vgpo.training.trainer import FORWARD_KEYS
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_arguments_of_the_scoring_forward_pass():
         "logits_to_keep",
     ]
     options = {"batch_size", "compute_entropy", "compute_aux_loss"}
-    assert set(arguments[5:]) == options | set(_FORWARD_KEYS)
+    assert set(arguments[5:]) == options | set(FORWARD_KEYS)
 
 
 def test_loss_types_are_the_ones_tested():
@@ -192,7 +192,7 @@ def test_fused_head_passes_through_the_backbone_whose_state_is_observed(trainer,
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
     forward = {
-        key: batch[key] for key in _FORWARD_KEYS if key in batch if key != "num_images"
+        key: batch[key] for key in FORWARD_KEYS if key in batch if key != "num_images"
     }
     seen = []
     with (
@@ -482,10 +482,10 @@ def test_plain_trl_hands_on_these_fields_of_images_and_no_others():
     taken = names(GRPOTrainer._get_per_token_logps_and_entropies)
     assert "pixel_mask" not in taken and "image_merge_sizes" not in taken
     assert "pixel_mask" in processors.processor_of("aria").model_input_names
-    refusals.refuse_what_is_left_out(processor(), _FORWARD_KEYS)
+    refusals.refuse_what_is_left_out(processor(), FORWARD_KEYS)
     with pytest.raises(ValueError, match="makes image_grid_thw of images"):
         refusals.refuse_what_is_left_out(
-            processor(), set(_FORWARD_KEYS) - {"image_grid_thw"}
+            processor(), set(FORWARD_KEYS) - {"image_grid_thw"}
         )
 
 
