@@ -327,7 +327,7 @@ for name, direction in {"nothing": None, **directions}.items():
     print(f"{name:8} removed: {auroc:.2f} [{low:.2f}, {high:.2f}]")
 
 # %% [markdown]
-# It falls from 0.98 to 0.79, about a third of the way to blindness, and the colours'
+# It falls from 0.98 to 0.79, about two fifths of the way to blindness, and the colours'
 # direction takes nothing. So one direction of 128 carries a good part of what the
 # score knows, and the rest is somewhere else. The cosine holds both: that a digit is
 # coming, and that it belongs to the picture. (At $t$ it is not the equals sign alone:
