@@ -41,9 +41,13 @@ _MODULES = {
             "memory",
             "method",
             "models",
+            "pictures",
+            "publish",
             "rewards",
             "stats",
+            "studies",
             "testbed",
+            "train",
             "training",
         )
     },

@@ -6,6 +6,8 @@ figure goes out. What a plot itself takes, such as a histogram's bins, a running
 or a median line through points, is worked out where it is drawn.
 """
 
+from typing import TYPE_CHECKING
+
 from vgpo.figures.ablations import (
     ablations_figure,
     factors_figure,
@@ -88,6 +90,7 @@ from vgpo.figures.testbed import (
     source_figure,
 )
 from vgpo.figures.training import reward_figure, seeds_figure, visual_metrics_figure
+from vgpo.lazy import parts_of
 
 __all__ = [
     "SCORE_LABELS",
@@ -158,3 +161,6 @@ __all__ = [
     "training_memory_figure",
     "visual_metrics_figure",
 ]
+
+if not TYPE_CHECKING:  # a checker knows modules by their imports
+    __getattr__ = parts_of(__name__)

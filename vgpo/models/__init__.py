@@ -1,1 +1,8 @@
 """Hugging Face's vision-language models: states, attention, image grids."""
+
+from typing import TYPE_CHECKING
+
+from vgpo.lazy import parts_of
+
+if not TYPE_CHECKING:  # a checker knows modules by their imports
+    __getattr__ = parts_of(__name__)

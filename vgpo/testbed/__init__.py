@@ -5,6 +5,9 @@ No weights and no data set need to be downloaded. The architecture is real
 of every completion it is known whether it reads the image, and where.
 """
 
+from typing import TYPE_CHECKING
+
+from vgpo.lazy import parts_of
 from vgpo.testbed.data import make_dataset, messages
 from vgpo.testbed.images import COLOURS, draw_bars, draw_grid
 from vgpo.testbed.look_away import WORLDS, LookAwayExample, LookAwayWorld
@@ -49,3 +52,6 @@ __all__ = [
     "tiny_config",
     "trace",
 ]
+
+if not TYPE_CHECKING:  # a checker knows modules by their imports
+    __getattr__ = parts_of(__name__)

@@ -8,6 +8,9 @@ done once each, past any kill (``work``), evaluated question by question
     python -m vgpo.studies.experiments run headline --workers 2
 """
 
+from typing import TYPE_CHECKING
+
+from vgpo.lazy import parts_of
 from vgpo.studies.experiments.runs import (
     ADAPTERS,
     TRAINED_FAMILIES,
@@ -27,3 +30,6 @@ __all__ = [
     "run_once",
     "testbed_trainer",
 ]
+
+if not TYPE_CHECKING:  # a checker knows modules by their imports
+    __getattr__ = parts_of(__name__)

@@ -8,6 +8,9 @@
   (``python -m vgpo.studies.signals``).
 """
 
+from typing import TYPE_CHECKING
+
+from vgpo.lazy import parts_of
 from vgpo.studies.signals.grading import (
     AGAINST,
     grade,
@@ -32,3 +35,6 @@ __all__ = [
     "summary",
     "wide",
 ]
+
+if not TYPE_CHECKING:  # a checker knows modules by their imports
+    __getattr__ = parts_of(__name__)
