@@ -31,14 +31,19 @@ import torch
 
 import vgpo
 from vgpo import figures, testbed
+from vgpo.analysis.controls import untrained_copy
+from vgpo.analysis.views import as_png
+from vgpo.explorer.tokens import token_view
 from vgpo.stats import forgetting as forget
 from vgpo.stats.intervals import auroc_interval, mean_interval
 from vgpo.studies import forgetting as study
 from vgpo.studies import probes
 from vgpo.studies import question_seeds as draws
+from vgpo.studies.controls import attention_shares
 from vgpo.studies.tables import padded
 from vgpo.testbed import CHECKPOINTS, IMAGE_FAMILIES, World
 from vgpo.testbed.answers import accuracy, answer
+from vgpo.testbed.changes import blank
 
 pd.set_option("display.precision", 3)
 
@@ -181,14 +186,24 @@ steps, targets = reads["t"].tolist(), reads["tiles"].tolist()
 # %% mystnb={"figure": {"name": "fig-attention-split", "caption": "One sampled answer: attention of each token, as it is chosen, split over image, query and generated text."}, "image": {"alt": "Stacked bars over the words of one answer. The orange share of the image is large at the digits that are read from the picture and small elsewhere; the grey share of generated text grows along the answer."}}
 found.example_figure(shown)
 
-# %% mystnb={"figure": {"name": "fig-attention-maps", "caption": "The same answer at the tokens that read a value: where on the picture they look. Outlined: the tile they have to read. In brackets: the share of attention on the image."}, "image": {"alt": "The same grid of coloured digits several times, once per value read; each time one tile glows, and it is the outlined one."}}
-found.heatmap_figure(shown, steps, targets)
+# %% [markdown]
+# Where on the picture does each of them look? Point at a token below, or click one and
+# go on with the arrow keys. Eleven other answers can be chosen.
+
+# %%
+others = range(0, len(asked), -(-len(asked) // 11))
+token_view(
+    [found.answer(row) for row in dict.fromkeys([shown, *others])],
+    measure="image",
+    beside=False,
+    picture=as_png(found.heatmap_figure(shown, steps, targets)),
+)
 
 # %% [markdown]
 # This is no slow fading. The image is looked at in sharp steps: at the values,
 # each time on the one tile that is read, and less so at the colours, which this
-# chain has to pick from the picture, too. And the answer is wrong although every
-# value was looked up in the right place. What did it say?
+# chain has to pick from the picture, too. And the first answer is wrong although every
+# value of it was looked up in the right place. What did it say?
 
 # %%
 what = pd.DataFrame({"said": reads["token"], "shown": reads["truth"]})
@@ -347,15 +362,45 @@ study.comparison_table(
 
 # %%
 source = truth["source"]
-owner = truth["row"] // rollouts
-print("AUROC of image attention for tokens that read the image:")
-print(auroc_interval(truth["image"], source == "image", owner))
 study.mean_by(truth, "source", "image")
 
 # %% [markdown]
-# Image attention tells the tokens that read the picture from the others almost
-# without error. And *where* on the picture? Pointing accuracy is how often the
-# tile with the most attention is the one being read:
+# Tokens that read the picture give it two thirds of their attention, others a tenth. So
+# image attention finds them. AUROC is the chance that a token that reads has more of it
+# than one that does not; 0.5 is blind. Beside it stand four things that see nothing: the
+# same answers over a grey picture, an untrained network, attention spread evenly, and a
+# rule on the text, "the token before is `=`".
+
+# %%
+covered_up = [blank(example) for example in asked]
+grey, mask = attention_shares(model, processor, covered_up, texts)
+before = truth["token"].groupby(truth["row"]).shift(1)
+finders = {
+    "image attention": truth["image"],
+    "the same over a grey picture": grey[..., 0][mask].numpy(),
+    "untrained network": truth["untrained"],
+    "spread evenly": truth["uniform"],
+    "the token before is =": (before == " =").astype(float),
+}
+
+# %%
+owner = truth["row"] // rollouts
+found_by = {
+    name: auroc_interval(score, source == "image", owner)
+    for name, score in finders.items()
+}
+found_by = pd.DataFrame(found_by, index=["AUROC", "low", "high", "count"]).T
+found_by[["AUROC", "low", "high"]]
+
+# %% [markdown]
+# Image attention finds them almost without error. Over a grey picture it falls to about
+# 0.8, which is what the rule on the text reaches, so a part of it is knowing where in a
+# chain a read belongs, and the rest is owed to what is in the picture. The untrained
+# network and the even spread find next to nothing: what they have, they have because
+# attention on the image falls along the answer and reads stand early in it.
+#
+# And *where* on the picture? Pointing accuracy is how often the tile with the most
+# attention is the one being read:
 
 # %%
 is_value = truth["truth"].notna()
@@ -381,12 +426,15 @@ few = [
 ]
 greedy = answer(model, processor, few)
 number = range(model.config.text_config.num_hidden_layers)
-layers = study.compare_layers(model, processor, few[::2], greedy[::2], number)
+layers, nothing = (
+    study.compare_layers(network, processor, few[::2], greedy[::2], number)
+    for network in (model, untrained_copy(model))
+)
 
-# %% mystnb={"figure": {"name": "fig-layers", "caption": "What the attention of each layer knows about the true reads, with 95 % bands."}, "image": {"alt": "Lines over four layers. AUROC is middling in the first three layers and near one in the last; pointing accuracy and image attention of reads are low before the last layer and high in it; image attention of other tokens stays low throughout."}}
+# %% mystnb={"figure": {"name": "fig-layers", "caption": "What the attention of each layer knows about the true reads, with 95 % bands. Dashed, without colour: an untrained network."}, "image": {"alt": "Lines over four layers. AUROC is middling in the first three layers and near one in the last; pointing accuracy and image attention of reads are low before the last layer and high in it; image attention of other tokens stays low throughout. Two dashed lines, of an untrained network, stay flat: AUROC near one half, pointing near one fifth."}}
 columns = ["AUROC", "pointing"]
 columns += [f"image attention of {kind}" for kind in ("reads", "others")]
-figures.layers_figure(layers, columns)
+figures.layers_figure(layers, columns, nothing[["layer", *columns[:2]]])
 
 # %% [markdown]
 # In this model the reading is done in the last layer. That is a matter of size,
