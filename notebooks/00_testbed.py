@@ -329,8 +329,9 @@ pd.DataFrame({name: told(name) for name in worlds})
 # %% [markdown]
 # Read it row by row. In the first world a value that is wrong has as much
 # attention on its tile as one that is right: it looks and misreads. In the second
-# a wrong value has next to none. The late/early ratio of visual attention, by
-# which the paper tells right from wrong answers, differs between right and wrong
+# a wrong value has next to none. The late/early ratio (attention of the late half of
+# an answer over that of the early half: chapter 01), by which the paper tells right
+# from wrong answers, differs between right and wrong
 # answers to the same question in the second world only. And lowering the
 # temperature repairs most of the first world, and nothing of the second.
 #

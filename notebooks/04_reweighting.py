@@ -97,7 +97,8 @@ shaped = advantages[:, None] * (1 + psi) * (1 + phi)[:, None]  # Eq. 12
 print(shaped)
 
 # %% [markdown]
-# That is all of it. The package's functions do the same without the loop, for
+# That is all of it. (The short completion has numbers where it has no tokens; the loss
+# leaves them out.) The package's functions do the same without the loop, for
 # many groups at once, and say what happens where nothing varies: a completion of
 # one token, a group of one, scores that are all equal have $\psi = \phi = 0$.
 
