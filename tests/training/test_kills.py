@@ -35,7 +35,7 @@ from tiny_training import (
 )
 from transformers import Trainer, TrainerState
 
-import vgpo.training.trainer
+import vgpo.training.resumable
 from vgpo.data import load_rows
 from vgpo.train import _closing_words, main
 from vgpo.training import checkpoints, refusals, resume, workarounds
@@ -265,7 +265,7 @@ SAVING = {
     "random states": (Trainer, "_save_rng_state"),
     "the trainer's state": (TrainerState, "save_to_json"),
     "the manifest": (checkpoints, "write_manifest"),
-    "rotation": (vgpo.training.trainer, "rotate_checkpoints"),
+    "rotation": (vgpo.training.resumable, "rotate_checkpoints"),
 }
 
 

@@ -12,8 +12,8 @@ from vgpo.memory.settings import CARDS, Settings
 from vgpo.memory.shapes import Shape, shape_of
 
 SPARE = 0.1
-"""Share of a card that is left free for what no item counts: the driver's context and
-libraries, 0.5 to 1 GB on most cards, and what lies idle between tensors. A guess."""
+"""Share of a card that is left free for what no item counts, the driver's context and
+libraries (0.5 to 1 GB on most cards) and what lies idle between tensors. A guess."""
 
 
 @dataclass(frozen=True)

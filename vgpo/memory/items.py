@@ -19,7 +19,7 @@ from vgpo.memory.shapes import Shape
 TOKEN_TILE, WORD_TILE = 4096, 32768
 
 VLLM_BESIDES = 2 * 10**9
-"""What vLLM takes beside weights and cache: graphs, activations. A guess."""
+"""What vLLM takes beside weights and cache, for graphs and activations. A guess."""
 
 
 def number(s: Settings) -> int:

@@ -11,7 +11,7 @@ CARDS = {f"{size} GB": size * 2**30 for size in (24, 40, 48, 80, 141)}
 """Memory of common cards. What is sold as 24 GB has about 24 x 2^30 bytes."""
 
 OPTIMIZERS = ("adamw", "adamw_8bit", "sgd")
-"""Kinds of optimizer: two moments a number, the same in 8 bits, none."""
+"""Kinds of optimizer, which keep two moments a number, the same in 8 bits, or none."""
 
 _WORDS = {
     "dtype": ("bfloat16", "float32"),

@@ -101,8 +101,8 @@ def view_signals(
     # long answer do not fit beside a large model.
     pairs = list(
         zip(
-            plain.split(_TOKENS_AT_ONCE, dim=1),
-            noisy.split(_TOKENS_AT_ONCE, dim=1),
+            torch.split(plain, _TOKENS_AT_ONCE, dim=1),
+            torch.split(noisy, _TOKENS_AT_ONCE, dim=1),
             strict=True,
         )
     )

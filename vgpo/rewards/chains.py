@@ -45,9 +45,9 @@ def parse_chain(text: str) -> Chain | None:
     r"""A normalised text as a chain, or None if it is none.
 
     Example:
-        >>> parse_chain("C > B=D > A") == parse_chain("A<B = D<C")
+        >>> parse_chain("C>B>A") == parse_chain("A<B<C")
         True
-        >>> parse_chain("x = 5") is None, parse_chain("A < C > B") is None
+        >>> parse_chain("x = 5") is None, parse_chain("A<C>B") is None
         (True, True)
     """
     parts = _ORDER.split(text)

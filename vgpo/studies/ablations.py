@@ -36,8 +36,8 @@ PAPER: Mapping[str, float] = {
     "exponential": 63.5 - 65.3,
     "full": 53.5 - 65.3,
 }
-"""The paper's ablations less its method, points of accuracy: 7B, mean of ten
-benchmarks, one seed."""
+"""The paper's ablations less its method, in points of accuracy (7B, mean of ten
+benchmarks, one seed)."""
 
 DEFAULTS: Mapping[str, float] = {
     "beta": VGPO.strength,
@@ -185,7 +185,7 @@ def group_factors(table: pd.DataFrame, arms: Sequence[str]) -> dict[str, Tensor]
 
     Args:
         table: Of the rollouts of one prompt, from
-            :func:`vgpo.studies.tables.token_table`.
+            ``vgpo.studies.tables.token_table``.
         arms: Arms that are VGPO.
 
     Returns:

@@ -47,7 +47,7 @@ PROBED = {"misread": ("",), "look_away": (" look", " recall")}
 def robustness(
     model, processor, examples: Sequence[Example], resamples: int = RESAMPLES
 ) -> pd.DataFrame:
-    """:func:`~vgpo.studies.focus.robustness_summary` of :data:`CHANGES`, with two
+    """``vgpo.studies.focus.robustness_summary`` of :data:`CHANGES`, with two
     controls: the picture of another question, and a grey one.
 
     Returns:
@@ -73,7 +73,7 @@ def robustness(
 def gate(
     model, processor, examples: Sequence[Example], seed: int, resamples: int = RESAMPLES
 ) -> pd.DataFrame:
-    """:func:`~vgpo.studies.gates.grade_gates` at the paper's setting, over one sampled
+    """``vgpo.studies.gates.grade_gates`` at the paper's setting, over one sampled
     answer to each question; one row per ``score``, the interval of ``precision`` under
     ``precision_low`` and ``precision_high``."""
     texts = answer(model, processor, list(examples), temperature=1.0, seed=seed)

@@ -144,7 +144,7 @@ def random_four_bit(
     and so need that much memory there for a moment.
 
     Args:
-        config: Such as :func:`qwen2_5_vl_config`.
+        config: Such as ``qwen2_5_vl_config``.
         device: Where.
         seed: Of the weights; the global generator is left as it was.
     """
@@ -432,7 +432,7 @@ def measure_qlora(
     products in bfloat16.
 
     Args:
-        config: Such as :func:`qwen2_5_vl_config`.
+        config: Such as ``qwen2_5_vl_config``.
         device: Where; weights are drawn there in bfloat16 first.
         rank: Of the adapters.
         **batch: Passed to :func:`random_batch`: rows and their lengths.

@@ -128,7 +128,8 @@ def load_tiny(
     if world is None and not folder.is_dir():
         raise FileNotFoundError(
             f"folder: there is no {str(folder)!r}; give one of "
-            f"{', '.join(CHECKPOINTS)}, or the folder of a checkpoint"
+            f"{', '.join(CHECKPOINTS)}, or the folder of a checkpoint, which "
+            f"`{REMAKE} --output {folder}` makes"
         )
     remake = REMAKE if world is None else f"{REMAKE} --world {world}"
     for name in _REQUIRED:

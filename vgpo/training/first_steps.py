@@ -12,12 +12,12 @@ that scores 8 rows at a time instead of 1, 0.050 between vLLM and a trainer, at 
 vLLM and two trainers (ServiceNow/Fast-LLM, pull request 525). No figure here was
 measured with vLLM by us.
 
-- :data:`KL` is that of a difference of 0.14, almost three times the noise: TRL's
+- ``KL`` is that of a difference of 0.14, almost three times the noise: TRL's
   estimate is :math:`e^d - d - 1 \\approx d^2/2`.
-- :data:`GAP_MEAN` is twice or thrice what normal noise of that size has for its mean
+- ``GAP_MEAN`` is twice or thrice what normal noise of that size has for its mean
   absolute value, 0.04. Sampling with ``top_p=0.8``, which shifts all log-probabilities
   by 0.11, comes out above it.
-- :data:`GAP_MAX` is seven times the largest difference found there. A maximum grows
+- ``GAP_MAX`` is seven times the largest difference found there. A maximum grows
   with the number of tokens, so one above it asks for a look at the tokens.
 """
 

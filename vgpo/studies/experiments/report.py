@@ -52,7 +52,7 @@ the size of its steps; a baseline with its learning rate scaled to match would t
 
 
 ONE_SEED = "one seed"
-"""In place of a verdict: a pair has a difference and no spread."""
+"""Stands in place of a verdict, as one pair has a difference and no spread."""
 
 _COLUMNS = ["arm", "mean", "baseline", "difference", "low", "high", "p_value",
             "p_corrected", "correction", "smallest_p", "seeds", "spread", "detectable",
