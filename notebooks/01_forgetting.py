@@ -191,7 +191,7 @@ found.example_figure(shown)
 # Where on the picture does each of them look? Point at a token below, or click one and
 # go on with the arrow keys. Eleven other answers can be chosen.
 
-# %%
+# %% mystnb={"image": {"alt": "An answer as a text of tinted words beside its picture; the word pointed at shows on the picture where the model looked when it wrote it."}}
 others = range(0, len(asked), -(-len(asked) // 11))
 token_view(
     [found.answer(row) for row in dict.fromkeys([shown, *others])],

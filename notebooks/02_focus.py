@@ -456,7 +456,7 @@ variants["grey picture"] = [blank(e) for e in few]
 rescored = focus_study.robustness_table(model, processor, few, variants)
 robustness = focus_study.robustness_summary(rescored)
 
-# %% mystnb={"figure": {"name": "fig-robustness", "caption": "Left: rank correlation of the token scores of a completion before and after the change. Middle: the probability of the true value where one is read. Right: how well the score at t−1 tells reads."}, "image": {"alt": "Left, rank correlations near one for noise and compression, lower for shifts and brightness, lower still but far above zero for another picture and a grey one. Middle, bars of the probability of the true value, high for harmless changes and near chance for another or a grey picture. Right, AUROC of reads, nearly the same for every change and for the grey picture."}}
+# %% mystnb={"figure": {"name": "fig-robustness", "caption": "Left: rank correlation of the token scores of a completion before and after the change. Middle: the probability of the true value where one is read. Right: how well the score at t - 1 tells reads."}, "image": {"alt": "Left, rank correlations near one for noise and compression, lower for shifts and brightness, lower still but far above zero for another picture and a grey one. Middle, bars of the probability of the true value, high for harmless changes and near chance for another or a grey picture. Right, AUROC of reads, nearly the same for every change and for the grey picture."}}
 figures.robustness_figure(robustness)
 
 # %%
