@@ -220,6 +220,8 @@ def test_a_phone_shows_every_page(browser, site, pages, served):
     faults = []
     for path in pages:
         name = path.relative_to(site)
+        if pages[path].find("meta", attrs={"http-equiv": "Refresh"}):
+            continue  # the front door leads on to a page that is in the list
         view.go(f"{served}{name.as_posix()}")
         wider, smallest = view.sideways(), view.evaluate(SMALLEST)
         if wider > 0:

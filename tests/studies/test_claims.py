@@ -2,8 +2,10 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from scipy import stats
@@ -166,3 +168,27 @@ def test_a_number_of_a_file_is_quoted_with_its_interval_and_guarded(tmp_path):
         found({"variant": "noise"}, below=0.9)
     with pytest.raises(ValueError, match="picks 0 rows"):
         found({"variant": "rain"})
+
+
+@pytest.mark.parametrize(("seeds", "decided"), [(5, False), (6, True)])
+def test_few_seeds_decide_nothing_however_far_apart(seeds, decided):
+    """Of five pairs no test by sign flips reaches .05: 2 of its 32 ways are as far."""
+    rows = [
+        {"arm": arm, "seed": seed, "value": value + 0.001 * (seed % 3)}
+        for seed in range(seeds)
+        for arm, value in (("dapo", 0.5), ("vgpo_token", 0.4 - 0.001 * seed))
+    ]
+    table = pd.DataFrame(rows).assign(
+        world="look_away", setting="shipped", outcome="accuracy/sampled"
+    )
+    table["commits"] = [frozenset({"a"})] * len(table)
+    recorded = SimpleNamespace(grid=lambda _: table, seconds=lambda *_: 0.0)
+    found = evidence.arms(
+        recorded,
+        grid="any",
+        world="look_away",
+        outcome="accuracy/sampled",
+        arms=["vgpo_token"],
+    )
+    assert ("decide nothing" in found.text) != decided
+    assert (verdict_of_arms([found]) == claims.NOT_REPRODUCED) == decided

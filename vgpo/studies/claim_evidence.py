@@ -49,6 +49,10 @@ _NAMES = {
 """Outcomes in words; others stand as they are."""
 
 
+FEWEST_SEEDS = 6
+"""With fewer pairs no test by sign flips reaches .05, so nothing follows from them."""
+
+
 @dataclass(frozen=True)
 class Found:
     """What one piece of evidence says.
@@ -132,7 +136,8 @@ def arms(
 ) -> Found:
     """Arms against a baseline, paired by seed: t interval, sign flips, Holm.
 
-    Only arms with at least two seeds are compared. P-values are corrected for all of
+    Only arms with at least two seeds are compared, and only those with
+    ``FEWEST_SEEDS`` count towards a verdict. P-values are corrected for all of
     these that the grid has, as in the chapter's table; against another arm than the
     grid's baseline, for those that are named.
     """
@@ -175,7 +180,11 @@ def arms(
                     "Pairs of different commits, which are not known to give the same "
                     f"numbers: {mixed[arm]} of {row['seeds']:.0f}."
                 )
-            found.append((str(row["verdict"]), float(row["difference"])))
+            decided = row["seeds"] >= FEWEST_SEEDS
+            if not decided:
+                parts.append(f"Fewer than {FEWEST_SEEDS} seeds decide nothing here.")
+            verdict = str(row["verdict"]) if decided else OPEN
+            found.append((verdict, float(row["difference"])))
     if few:
         parts.append(f"Too few seeds to compare with `{against}`: {', '.join(few)}.")
     return Found(" ".join(parts), tuple(found), recorded.seconds(grid, world, used))
