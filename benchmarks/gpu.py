@@ -25,13 +25,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.harness import RESULTS, ROOT, print_table, write
+from vgpo.versions import installed_versions
 
 SECONDS = {
     "tests": 50,
@@ -53,7 +53,11 @@ class Record:
 
     def __init__(self, part: str, folder: Path, tiny: bool) -> None:
         self._part, self._folder = part, folder
-        self._figures: dict[str, Any] = {"part": part, "tiny": tiny, **versions()}
+        self._figures: dict[str, Any] = {
+            "part": part,
+            "tiny": tiny,
+            "versions": installed_versions(LIBRARIES),
+        }
         if torch.cuda.is_available():
             total = torch.cuda.get_device_properties(0).total_memory
             self._figures["gpu_memory_bytes"] = total
@@ -62,17 +66,6 @@ class Record:
     def __call__(self, **figures: Any) -> None:
         self._figures |= figures
         write(f"gpu_{self._part}", self._figures, self._folder)
-
-
-def versions() -> dict[str, dict[str, str | None]]:
-    """Of the libraries that a figure may depend on."""
-    found: dict[str, str | None] = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return {"versions": found}
 
 
 def run_part(part: str, folder: Path, tiny: bool) -> None:
@@ -137,7 +130,11 @@ def run_all(
         done[part] = {"seconds": round(time.monotonic() - start, 1)}
         if failed:
             done[part]["failed"] = _note_failure(part, folder, tiny, failed)
-        write("gpu_summary", {"tiny": tiny, **versions(), "parts": done}, folder)
+        write(
+            "gpu_summary",
+            {"tiny": tiny, "versions": installed_versions(LIBRARIES), "parts": done},
+            folder,
+        )
         print(f"      {done[part]['seconds']} s {done[part].get('failed', '')}")
     return done
 

@@ -19,3 +19,22 @@ sys.path.insert(0, str(ROOT))
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """The small world's model and its processor."""
+    from vgpo.testbed import load_tiny
+
+    return load_tiny()
+
+
+@pytest.fixture(scope="module")
+def four_bit():
+    """The same model in 4 bits."""
+    import torch
+
+    from vgpo.models.adapters import load_four_bit
+    from vgpo.testbed import CHECKPOINT
+
+    return load_four_bit(CHECKPOINT, torch.float32)

@@ -10,7 +10,6 @@ import re
 from book.builder import BuildError
 
 MARKER = "<!-- explorer: example -->"
-MEMORY = "<!-- explorer: memory -->"
 
 _COMMENT = re.compile(r"^<!-- explorer: (\w+) -->$", re.MULTILINE)
 

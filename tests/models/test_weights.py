@@ -1,10 +1,8 @@
 """Bytes against what bitsandbytes and transformers store, shapes against files."""
 
 import pytest
-import torch
 from bitsandbytes.nn import Linear4bit
 
-from vgpo.models.adapters import load_four_bit
 from vgpo.models.weights import (
     SIZES,
     nf4_bytes,
@@ -12,20 +10,9 @@ from vgpo.models.weights import (
     stored_bytes,
     weight_table,
 )
-from vgpo.testbed import CHECKPOINT, load_tiny
 
 # Of the published safetensors files.
 PUBLISHED = {"3B": 3_754_622_976, "7B": 8_292_166_656, "32B": 33_452_718_336}
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return load_tiny()
-
-
-@pytest.fixture(scope="module")
-def four_bit():
-    return load_four_bit(CHECKPOINT, torch.float32)
 
 
 @pytest.mark.parametrize("double", [True, False])

@@ -7,6 +7,7 @@ import torch
 from scipy import stats
 
 from vgpo import figures
+from vgpo.stats.seeds import FEWEST_PAIRS
 from vgpo.studies import ablations
 from vgpo.studies.experiments.arms import ARMS
 from vgpo.studies.experiments.grid import read_grid
@@ -103,7 +104,7 @@ def test_sentences_say_what_the_seeds_allow():
     assert "no interval and no verdict" in said["vgpo_token_beta_0"]
     assert "fewer" not in said["vgpo_token_intra"]
     # Six seeds are the fewest that can reach .05.
-    assert 2 / 2**ablations.LEAST < 0.05 < 2 / 2 ** (ablations.LEAST - 1)
+    assert 2 / 2**FEWEST_PAIRS < 0.05 < 2 / 2 ** (FEWEST_PAIRS - 1)
     mixed = outcomes_of(REWARDS)
     other = mixed["arm"] == "vgpo_token_intra"
     mixed.loc[other, "commits"] = pd.Series(

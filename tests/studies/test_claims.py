@@ -112,14 +112,18 @@ def test_what_the_wording_may_not_ask_for(recorded, change, message):
         make_row("X1", {"claim": "x", "run": "y"} | change, recorded)
 
 
-def test_what_was_not_run_is_said_to_be_not_recorded(recorded):
-    found = evidence.arms(
+def token_arm(recorded, grid) -> Found:
+    return evidence.arms(
         recorded,
-        grid="no_such_grid",
+        grid=grid,
         world="look_away",
         outcome="accuracy/sampled",
         arms=["vgpo_token"],
     )
+
+
+def test_what_was_not_run_is_said_to_be_not_recorded(recorded):
+    found = token_arm(recorded, "no_such_grid")
     assert "not recorded yet" in found.text
     assert found.verdicts == ((NOT_DECIDED, 0.0),)
     assert verdict_of_arms([found]) == claims.NOT_DECIDED
@@ -183,12 +187,6 @@ def test_few_seeds_decide_nothing_however_far_apart(seeds, decided):
     )
     table["commits"] = [frozenset({"a"})] * len(table)
     recorded = SimpleNamespace(grid=lambda _: table, seconds=lambda *_: 0.0)
-    found = evidence.arms(
-        recorded,
-        grid="any",
-        world="look_away",
-        outcome="accuracy/sampled",
-        arms=["vgpo_token"],
-    )
+    found = token_arm(recorded, "any")
     assert ("decide nothing" in found.text) != decided
     assert (verdict_of_arms([found]) == claims.NOT_REPRODUCED) == decided

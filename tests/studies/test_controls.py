@@ -19,13 +19,8 @@ from vgpo.studies.controls import (
     uniform_attention,
 )
 from vgpo.studies.forgetting import as_rows
-from vgpo.testbed import World, load_tiny, make_dataset
+from vgpo.testbed import World, make_dataset
 from vgpo.testbed.answers import answer
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return load_tiny()
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,6 @@ from vgpo.testbed.questions import trace
 
 
 @pytest.fixture(scope="module")
-def tiny():
-    return load_tiny()
-
-
-@pytest.fixture(scope="module")
 def examples():
     return World().examples(8, ("sum", "count"), seed=61, split="heldout")
 

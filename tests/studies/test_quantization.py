@@ -9,7 +9,7 @@ import torch
 from peft import get_peft_model
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from vgpo.models.adapters import load_four_bit, lora_config
+from vgpo.models.adapters import lora_config
 from vgpo.models.memory import peak_bytes
 from vgpo.models.weights import qwen2_5_vl_config, stored_bytes, weight_table
 from vgpo.studies.quantization import (
@@ -26,19 +26,9 @@ from vgpo.studies.quantization import (
     updater,
     weight_agreement,
 )
-from vgpo.testbed import CHECKPOINT, IMAGE_FAMILIES, World, load_tiny
+from vgpo.testbed import IMAGE_FAMILIES, World, load_tiny
 from vgpo.testbed.answers import answer, correct
 from vgpo.testbed.data import encode_examples
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    return load_tiny()
-
-
-@pytest.fixture(scope="module")
-def four_bit():
-    return load_four_bit(CHECKPOINT, torch.float32)
 
 
 @pytest.fixture(scope="module")

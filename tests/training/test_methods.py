@@ -97,6 +97,21 @@ def test_masked_log_probs_are_those_before_another_picture(tmp_path):
     assert told_apart
 
 
+def lengths_of_scoring_passes(monkeypatch) -> list[int]:
+    """Filled, while trainers run, with the tokens of each pass without gradient."""
+    lengths = []
+    original = GRPOTrainer._get_per_token_logps_and_entropies
+
+    def noted(*arguments, **named):
+        out = original(*arguments, **named)
+        if not torch.is_grad_enabled():
+            lengths.append(out[0].shape[1])
+        return out
+
+    monkeypatch.setattr(GRPOTrainer, "_get_per_token_logps_and_entropies", noted)
+    return lengths
+
+
 @pytest.mark.parametrize("families", [("sum", "text"), ("text", "text")])
 def test_a_view_that_ends_early_says_the_same_until_then(
     families, tmp_path, monkeypatch
@@ -109,16 +124,7 @@ def test_a_view_that_ends_early_says_the_same_until_then(
         out[:, 1:3] = 1.0
         return out
 
-    lengths = []
-    original = GRPOTrainer._get_per_token_logps_and_entropies
-
-    def noted(*arguments, **named):
-        out = original(*arguments, **named)
-        if not torch.is_grad_enabled():
-            lengths.append(out[0].shape[1])
-        return out
-
-    monkeypatch.setattr(GRPOTrainer, "_get_per_token_logps_and_entropies", noted)
+    lengths = lengths_of_scoring_passes(monkeypatch)
     found = {}
     for within in (None, "beginning"):
         rollouts, _ = listen(
@@ -226,17 +232,7 @@ def test_signals_cost_no_pass_that_they_do_not_need(tmp_path, monkeypatch):
 def test_a_pass_that_is_watched_alone_makes_no_logits(
     asked, all_tokens, tmp_path, monkeypatch
 ):
-    lengths = []
-    original = GRPOTrainer._get_per_token_logps_and_entropies
-
-    def noted(*arguments, **named):
-        out = original(*arguments, **named)
-        if not torch.is_grad_enabled():
-            lengths.append(out[0].shape[1])
-        return out
-
-    name = "_get_per_token_logps_and_entropies"
-    monkeypatch.setattr(GRPOTrainer, name, noted)
+    lengths = lengths_of_scoring_passes(monkeypatch)
     rollouts, _ = listen(tmp_path, *asked, **IN_TWO)
     assert lengths == [rollouts.mask.shape[1] if all_tokens else 1]
     assert rollouts.signals["focus"][rollouts.mask].std() > 0

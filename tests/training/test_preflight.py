@@ -16,18 +16,23 @@ from vgpo.training.preflight import preflight
 from vgpo.training.settings import TrainArguments
 
 
-def check(tmp_path, data=(), model=(), **fields):
+def told(tmp_path, data=(), model=(), **fields):
+    """What the command line would be told."""
     settings = {
         "output_dir": str(tmp_path),
         "per_device_train_batch_size": 8,
         "num_generations": 4,
         "max_completion_length": 64,
     } | fields
-    return preflight(
+    return (
         TrainArguments(**({"dataset": "testbed", "testbed_size": 8} | dict(data))),
         VGPOConfig.preset("vgpo", **settings),
         ModelConfig(model_name_or_path="testbed", **dict(model)),
     )
+
+
+def check(tmp_path, data=(), model=(), **fields):
+    return preflight(*told(tmp_path, data, model, **fields))
 
 
 def write_rows(tmp_path, answers):
@@ -126,18 +131,8 @@ def test_what_the_trainer_refuses_is_refused_by_the_check(
     fields = {"dynamic_sampling": True} | fields
     found = check(tmp_path, data, model, **fields)
     assert any(said in problem for problem in found.problems)
-    settings = {
-        "output_dir": str(tmp_path),
-        "per_device_train_batch_size": 8,
-        "num_generations": 4,
-        "max_completion_length": 64,
-    } | fields
     with pytest.raises(ValueError, match=said):
-        build_trainer(
-            TrainArguments(**({"dataset": "testbed", "testbed_size": 8} | data)),
-            VGPOConfig.preset("vgpo", **settings),
-            ModelConfig(model_name_or_path="testbed", **model),
-        )
+        build_trainer(*told(tmp_path, data, model, **fields))
 
 
 def test_the_memory_that_is_expected_is_the_calculators(tmp_path):

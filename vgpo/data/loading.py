@@ -113,32 +113,26 @@ def split_or_default(
     return CATALOGUE[dataset].split if dataset in CATALOGUE else default
 
 
-def shared_rows(
-    rows: Dataset,
-    others: Dataset,
-    question_column: str = "problem",
-    answer_column: str = "answer",
-) -> int:
+def shared_rows(rows: Dataset, others: Dataset) -> int:
     """How many of ``rows`` are among the ``others``.
+
+    Where both have a column ``problem``, as :func:`load_rows` calls the question, rows
+    are told apart by it, by ``answer`` and by their pictures, as these are kept: by
+    their bytes, or else by their paths. Else by all columns.
 
     Args:
         rows: From :func:`load_rows`.
         others: The same.
-        question_column: Where both have it, rows are told apart by it, by
-            ``answer_column`` and by their pictures, as these are kept: by their bytes,
-            or else by their paths. Else by all columns. :func:`load_rows` calls them
-            by the defaults, whatever they were called.
-        answer_column: See there.
 
     Example:
         >>> some = load_rows("testbed", testbed_size=4)
         >>> shared_rows(some.select([0, 1]), some.select([1, 2]))
         1
     """
-    names = {question_column, answer_column, PICTURES}
+    names = {"problem", "answer", PICTURES}
     told_by = [
         frozenset(names & set(one.column_names))
-        if question_column in one.column_names
+        if "problem" in one.column_names
         else frozenset(one.column_names)
         for one in (rows, others)
     ]

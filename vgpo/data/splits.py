@@ -54,7 +54,7 @@ def read_split(
             ["prompt", "image", "answer"]
         )
     path = Path(name)
-    saved = (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
+    saved = _is_saved(path)
     if split is None:
         split = _only_split(name, config, saved)
     if first is None or saved:
@@ -115,7 +115,7 @@ def load_split(name: str, split: str, config: str | None = None) -> Dataset:
     """
     path = Path(name)
     try:
-        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        if _is_saved(path):
             return _saved(load_from_disk(name), split)
         if path.is_file():
             kind, how = file_arguments(path)
@@ -186,6 +186,11 @@ def _from_its_table(folder: Path, split: str) -> Dataset | None:
         f"({', '.join(path.name for path in tables[:5])}); name the table itself, "
         "whose split is train"
     )
+
+
+def _is_saved(path: Path) -> bool:
+    """Whether ``save_to_disk`` wrote it."""
+    return any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
 def _saved(found: Dataset | DatasetDict, split: str) -> Dataset:

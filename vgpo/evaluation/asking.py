@@ -3,7 +3,6 @@
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from vgpo.files import append_json_line, write_atomically
 from vgpo.models.fingerprints import model_fingerprint
 from vgpo.models.handle import resolve
 from vgpo.seeds import mixed_seed
+from vgpo.versions import installed_versions
 
 THUMBNAIL = 320
 """Longer side of the pictures that are kept with a run."""
@@ -129,7 +129,7 @@ def evaluate(
     )
     settings = {
         "name": name or _name_of(model),
-        "versions": {name: _version(name) for name in _LIBRARIES},
+        "versions": installed_versions(_LIBRARIES),
         "backend": backend.describe(),
         "model": model_fingerprint(handle) if handle is not None else name,
         "decoding": decoding.as_dict(),
@@ -372,13 +372,6 @@ def _pixel_limits(processor: ProcessorMixin) -> dict[str, Any]:
     wanted = ("size", "min_pixels", "max_pixels", "patch_size", "merge_size")
     found = {name: settings[name] for name in wanted if settings.get(name) is not None}
     return json.loads(json.dumps(found, default=str))
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _name_of(model) -> str:

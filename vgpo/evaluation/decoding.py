@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig, ProcessorMixin
 
-from vgpo.models.handle import resolve
+from vgpo.models.handle import resolve, suppressed_tokens
 from vgpo.models.inputs import eval_mode, require_processor
 from vgpo.seeds import mixed_seed, seeded
 
@@ -173,10 +173,7 @@ class Transformers:
             "eos_token_id": own.eos_token_id,
             "pad_token_id": own.pad_token_id,
             "bos_token_id": own.bos_token_id,
-            # Places of features that no encoder would fill.
-            "suppress_tokens": sorted(
-                {*(own.suppress_tokens or []), *self.handle.placeholder_ids}
-            ),
+            "suppress_tokens": suppressed_tokens(own, self.handle.placeholder_ids),
         }
         if sample is not None:
             settings |= {

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from vgpo.figures.evidence import difference_mark
 from vgpo.figures.reweighting import DIVERGING
 from vgpo.figures.style import INK, PALETTE, in_style, line_look
 
@@ -110,13 +111,7 @@ def _forest_row(axes, y: int, row: pd.Series) -> None:
             fontsize=8, color=INK,
         )  # fmt: skip
         return
-    known = np.isfinite(row["low"])
-    if known:
-        axes.plot([row["low"], row["high"]], [y, y], color=INK, lw=1.8)
-    axes.plot(
-        row["difference"], y, "o", ms=6, color=PALETTE[0],
-        mfc=PALETTE[0] if known else "none",
-    )  # fmt: skip
+    difference_mark(axes, y, row, size=6)
 
 
 def _room_for_nothing(places) -> None:

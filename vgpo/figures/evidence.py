@@ -14,6 +14,20 @@ _MARKS = ["o", "s", "^", "D", "v", "P"]
 _LINES = ["-", "--", "-.", ":"]
 
 
+def difference_mark(axes, y: int, row: pd.Series, size: float) -> None:
+    """A row of a forest: its ``difference``, with ``low`` and ``high`` if it has them.
+
+    Without an interval the mark is empty.
+    """
+    known = np.isfinite(row["low"])
+    if known:
+        axes.plot([row["low"], row["high"]], [y, y], color=INK, lw=1.8)
+    axes.plot(
+        row["difference"], y, "o", ms=size, color=PALETTE[0],
+        mfc=PALETTE[0] if known else "none",
+    )  # fmt: skip
+
+
 @in_style
 def arms_figure(tables: Mapping[str, pd.DataFrame], baseline: str) -> Figure:
     """Each arm less the baseline, a panel per outcome.
@@ -31,13 +45,7 @@ def arms_figure(tables: Mapping[str, pd.DataFrame], baseline: str) -> Figure:
     for axes, (name, table) in zip(places[0], tables.items(), strict=True):
         for y, arm in enumerate(arms):
             for _, row in table[table["arm"] == arm].iterrows():
-                known = np.isfinite(row["low"])
-                if known:
-                    axes.plot([row["low"], row["high"]], [y, y], color=INK, lw=1.8)
-                axes.plot(
-                    row["difference"], y, "o", ms=7, color=PALETTE[0],
-                    mfc=PALETTE[0] if known else "none",
-                )  # fmt: skip
+                difference_mark(axes, y, row, size=7)
         axes.axvline(0, color=INK, lw=0.8)
         axes.set_title(name, loc="left")
         axes.set_xlabel(f"less {baseline}")

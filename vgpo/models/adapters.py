@@ -129,14 +129,30 @@ def four_bit_config(
     )
 
 
+def stored_type(config: PreTrainedConfig) -> torch.dtype:
+    """The type of a checkpoint's weights, bfloat16 where it does not say.
+
+    Example:
+        >>> stored_type(AutoConfig.for_model("qwen2_5_vl"))
+        torch.bfloat16
+    """
+    return config.get_text_config().dtype or config.dtype or torch.bfloat16
+
+
 def load_four_bit(
-    folder: str | Path, compute_dtype: torch.dtype = torch.bfloat16
+    name: str | Path,
+    compute_dtype: torch.dtype | None = torch.bfloat16,
+    *,
+    local_files_only: bool = True,
 ) -> PreTrainedModel:
-    """A model from a folder in 4 bits, to answer with or to train adapters on.
+    """A model in 4 bits, to answer with or to train adapters on.
 
     Args:
-        folder: With its configuration and weights, which are not quantised.
-        compute_dtype: Type of the products, and of all that keeps its precision.
+        name: A folder with its configuration and weights, which are not quantised; or
+            a name on the hub.
+        compute_dtype: Type of the products, and of all that keeps its precision. None
+            takes the checkpoint's own.
+        local_files_only: Whether the hub is left alone.
 
     Returns:
         The model, in evaluation mode.
@@ -147,12 +163,14 @@ def load_four_bit(
         >>> type(model.model.language_model.layers[0].mlp.up_proj).__name__
         'Linear4bit'
     """
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(name, local_files_only=local_files_only)
+    if compute_dtype is None:
+        compute_dtype = stored_type(config)
     model = AutoModelForImageTextToText.from_pretrained(
-        folder,
+        name,
         quantization_config=four_bit_config(config, compute_dtype),
         dtype=compute_dtype,
-        local_files_only=True,
+        local_files_only=local_files_only,
         use_safetensors=True,
     )
     if model.device.type == "cpu":

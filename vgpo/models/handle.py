@@ -5,11 +5,12 @@ Every function of ``vgpo.models`` takes a model, wrapped or not, or the
 one model resolves it first.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from vgpo.models.grid_rules import GridRule, grid_rule
 
@@ -185,6 +186,28 @@ def placeholder_ids(config: PreTrainedConfig) -> frozenset[int]:
     names = [f"{kind}_token_{key}" for kind in kinds for key in _KEYS]
     ids = [getattr(config, name, None) for name in names]
     return frozenset(token_id for token_id in ids if token_id is not None)
+
+
+def suppressed_tokens(
+    config: GenerationConfig, placeholders: Iterable[int]
+) -> list[int]:
+    """Ids that must not be written: a configuration's own, and all placeholders.
+
+    A placeholder in an answer is the place of features that no encoder would fill, and
+    ends the next pass over it.
+
+    Args:
+        config: Of a generation.
+        placeholders: Of the model, as of :func:`placeholder_ids`.
+
+    Returns:
+        For ``suppress_tokens``, in order.
+
+    Example:
+        >>> suppressed_tokens(GenerationConfig(suppress_tokens=[7]), {3})
+        [3, 7]
+    """
+    return sorted({*(config.suppress_tokens or ()), *placeholders})
 
 
 # Families whose layers look at the image's features beside the sequence.

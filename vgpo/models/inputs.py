@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from vgpo.models.handle import ModelHandle, resolve
+from vgpo.models.handle import ModelHandle, resolve, suppressed_tokens
 from vgpo.models.image_grids import image_token_grids
 from vgpo.pictures import open_picture
 
@@ -424,7 +424,6 @@ def _answer(handle, inputs, max_new_tokens):
             f"model: {type(handle.model).__name__} has no head, and writes "
             "no answer; pass the whole model, or the answer as completion=..."
         )
-    own = handle.model.generation_config.suppress_tokens or []
     with eval_mode(handle.wrapped), torch.no_grad(), mismatch_named(handle, inputs):
         sequences = handle.model.generate(
             **inputs,
@@ -435,8 +434,9 @@ def _answer(handle, inputs, max_new_tokens):
             num_beams=1,
             num_return_sequences=1,
             return_dict_in_generate=False,
-            # Places of features that no encoder would fill.
-            suppress_tokens=sorted({*own, *handle.placeholder_ids}),
+            suppress_tokens=suppressed_tokens(
+                handle.model.generation_config, handle.placeholder_ids
+            ),
         )
     return sequences[0, inputs["input_ids"].shape[1] :]
 

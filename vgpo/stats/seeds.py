@@ -43,6 +43,9 @@ from vgpo.stats.intervals import Interval
 EXACT = 16
 """Most differences of which all sign flips are counted, 2^16 of them."""
 
+FEWEST_PAIRS = 6
+"""Pairs with which a test by sign flips can reach .05; fewer decide nothing."""
+
 RESAMPLES = 100_000
 """Sign flips drawn at random where there are more differences than :data:`EXACT`."""
 

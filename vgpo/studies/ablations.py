@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vgpo.method.visual import VGPO, visual_factors
-from vgpo.stats.seeds import paired_differences, t_interval
+from vgpo.stats.seeds import FEWEST_PAIRS, paired_differences, t_interval
 from vgpo.studies.evidence import compared
 from vgpo.studies.experiments.arms import find_arm
 from vgpo.studies.tables import padded
@@ -51,9 +51,6 @@ COLUMNS = ("world", "setting", "arm", "seed", "outcome", "value", "before", "com
 
 NOT_RUN = "not run"
 """In place of a verdict, where there is no pair of seeds."""
-
-LEAST = 6
-"""Seeds with which a sign-flip p can fall below .05."""
 
 
 def arms_of(base: str) -> dict[str, str]:
@@ -127,8 +124,8 @@ def _sentence(arm: str, row: pd.Series, against: str) -> str:
         return f"{said}, one seed, so no interval and no verdict."
     said += f" [{row['low']:+.3f}, {row['high']:+.3f}], {row['seeds']} seeds"
     said += f": {row['verdict']}"
-    if row["seeds"] < LEAST:
-        said += f" (fewer than {LEAST} seeds can find nothing)"
+    if row["seeds"] < FEWEST_PAIRS:
+        said += f" (fewer than {FEWEST_PAIRS} seeds can find nothing)"
     if row["mixed"]:
         said += f"; {row['mixed']} pairs of different commits"
     return said + "."

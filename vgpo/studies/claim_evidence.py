@@ -16,9 +16,9 @@ from scipy.stats import pearsonr
 
 from vgpo.stats.seeds import (
     DIFFERENCE,
+    FEWEST_PAIRS,
     NO_EFFECT,
     SMALL_DIFFERENCE,
-    compare_arms,
     paired_differences,
     sign_flip_p_value,
     t_interval,
@@ -27,7 +27,7 @@ from vgpo.stats.seeds import (
 from vgpo.stats.seeds import NOT_DECIDED as OPEN
 from vgpo.studies.experiments.grid import RECIPES, read_grid
 from vgpo.studies.experiments.records import Record, grid_records, outcome_table
-from vgpo.studies.experiments.report import PRIMARY, mixed_pairs
+from vgpo.studies.experiments.report import PRIMARY, compare_runs
 from vgpo.studies.question_seeds import read_record
 
 REPRODUCED = "reproduced at small scale"
@@ -47,10 +47,6 @@ _NAMES = {
     "looking/image_second_half": "attention on the image, second half",
 }
 """Outcomes in words; others stand as they are."""
-
-
-FEWEST_SEEDS = 6
-"""With fewer pairs no test by sign flips reaches .05, so nothing follows from them."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +133,9 @@ def arms(
     """Arms against a baseline, paired by seed: t interval, sign flips, Holm.
 
     Only arms with at least two seeds are compared, and only those with
-    ``FEWEST_SEEDS`` count towards a verdict. P-values are corrected for all of
-    these that the grid has, as in the chapter's table; against another arm than the
-    grid's baseline, for those that are named.
+    :data:`~vgpo.stats.seeds.FEWEST_PAIRS` count towards a verdict. P-values are
+    corrected for all arms compared that the grid has, as in the chapter's table;
+    against another arm than the grid's baseline, for those that are named.
     """
     table = recorded.grid(grid)
     lacking = [(OPEN, 0.0)] * len(arms)
@@ -158,33 +154,28 @@ def arms(
     few = [f"`{arm}` ({counts.get(arm, 0)})" for arm in arms if arm not in enough]
     parts, found = [], lacking[: len(few)]
     used = runs[runs["arm"].isin([*enough, against])] if enough else runs.head(0)
+    compared = pd.DataFrame()
     if enough:
-        table = runs[runs["arm"].isin(counts[counts >= 2].index)]
-        compared = compare_arms(
-            table.rename(columns={"arm": "method"}),
-            against,
-            margin=PRIMARY.get(outcome),
+        compared = compare_runs(runs, against, PRIMARY.get(outcome)).set_index("arm")
+        holm = " (Holm)" if (compared["seeds"] > 1).sum() > 1 else ""
+    for arm in enough:
+        row = compared.loc[arm]
+        parts.append(
+            f"`{arm}` less `{against}`, {_named(outcome)}: "
+            f"{row['difference']:+.3f}, {_ends(row['low'], row['high'])}, "
+            f"p = {row['p_corrected']:.2g}{holm}, {row['seeds']:.0f} seeds; "
+            f"these seeds find {row['detectable']:.3f} or more."
         )
-        mixed = mixed_pairs(table, against)
-        holm = " (Holm)" if len(compared) > 1 else ""
-        for arm in enough:
-            row = compared.loc[arm]
+        if row["mixed"]:
             parts.append(
-                f"`{arm}` less `{against}`, {_named(outcome)}: "
-                f"{row['difference']:+.3f}, {_ends(row['low'], row['high'])}, "
-                f"p = {row['p_corrected']:.2g}{holm}, {row['seeds']:.0f} seeds; "
-                f"these seeds find {row['detectable']:.3f} or more."
+                "Pairs of different commits, which are not known to give the same "
+                f"numbers: {row['mixed']} of {row['seeds']:.0f}."
             )
-            if mixed[arm]:
-                parts.append(
-                    "Pairs of different commits, which are not known to give the same "
-                    f"numbers: {mixed[arm]} of {row['seeds']:.0f}."
-                )
-            decided = row["seeds"] >= FEWEST_SEEDS
-            if not decided:
-                parts.append(f"Fewer than {FEWEST_SEEDS} seeds decide nothing here.")
-            verdict = str(row["verdict"]) if decided else OPEN
-            found.append((verdict, float(row["difference"])))
+        decided = row["seeds"] >= FEWEST_PAIRS
+        if not decided:
+            parts.append(f"Fewer than {FEWEST_PAIRS} seeds decide nothing here.")
+        verdict = str(row["verdict"]) if decided else OPEN
+        found.append((verdict, float(row["difference"])))
     if few:
         parts.append(f"Too few seeds to compare with `{against}`: {', '.join(few)}.")
     return Found(" ".join(parts), tuple(found), recorded.seconds(grid, world, used))

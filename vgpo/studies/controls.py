@@ -21,7 +21,6 @@ import pandas as pd
 import torch
 
 from vgpo.analysis.controls import untrained_copy
-from vgpo.files import write_atomically
 from vgpo.models.attention import attention_split
 from vgpo.models.inputs import special_token_ids
 from vgpo.stats.forgetting import (
@@ -33,7 +32,7 @@ from vgpo.stats.forgetting import (
     uniform_shares,
 )
 from vgpo.stats.intervals import RESAMPLES, auroc_interval, mean_interval
-from vgpo.studies.provenance import provenance
+from vgpo.studies.provenance import write_record
 from vgpo.studies.tables import batches_of_one_length, table_beside_controls
 from vgpo.testbed import CHECKPOINTS, IMAGE_FAMILIES, World, load_tiny
 from vgpo.testbed.answers import correct
@@ -278,14 +277,14 @@ def record(output: Path, questions: int = 40, seed: int = 50) -> dict:
         "questions": questions,
         "families": list(IMAGE_FAMILIES),
         "seed": seed,
-        "command": "python -m vgpo.studies.controls",
         "rows": json.loads(table.to_json(orient="records", double_precision=6)),
-        "seconds": round(time.monotonic() - started),
-        **provenance(),
     }
-    text = json.dumps(found, indent=1) + "\n"
-    write_atomically(output / "rule_and_grey.json", text)
-    return found
+    return write_record(
+        output / "rule_and_grey.json",
+        found,
+        command="python -m vgpo.studies.controls",
+        started=started,
+    )
 
 
 if __name__ == "__main__":

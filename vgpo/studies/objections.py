@@ -23,12 +23,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vgpo.files import write_atomically
 from vgpo.stats.intervals import RESAMPLES, mean_interval
 from vgpo.studies.focus import robustness_summary, robustness_table
 from vgpo.studies.gates import grade_gates
 from vgpo.studies.probes import tile_probe
-from vgpo.studies.provenance import provenance
+from vgpo.studies.provenance import write_record
 from vgpo.studies.question_seeds import ASKED
 from vgpo.studies.tables import token_table
 from vgpo.testbed import CHECKPOINTS, IMAGE_FAMILIES, load_tiny
@@ -147,13 +146,12 @@ def record(
     def write(name: str, measure: Callable[[], pd.DataFrame]) -> None:
         started = time.monotonic()
         rows = measure().to_json(orient="records", double_precision=6)
-        found = settings | {
-            "command": "python -m vgpo.studies.objections",
-            "rows": json.loads(rows),
-            "seconds": round(time.monotonic() - started),
-            **provenance(),
-        }
-        write_atomically(output / f"{name}.json", json.dumps(found, indent=1) + "\n")
+        write_record(
+            output / f"{name}.json",
+            settings | {"rows": json.loads(rows)},
+            command="python -m vgpo.studies.objections",
+            started=started,
+        )
 
     def asked(world: str) -> list[Example]:
         return ASKED[world].examples(

@@ -1,15 +1,20 @@
 """Where a record comes from: versions, commit, machine kind."""
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
+import time
+from collections.abc import Mapping
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from vgpo.files import write_atomically
+from vgpo.versions import installed_versions
 
 LIBRARIES = ("vgpo", "torch", "transformers", "trl", "datasets", "accelerate", "numpy")
 
@@ -27,7 +32,7 @@ def provenance() -> dict[str, Any]:
     return {
         "versions": {
             "python": platform.python_version(),
-            **{name: _version(name) for name in LIBRARIES},
+            **installed_versions(LIBRARIES),
         },
         "commit": git(root, "rev-parse", "HEAD"),
         "changed": bool(git(root, "status", "--porcelain", "--", "vgpo")),
@@ -38,11 +43,29 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None  # run from a checkout
+def write_record(
+    path: Path, found: Mapping[str, Any], *, command: str, started: float
+) -> dict[str, Any]:
+    """Writes what a study found as JSON, with where it comes from.
+
+    Args:
+        path: Of the file.
+        found: Settings and results.
+        command: That makes the file.
+        started: ``time.monotonic()`` before it.
+
+    Returns:
+        What is in the file: ``found``, ``command``, ``seconds`` and what
+        :func:`provenance` gives.
+    """
+    record = {
+        **found,
+        "command": command,
+        "seconds": round(time.monotonic() - started),
+        **provenance(),
+    }
+    write_atomically(path, json.dumps(record, indent=1) + "\n")
+    return record
 
 
 def digest(path: Path) -> str:

@@ -26,7 +26,7 @@ from vgpo.files import write_atomically
 from vgpo.models.inputs import token_texts
 from vgpo.stats.forgetting import compare_over_question_seeds
 from vgpo.studies.controls import NULLS, answers_beside_nulls, observations
-from vgpo.studies.provenance import digest, provenance
+from vgpo.studies.provenance import digest, write_record
 from vgpo.testbed import (
     CHECKPOINTS,
     IMAGE_FAMILIES,
@@ -187,17 +187,18 @@ def record(study: QuestionSeeds, output: Path = RESULTS) -> dict[str, Any]:
     weights = CHECKPOINTS[study.world] / "model.safetensors"
     found = {
         **asdict(study),
-        "command": f"python -m vgpo.studies.question_seeds --world {study.world}",
         "start": digest(weights),
         "answers": len(answers),
         "accuracy": round(float(answers["right"].mean()), 6),
         **tables(answers),
-        "seconds": round(time.monotonic() - started),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **provenance(),
     }
-    write_atomically(output / f"{study.world}.json", json.dumps(found, indent=1) + "\n")
-    return found
+    return write_record(
+        output / f"{study.world}.json",
+        found,
+        command=f"python -m vgpo.studies.question_seeds --world {study.world}",
+        started=started,
+    )
 
 
 def tables(answers: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:

@@ -20,7 +20,12 @@ from vgpo.data.catalogue import CATALOGUE
 from vgpo.data.loading import load_rows, shared_rows, split_or_default
 from vgpo.data.prompts import picture_tokens
 from vgpo.data.splits import TESTBED
-from vgpo.models.adapters import four_bit_config, lora_config, prepare_4bit_on_cpu
+from vgpo.models.adapters import (
+    four_bit_config,
+    lora_config,
+    prepare_4bit_on_cpu,
+    stored_type,
+)
 from vgpo.models.loading import load_processor
 from vgpo.rewards import (
     accuracy_reward,
@@ -236,8 +241,7 @@ def quantization(config: PreTrainedConfig, model: ModelConfig):
 def weight_type(config: PreTrainedConfig, model: ModelConfig) -> torch.dtype:
     """The type that weights are loaded in; ``auto`` is the checkpoint's own."""
     if model.dtype in (None, "auto"):
-        own = config.get_text_config().dtype or config.dtype
-        return own or torch.bfloat16
+        return stored_type(config)
     dtype = getattr(torch, model.dtype, None)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"dtype must name a type of torch, got {model.dtype!r}")

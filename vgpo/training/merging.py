@@ -2,17 +2,11 @@
 
 from pathlib import Path
 
-import torch
 from peft import PeftConfig, PeftModel
-from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    PreTrainedModel,
-)
+from transformers import AutoModelForImageTextToText, PreTrainedModel
 
-import vgpo.testbed.processor  # noqa: F401  (registers the small world's processor)
-from vgpo.models.adapters import four_bit_config, prepare_4bit_on_cpu
+from vgpo.models.adapters import load_four_bit
+from vgpo.models.loading import load_processor
 from vgpo.training.run_record import read_run_record
 
 
@@ -41,16 +35,7 @@ def merged_model(folder: str | Path, base: str | None = None) -> PreTrainedModel
         )
     base = base or PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
     if read_run_record(folder)["four_bit"]:
-        config = AutoConfig.from_pretrained(base)
-        dtype = config.get_text_config().dtype or config.dtype or torch.bfloat16
-        model = AutoModelForImageTextToText.from_pretrained(
-            base,
-            quantization_config=four_bit_config(config, dtype),
-            dtype=dtype,
-            use_safetensors=True,
-        )
-        prepare_4bit_on_cpu(model)
-        model = model.dequantize()
+        model = load_four_bit(base, None, local_files_only=False).dequantize()
     else:
         model = AutoModelForImageTextToText.from_pretrained(
             base, dtype="auto", use_safetensors=True
@@ -77,5 +62,5 @@ def save_merged(
         raise ValueError(f"output: {output} is not empty; name a new folder")
     model = merged_model(folder, base)
     model.save_pretrained(output)
-    AutoProcessor.from_pretrained(folder).save_pretrained(output)
+    load_processor(folder).save_pretrained(output)
     return output

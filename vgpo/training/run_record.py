@@ -6,7 +6,6 @@ kept here is what a model card needs; no names of machines, no local paths, no t
 
 import dataclasses
 import json
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from vgpo.files import write_atomically
 from vgpo.models.handle import unwrap_model
 from vgpo.training.config import VGPOConfig
 from vgpo.training.settings import TrainArguments
+from vgpo.versions import installed_versions
 
 FILE_NAME = "training.json"
 
@@ -81,7 +81,7 @@ def describe_run(
             "eval_rows": _count(trainer.eval_dataset),
             **asked,
         },
-        "versions": {name: _version(name) for name in LIBRARIES},
+        "versions": installed_versions(LIBRARIES),
     }
     return json.loads(json.dumps(found, default=str))
 
@@ -159,10 +159,3 @@ def _adapters(model) -> dict[str, Any] | None:
 
 def _count(rows: Any) -> int | None:
     return len(rows) if isinstance(rows, Dataset) else None
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None  # run from a checkout

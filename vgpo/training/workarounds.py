@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import GenerationConfig, ProcessorMixin
 from trl.data_utils import prepare_multimodal_messages
 
-from vgpo.models.handle import unwrap_model
+from vgpo.models.handle import suppressed_tokens, unwrap_model
 from vgpo.models.inputs import completion_token_type, without_padding
 
 logger = logging.getLogger(__name__)
@@ -308,7 +308,7 @@ def never_sample_placeholders(
         config: Of the rollouts; changed in place.
         placeholder_ids: Of the model.
     """
-    config.suppress_tokens = sorted({*(config.suppress_tokens or ()), *placeholder_ids})
+    config.suppress_tokens = suppressed_tokens(config, placeholder_ids)
 
 
 def all_processes_have_images(

@@ -85,22 +85,34 @@ def compare_grid(outcomes: pd.DataFrame, baseline: str) -> pd.DataFrame:
             runs = runs[runs["seed"].isin(seeds)]
             if runs["arm"].nunique() < 2:
                 continue
-            table = _compared(runs, baseline, PRIMARY.get(outcome))
-            mixed = mixed_pairs(runs, baseline)
+            table = compare_runs(runs, baseline, PRIMARY.get(outcome))
             table.insert(0, "world", world)
             table.insert(1, "setting", setting)
             table.insert(2, "outcome", outcome)
             table.insert(4, "primary", outcome in PRIMARY)
             table.insert(5, "before", runs["before"].mean())
-            table.insert(6, "mixed", [mixed[arm] for arm in table["arm"]])
             found.append(table)
     if not found:
         return pd.DataFrame(columns=["world", "setting", "outcome", "arm"])
     return pd.concat(found, ignore_index=True)
 
 
-def _compared(runs: pd.DataFrame, baseline: str, margin: float | None) -> pd.DataFrame:
-    """Arms with a pair of seeds and more compared; those with one, its difference."""
+def compare_runs(
+    runs: pd.DataFrame, baseline: str, margin: float | None
+) -> pd.DataFrame:
+    """Arms with a pair of seeds and more compared; those with one, its difference.
+
+    Args:
+        runs: ``arm``, ``seed``, ``value`` and ``commits`` of one outcome in one world
+            and setting, of the baseline and at least one arm more; the baseline has
+            all the seeds.
+        baseline: An arm.
+        margin: As of :func:`vgpo.stats.seeds.compare_arms`.
+
+    Returns:
+        ``arm``, ``mixed`` and the columns of :func:`vgpo.stats.seeds.compare_arms`, as
+        :func:`compare_grid` has them.
+    """
     pairs = runs["arm"].map(runs.groupby("arm")["seed"].nunique())
     several, found = runs[pairs > 1], []
     if several["arm"].nunique() > 1:
@@ -118,10 +130,12 @@ def _compared(runs: pd.DataFrame, baseline: str, margin: float | None) -> pd.Dat
     ]  # fmt: skip
     if single:
         found.append(pd.DataFrame(single, columns=_COLUMNS))
-    return pd.concat(found, ignore_index=True)
+    table = pd.concat(found, ignore_index=True)
+    table.insert(1, "mixed", table["arm"].map(_mixed_pairs(runs, baseline)))
+    return table
 
 
-def mixed_pairs(runs: pd.DataFrame, baseline: str) -> dict[str, int]:
+def _mixed_pairs(runs: pd.DataFrame, baseline: str) -> dict[str, int]:
     """By arm, how many seeds have a cell that shares no commit with the baseline's.
 
     Args:
