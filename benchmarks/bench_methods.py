@@ -9,9 +9,12 @@ method alone. SRPO is told that the first half of a completion is perception, th
 second reasoning. Three settings:
 
 - rollouts used once, all in one micro-batch: probes read along with the loss;
-- rollouts used once, in two micro-batches: what a method wants to know of them takes
-  passes of its own, without gradient;
+- rollouts used once, in two micro-batches of whole groups: methods that shape each
+  group by itself read along as well;
 - rollouts used twice: TRL scores them anyway, and probes read along.
+
+What a pass of VGPO's own costs, where micro-batches split groups, is measured by
+``python -m benchmarks trainer``.
 
 On a CPU the seconds are those of the processor, on one thread, which other programs
 on the machine change less than those of the clock.
@@ -35,8 +38,7 @@ SETTINGS = {
     "rollouts used twice": {"num_iterations": 2},
 }
 LOSS = {"loss_type": "dapo", "epsilon_high": 0.28, "beta": 0.0}
-# What was set out to be kept, in every setting. A pass of VGPO's own is beyond it: at
-# this size a sixth of a step, as its forward pass is as long as that of the loss.
+# What was set out to be kept.
 TIME_LIMITS = {
     "vgpo": 1.09,
     "papo": 1.35,

@@ -503,14 +503,14 @@ print(f"PEPO's weights: {weights[sampled.mask].std():.3f} around 1")
 #
 # A method costs what it wants to know. What the loss's own pass can tell is
 # free: entropy, cosines in every layer. Each other view of the rollouts is one
-# more forward pass, without gradient. Where a generation is split into
-# micro-batches, VGPO and VPPO need one pass more: they compare the answers to a
-# question, and the loss sees only some of them at a time.
+# more forward pass, without gradient. VGPO and VPPO compare the answers to a
+# question. Where a micro-batch holds all answers to a question, the loss's pass tells
+# them what they want to know; where it holds only some, they need one pass more.
 
 # %%
-method_table()[["signal", "acts on", "passes", "in one batch", "gradient"]]
+method_table()[["signal", "acts on", "passes", "in whole groups", "gradient"]]
 
-# %% mystnb={"figure": {"name": "fig-cost", "caption": "Time of a step over DAPO's, with quartiles over rounds; orange marks are the limits that the benchmark checks. Left: every rollout serves one update, all in one micro-batch. Middle: in two. Right: two updates, so that TRL scores rollouts anyway."}, "image": {"alt": "Three panels of points, one per method, at the time of a step over that of DAPO. VGPO, PEPO, entropy shaping and GPG stand at 1 on the left and on the right; PAPO and VPPO above 1.1. In the middle, VGPO and VPPO stand a pass higher."}}
+# %% mystnb={"figure": {"name": "fig-cost", "caption": "Time of a step over DAPO's, with quartiles over rounds; orange marks are the limits that the benchmark checks. Left: every rollout serves one update, all in one micro-batch. Middle: in two, of whole groups. Right: two updates, so that TRL scores rollouts anyway."}, "image": {"alt": "Three panels of points, one per method, at the time of a step over that of DAPO. VGPO, PEPO, entropy shaping and GPG stand at 1 in all of them; PAPO, VPPO and SRPO above 1.1."}}
 record = json.loads(Path("../results/bench/methods.json").read_text())
 costs = {
     setting.removeprefix("rollouts "): pd.DataFrame(
@@ -537,11 +537,12 @@ pd.DataFrame(columns).round(2)
 # completions of 64 tokens; time is that of the processor. A pass costs about a
 # sixth of DAPO's step here, generation included.
 #
-# All in one micro-batch, the pass of the loss goes over the same rows by the same
-# policy, and VGPO reads along: it costs nothing. So it is where each rollout serves
-# two updates, since TRL scores rollouts then. In between, a generation cut into
-# micro-batches, it takes a pass of its own, and stays above the 1.09 that was set
-# out for it. A masked view has to be paid for everywhere.
+# Where each rollout serves one update, the pass of the loss goes over the same rows by
+# the same policy, and VGPO reads along: it costs nothing. So it is where each rollout
+# serves two updates, since TRL scores rollouts then. It costs a pass where a
+# micro-batch is smaller than a group, as on a card that holds four answers of eight:
+# let `per_device_train_batch_size` be a multiple of `num_generations` if memory
+# allows. A masked view has to be paid for everywhere.
 #
 # The peak of memory is DAPO's for all of them: it lies in the backward pass.
 #
@@ -586,8 +587,8 @@ if outcomes is not None:
 # - PAPO punishes more than it rewards, by a factor of over twelve.
 # - VPPO's released factor is mostly about the question, not the answer.
 # - PEPO's weights hardly leave 1. The "entropy" of PAPO and VPPO is no entropy.
-# - Free: entropy shaping, GPG, PEPO. One pass: VGPO, PAPO. Two: VPPO, SRPO. In one
-#   micro-batch, VGPO is free and VPPO takes one.
+# - Free: entropy shaping, GPG, PEPO. One pass: VGPO, PAPO. Two: VPPO, SRPO. Where
+#   micro-batches hold whole groups, VGPO is free and VPPO takes one.
 #
 # **Try it.** Set `contrast` of one token in the second cell to −3, and watch
 # PAPO's panel. Set `temperature` of PEPO to 0.1 in `shaped_by(end,

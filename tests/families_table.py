@@ -277,11 +277,20 @@ def train(name: str, rows: Dataset, **fields: object) -> list[str]:
 
 
 class Recording(VGPOTrainer):
-    """Keeps what every pass over rollouts was given and gave."""
+    """Keeps what every pass over rollouts was given and gave.
+
+    The first step scores rollouts in a pass of its own, the second in that of the loss,
+    where rows are put together in groups again.
+    """
 
     def __init__(self, *others, **named):
         super().__init__(*others, **named)
         self.passes = []
+        self.shared = self._shared_pass
+
+    def _shape(self, batch):
+        self._shared_pass = self.shared if self.state.global_step else None
+        super()._shape(batch)
 
     def _get_per_token_logps_and_entropies(self, model, ids, mask, length, *o, **n):
         out = super()._get_per_token_logps_and_entropies(
@@ -379,7 +388,7 @@ def largest_error(name: str, rows: Dataset, **options) -> float:
             given = log_probs.shape[1]
             error = (log_probs[row] - expected[-given:]).abs()[kept[-given:]]
             errors.append(float(error.max()) if len(error) else 0.0)
-    assert len(errors) >= 2 * 2 * 8  # two steps, each row scored and learned from
+    assert len(errors) >= 3 * 8  # scored and learned from, then both at once
     return max(errors)
 
 

@@ -63,11 +63,15 @@ SETTINGS = {
         "dynamic_sampling_max_attempts": 3,
     },
     "entropy shaping": {"method": "entropy", "method_kwargs": {"alpha": 5.0}},
+    # Two processes have other groups in a micro-batch than one.
+    "micro-batches of whole groups": {"groups": 4, "gradient_accumulation_steps": 2},
 }
 FOCUSED = [
-    n for n, f in SETTINGS.items() if f.get("method", "vgpo") in ("vgpo", "contrast")
+    n
+    for n, f in SETTINGS.items()
+    if f.get("method", "vgpo") in ("vgpo", "contrast") and "groups" not in f
 ]
-"""Those in which VGPO has a part."""
+"""Those in which VGPO has a part, and sees all groups at once."""
 
 
 @register("contrast")
@@ -89,6 +93,10 @@ class Contrast(VGPO):
 class Recording(Scripted):
     """Keeps each generation as it is shaped, its rows in the order of generation."""
 
+    def __init__(self, *others, **named):
+        super().__init__(*others, **named)
+        self.placed: list[tuple[int, dict]] = []
+
     def _generate_and_score_completions(self, inputs):
         batch = super()._generate_and_score_completions(inputs)
         if PLACE not in batch:
@@ -99,8 +107,13 @@ class Recording(Scripted):
         place = inputs.get(PLACE)
         loss = super()._compute_loss(model, inputs)
         if place is not None:
-            rows = self._rows(inputs)
-            self.recorded.append([rows[i] for i in place.argsort().tolist()])
+            pairs = zip(place.tolist(), self._rows(inputs), strict=True)
+            self.placed = sorted([*self.placed, *pairs], key=lambda placed: placed[0])
+            if len(self.placed) == self.args.generation_batch_size // (
+                self.accelerator.num_processes
+            ):
+                self.recorded.append([row for _, row in self.placed])
+                self.placed = []
         return loss
 
     def _rows(self, batch):
@@ -131,6 +144,9 @@ def record(folder: Path, processes: int) -> dict:
     out = {}
     original = vgpo.method.visual.visual_factors
     for name, fields in SETTINGS.items():
+        fields = dict(fields)
+        groups = fields.pop("groups", GROUPS)
+        parts = fields.get("gradient_accumulation_steps", 1)
         factors = []
 
         def noted(*arguments, factors=factors):
@@ -145,7 +161,7 @@ def record(folder: Path, processes: int) -> dict:
                 folder / name,
                 Recording,
                 train_dataset=rows_of(*FAMILIES),
-                per_device_train_batch_size=GROUPS * GROUP // processes,
+                per_device_train_batch_size=groups * GROUP // processes // parts,
                 max_steps=2 * fields.get("num_iterations", 1),
                 **{"learning_rate": 1e-3, "loss_type": "dapo"} | fields,
             )

@@ -20,10 +20,10 @@ from vgpo.studies.neighbours import (
 )
 
 
-@pytest.mark.parametrize("one", [True, False])
+@pytest.mark.parametrize("whole_groups", [True, False])
 @pytest.mark.parametrize("name", [*NAMES, "dapo"])
 def test_a_method_takes_the_passes_that_the_table_says(
-    name, one, tmp_path, monkeypatch
+    name, whole_groups, tmp_path, monkeypatch
 ):
     passes = []
     original = GRPOTrainer._get_per_token_logps_and_entropies
@@ -34,7 +34,7 @@ def test_a_method_takes_the_passes_that_the_table_says(
 
     function = "_get_per_token_logps_and_entropies"
     monkeypatch.setattr(GRPOTrainer, function, counted)
-    number = 1 if one else 2
+    number = 2 if whole_groups else 4
     train(
         tmp_path,
         Scripted,
@@ -43,7 +43,9 @@ def test_a_method_takes_the_passes_that_the_table_says(
         per_device_train_batch_size=2 * GROUP // number,
         gradient_accumulation_steps=number,
     )
-    assert passes.count(False) == passes_of(make_method(name), one_micro_batch=one)
+    assert passes.count(False) == passes_of(
+        make_method(name), whole_groups=whole_groups
+    )
 
 
 def test_table_has_a_row_for_every_method():

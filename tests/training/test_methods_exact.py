@@ -22,7 +22,14 @@ from trl import GRPOTrainer
 
 from vgpo import VGPOTrainer
 from vgpo.method.entropy import EntropyShaping
-from vgpo.method.shaping import METHODS, Method, Shaped, register
+from vgpo.method.shaping import (
+    METHODS,
+    Method,
+    Rollouts,
+    Shaped,
+    make_method,
+    register,
+)
 from vgpo.models.probes import PROBES, PassProbe, register_probe
 
 
@@ -206,6 +213,146 @@ def test_in_the_losss_pass_methods_shape_as_in_one_of_their_own(
         ours = {k: v for k, v in row.items() if k.startswith(("visual/", "vppo/"))}
         theirs = {k: v for k, v in wanted.items() if k in ours}
         assert ours == pytest.approx(theirs, abs=1e-4) and set(row) == set(wanted)
+
+
+IN_GROUPS = {
+    "groups of two": {"per_device_train_batch_size": 2 * GROUP},
+    "single groups": {"per_device_train_batch_size": GROUP},
+    "two generations": {
+        "per_device_train_batch_size": GROUP,
+        "gradient_accumulation_steps": 4,
+        "steps_per_generation": 2,
+    },
+    "rows without image": {"train_dataset": ("sum", "text", "count", "sum")},
+    "dynamic sampling": LIKE["dynamic sampling"],
+}
+
+
+BY_GROUP = {
+    "vgpo": SHARED["vgpo"],
+    "vgpo, prediction": SHARED["vgpo, prediction"],
+    # Without its term, a mean over whatever rows a micro-batch has.
+    "vppo": {"method": "vppo", "method_kwargs": {"floor": 0.1, "entropy": 0.0}},
+}
+
+
+@pytest.mark.parametrize("like", IN_GROUPS)
+@pytest.mark.parametrize("name", BY_GROUP)
+def test_micro_batches_of_whole_groups_are_shaped_in_the_losss_pass(
+    name, like, tmp_path, monkeypatch
+):
+    """As by one pass over the generation, before it was shuffled and split."""
+    fields = {
+        "max_steps": 2,
+        "optim": "sgd",
+        "learning_rate": 0.05,
+        "per_device_train_batch_size": GROUP,
+        "gradient_accumulation_steps": 2,
+    } | IN_GROUPS[like]
+    if "train_dataset" in fields:
+        fields["train_dataset"] = rows_of(*fields["train_dataset"])
+    passes = counted_passes(monkeypatch)
+
+    def run(number):
+        passes.clear()
+        torch.manual_seed(0)
+        trainer = train(tmp_path / str(number), Scripted, **BY_GROUP[name], **fields)
+        return trainer, passes.count(False)
+
+    def rows(trainer):
+        """Of all micro-batches, in an order that is the same however they are cut."""
+        found = [row for seen in trainer.seen for row in split(seen)]
+        assert all(
+            {"prompt", "completion", "advantages"} <= row.keys() for row in found
+        )
+        keys = [(*row["prompt"].tolist(), *row["completion"].tolist()) for row in found]
+        return sorted(zip(keys, found, strict=True), key=lambda pair: pair[0])
+
+    shared, few = run(0)
+    a_pass_of_its_own(monkeypatch)
+    own, more = run(1)
+    generations = 4 if like == "two generations" else 2
+    assert few == (generations if name == "vppo" else 0)
+    assert more == few + generations
+    for (key, row), (wanted_key, wanted) in zip(rows(shared), rows(own), strict=True):
+        assert key == wanted_key
+        mask = wanted["mask"].bool()
+        ours = row["advantages"].expand(len(mask))[mask]
+        theirs = wanted["advantages"].expand(len(mask))[mask]
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+        assert ("pixel_values" in row) == ("pixel_values" in wanted)
+        if "pixel_values" in row:
+            assert torch.equal(row["pixel_values"], wanted["pixel_values"])
+    # At the end of a run, the table of the last step: its advantages are in its order.
+    assert list(shared._logs["completion"]) == list(own._logs["completion"])
+    assert list(shared._logs["advantages"]) == pytest.approx(
+        list(own._logs["advantages"]), abs=1e-5
+    )
+    for key, values in parameters(shared).items():
+        torch.testing.assert_close(values, parameters(own)[key], atol=1e-6, rtol=1e-4)
+
+
+def test_micro_batches_that_split_groups_have_a_pass_of_their_own(
+    tmp_path, monkeypatch
+):
+    passes = counted_passes(monkeypatch)
+    half = {"per_device_train_batch_size": GROUP // 2, "gradient_accumulation_steps": 4}
+    train(tmp_path / "half", Scripted, method="vgpo", max_steps=1, **half)
+    assert passes.count(False) == 1
+    passes.clear()
+
+
+@pytest.mark.parametrize(
+    ("fields", "number"),
+    [
+        ({"method": "vgpo", "variant": "released"}, 1),
+        ({"method": "vppo", "method_kwargs": {"statistic": "batch"}}, 2),
+        ({"method": "vppo", "method_kwargs": {"statistic": "micro_batch"}}, 2),
+    ],
+)
+def test_methods_that_look_at_other_groups_have_a_pass_of_their_own(
+    fields, number, tmp_path, monkeypatch
+):
+    passes = counted_passes(monkeypatch)
+    whole = {"per_device_train_batch_size": GROUP, "gradient_accumulation_steps": 2}
+    train(tmp_path, Scripted, max_steps=1, **fields, **whole)
+    assert passes.count(False) == number
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("vgpo", {}),
+        ("vgpo", {"alignment": "prediction", "accumulation": "mean"}),
+        ("vppo", {"floor": 0.1}),
+    ],
+)
+def test_methods_by_group_shape_a_group_alone_as_among_others(name, settings):
+    method = make_method(name, settings)
+    assert method.by_group
+    torch.manual_seed(0)
+    rows, length = 3 * GROUP, 9
+    counts = torch.randint(1, length + 1, (rows, 1))
+    together = Rollouts(
+        advantages=torch.randn(rows),
+        mask=torch.arange(length) < counts,
+        group_ids=torch.arange(rows) // GROUP,
+        signals={signal: torch.rand(rows, length) for signal in method.signals},
+        has_image=torch.rand(rows) < 0.8,
+        rewards=torch.rand(rows),
+    )
+    shaped = method.shape(together).advantages
+    for group in range(3):
+        of = slice(group * GROUP, (group + 1) * GROUP)
+        alone = replace(
+            together,
+            **{
+                name: getattr(together, name)[of]
+                for name in ("advantages", "mask", "group_ids", "has_image", "rewards")
+            },
+            signals={name: x[of] for name, x in together.signals.items()},
+        )
+        torch.testing.assert_close(method.shape(alone).advantages, shaped[of])
 
 
 def test_a_signal_of_the_results_of_a_pass_keeps_its_own(tmp_path, monkeypatch):

@@ -165,9 +165,13 @@ def adapters():
 
 SETTINGS = {
     "one batch, in the loss's pass": {},
-    "two micro-batches, a pass of its own": {
+    "micro-batches of whole groups, in the loss's pass": {
         "per_device_train_batch_size": 4,
         "gradient_accumulation_steps": 2,
+    },
+    "micro-batches of half a group, a pass of its own": {
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 4,
     },
     "old log-probabilities in chunks": {
         "per_device_train_batch_size": 4,
@@ -197,8 +201,8 @@ SETTINGS = {
     "KL with LoRA, a pass of its own": {
         "beta": 0.1,
         "peft_config": adapters,
-        "per_device_train_batch_size": 4,
-        "gradient_accumulation_steps": 2,
+        "per_device_train_batch_size": 2,
+        "gradient_accumulation_steps": 4,
     },
     "KL with LoRA, old log-probabilities": {
         "beta": 0.1,

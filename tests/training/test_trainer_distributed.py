@@ -73,7 +73,8 @@ def test_same_batches_and_advantages(name, runs):
     ours, theirs = one[name]["batches"], joined(two, name)
     assert len(ours) == len(theirs) == 2
     for batch, expected in zip(theirs, ours, strict=True):
-        assert len(batch) == len(expected) == 12
+        groups = SETTINGS[name].get("groups", two_processes.GROUPS)
+        assert len(batch) == len(expected) == groups * two_processes.GROUP
         for row, wanted in zip(batch, expected, strict=True):
             assert row["completion"] == wanted["completion"]
             assert row["images"] == wanted["images"]

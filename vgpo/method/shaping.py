@@ -108,10 +108,17 @@ class Method(Protocol):
             are still of the one that wrote the rollouts, and neither costs a pass.
             Each row has to stand for itself: ``group_ids`` are all different, and
             ``rewards`` NaN.
+        by_group: Whether a group is shaped without a look at the others. The trainer
+            may then call :meth:`shape` once per micro-batch of whole groups, where
+            the pass of the loss gives all it needs, and save a pass.
     """
 
     preset: ClassVar[Mapping[str, Any]] = {}
     in_loss: ClassVar[bool] = False
+
+    @property
+    def by_group(self) -> bool:
+        return False
 
     @property
     def signals(self) -> frozenset[str]:

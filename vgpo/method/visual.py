@@ -114,6 +114,11 @@ class VGPO(Method):
             )
 
     @property
+    def by_group(self) -> bool:
+        # The released code takes least and largest cosine over the whole batch.
+        return self.variant == "paper"
+
+    @property
     def signals(self) -> frozenset[str]:
         return frozenset({"focus"}) if self.intra or self.inter else frozenset()
 

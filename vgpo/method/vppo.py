@@ -99,6 +99,10 @@ class VPPO(Method):
         check_view(self.probability, self.patch)
 
     @property
+    def by_group(self) -> bool:
+        return self.statistic == "group"
+
+    @property
     def signals(self) -> frozenset[str]:
         if self.top_ratio == 1 and self.floor == 1:
             return frozenset()

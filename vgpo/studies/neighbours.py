@@ -42,14 +42,14 @@ ACTS_ON: Mapping[str, str] = {
 }
 
 
-def passes_of(method: Method, one_micro_batch: bool = False) -> int:
+def passes_of(method: Method, whole_groups: bool = False) -> int:
     """Forward passes without gradient that a method takes per generation, where TRL
     makes none for old log-probabilities.
 
     Args:
         method: The method.
-        one_micro_batch: Whether a generation is a single micro-batch, so that the
-            pass of the loss can be read along.
+        whole_groups: Whether micro-batches hold whole groups, so that the pass of the
+            loss can be read along for methods that shape each group by itself.
 
     Example:
         >>> [passes_of(make_method(name)) for name in ("dapo", "entropy", "vgpo")]
@@ -60,7 +60,9 @@ def passes_of(method: Method, one_micro_batch: bool = False) -> int:
         [0, 1, 2]
     """
     signals = Signals.of(method)
-    shared = one_micro_batch and Signals.of_shared_pass(method) is not None
+    shared = (
+        whole_groups and method.by_group and Signals.of_shared_pass(method) is not None
+    )
     probes = signals.measuring.values()
     return int(bool(signals.needed) and not shared) + sum(p.passes for p in probes)
 
@@ -70,7 +72,7 @@ def method_table(names: Sequence[str] = NAMES) -> pd.DataFrame:
 
     Returns:
         Indexed by method: ``signal``, ``acts on``, ``passes`` (:func:`passes_of`),
-        ``in one batch``, the passes where a generation is one micro-batch,
+        ``in whole groups``, the passes where micro-batches hold whole groups,
         ``gradient``, whether one flows through the signal, and ``default``, the
         settings of the class.
 
@@ -89,7 +91,7 @@ def method_table(names: Sequence[str] = NAMES) -> pd.DataFrame:
             "signal": ", ".join(sorted(method.signals)) or "none",
             "acts on": ACTS_ON[name],
             "passes": passes_of(method),
-            "in one batch": passes_of(method, one_micro_batch=True),
+            "in whole groups": passes_of(method, whole_groups=True),
             "gradient": "of the log-probability" if name == "papo" else "none",
             "default": ", ".join(settings),
         }

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import pad
+from trl.trainer.utils import split_pixel_values_by_grid
 
 from vgpo.training.workarounds import stacked_by_row
 
@@ -108,6 +109,36 @@ def stack_rows(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, Any]:
             values = [_pad(v, 0, completion - len(v), fill) for v in values]
         batch[key] = torch.stack(values)
     return batch
+
+
+def in_order(
+    batches: list[dict[str, Any]], key: str, pad_token_id: int
+) -> list[dict[str, Any]]:
+    """The rows of micro-batches, ordered by a number that each has, in as many.
+
+    Args:
+        batches: Micro-batches of one generation, of equally many rows.
+        key: Under which the numbers are, (b,).
+        pad_token_id: Fills ids.
+
+    Returns:
+        Micro-batches of as many rows, each padded to its own longest prompt.
+    """
+    rows = []
+    for batch in batches:
+        cut = split_pixel_values_by_grid(batch)
+        rows += [take_row(cut, row) for row in range(len(batch[key]))]
+    rows.sort(key=lambda row: int(row[key]))
+    size = len(rows) // len(batches)
+    of_batch = {
+        name: value
+        for name, value in batches[0].items()
+        if isinstance(value, Tensor) and value.ndim == 0
+    }
+    return [
+        stack_rows(rows[start : start + size], pad_token_id) | of_batch
+        for start in range(0, len(rows), size)
+    ]
 
 
 def _absent(key: str, row: dict[str, Any], like: Any, stacked: bool) -> Any:

@@ -9,7 +9,7 @@ that need no pass cause none.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -376,6 +376,35 @@ def gather_rollouts(
         has_image=has_image.bool(),
         rewards=rewards,
         progress=progress,
+    )
+
+
+def joined(parts: Sequence[Rollouts], processes: int, group_size: int) -> Rollouts:
+    """What :func:`gather_rollouts` gave of the parts of a generation, as of the whole.
+
+    Args:
+        parts: Each with as many rows of one process as of another.
+        processes: How many they were gathered from.
+        group_size: G.
+    """
+
+    def cat(values: Sequence[Tensor]) -> Tensor:
+        of_process = [x.view(processes, -1, *x.shape[1:]) for x in values]
+        return torch.cat(of_process, dim=1).flatten(0, 1)
+
+    first = parts[0]
+    fields = {
+        name: cat([getattr(part, name) for part in parts])
+        for name in ("advantages", "mask", "has_image", "rewards")
+    }
+    return replace(
+        first,
+        **fields,
+        group_ids=torch.arange(len(fields["mask"]), device=first.mask.device)
+        // group_size,
+        signals={
+            name: cat([part.signals[name] for part in parts]) for name in first.signals
+        },
     )
 
 

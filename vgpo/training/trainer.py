@@ -9,14 +9,15 @@ a batch:
    (``vgpo.training.dynamic_sampling``).
 3. The signals that the method asks for, such as visual focus, are measured of every
    token (``vgpo.training.signals``). Where TRL computes old log-probabilities,
-   that pass is read along. Where a generation is one micro-batch that is used once, the
-   pass of the loss is, and steps 3 and 4 take place in it. Else there is one forward
-   pass without gradient.
+   that pass is read along. Where each rollout serves one update by the policy that
+   wrote it, and micro-batches hold whole groups, the pass of the loss is, and steps 3
+   and 4 take place in it. Else there is one forward pass without gradient.
 4. The method makes advantages (B, T) of the advantages (B,) and the signals of all
    processes (:mod:`vgpo.method.shaping`).
 5. TRL shuffles the rows, splits them into micro-batches and computes its loss; a
-   method may add a term. One that needs no more than the loss's own pass gives, such
-   as the entropy, makes its advantages there.
+   method may add a term. A method that needs no more than the loss's own pass gives,
+   such as the entropy, makes its advantages there. Groups that are to be shaped there
+   are put together again, in the order of generation.
 
 A checkpoint taken between two generations holds the rollouts still in use, and a
 resumed run goes on as if it had not been stopped (``vgpo.training.resumable``). With
@@ -64,12 +65,14 @@ from vgpo.training.first_steps import FirstSteps
 from vgpo.training.metrics import MetricsFile
 from vgpo.training.model_card import write_card
 from vgpo.training.resumable import ResumableTrainer
+from vgpo.training.rollouts import in_order
 from vgpo.training.run_record import FILE_NAME as RECORD
 from vgpo.training.run_record import write_run_record
 from vgpo.training.settings import TrainArguments
 from vgpo.training.signals import (
     Signals,
     gather_rollouts,
+    joined,
     loss_mask,
     rollouts_in_loss,
     rows_in_order,
@@ -97,7 +100,7 @@ _SIGNAL = "signal:"
 
 PLACE = "place:"
 """Under this key, the place of each row among this process's rows, before they were
-shuffled. It is there where a whole generation is to be shaped in the loss."""
+shuffled. It is there where whole groups are to be shaped in the loss."""
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +191,7 @@ class VGPOTrainer(ResumableTrainer):
         self._to_shape: dict[str, Any] | None = None
         self._prompted: tuple[list[Any], list[list[Any]]] = [], []
         self._rewards: Tensor | None = None
+        self._shaped_so_far: list[Rollouts] = []
         self._warned_of_scales = False
         # What the command line was told, for the record of the run.
         self.told: tuple[TrainArguments | None, ModelConfig | None] = (None, None)
@@ -198,12 +202,20 @@ class VGPOTrainer(ResumableTrainer):
     def _signals_of_shared_pass(self) -> Signals | None:
         """The probes of the loss's pass where it can be the scoring pass as well.
 
-        It then goes over all rows of a generation, by the policy that wrote them. Not
+        It then goes over a whole generation or, for methods that shape each group by
+        itself, over whole groups of it; and all micro-batches of a generation belong
+        to one optimizer step, so that it is by the policy that wrote the rollouts. Not
         under engines in which passes have to keep to an order.
         """
-        in_order = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        updates = self.args.steps_per_generation * self.num_iterations
-        if in_order or updates > 1:
+        args = self.args
+        passes_in_order = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        parts = args.steps_per_generation
+        one_policy = (
+            self.num_iterations == 1 and args.gradient_accumulation_steps % parts == 0
+        )
+        whole_groups = args.per_device_train_batch_size % self.num_generations == 0
+        whole = parts == 1 or (self._method.by_group and whole_groups)
+        if passes_in_order or not one_policy or not whole:
             return None
         return Signals.of_shared_pass(self._method)
 
@@ -303,6 +315,18 @@ class VGPOTrainer(ResumableTrainer):
         return self.reward_func_names.index(name)
 
     # -- the way of a batch -------------------------------------------------------
+
+    def _prepare_inputs(self, generation_batch):
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        parts = self.args.steps_per_generation
+        if PLACE not in inputs or parts == 1 or self._buffered_inputs is before:
+            return inputs
+        # TRL has just shuffled the rows of all groups.
+        self._buffered_inputs = in_order(
+            self._buffered_inputs, PLACE, self._tokenizer.pad_token_id
+        )
+        return self._buffered_inputs[self._step % parts]
 
     def _generate_and_score_completions(self, inputs):
         if not self.model.training:
@@ -410,7 +434,7 @@ class VGPOTrainer(ResumableTrainer):
     def _shaped_by_method(
         self, batch: dict[str, Any], signals: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """What the method makes of the rollouts of all processes: for this one's rows,
+        """What the method makes of these rows of all processes: for this one's,
         advantages and what its loss needs. Takes the rewards out of ``batch``."""
         advantages = batch["advantages"]
         rows, length = batch["completion_mask"].shape
@@ -430,11 +454,7 @@ class VGPOTrainer(ResumableTrainer):
             values = values[self._mine(rows)]
             return values if values.ndim == 1 else values[:, :length]
 
-        self._note_shaped(shaped, rollouts)
-        # TRL has logged the advantages that it gave the method.
-        self._logs["advantages"].extend(
-            logs.mean_advantages(shaped.advantages, rollouts.mask)
-        )
+        self._note_generation(rollouts, shaped)
         extras = {_EXTRA + name: local(x) for name, x in shaped.extras.items()}
         return {"advantages": local(shaped.advantages).to(advantages.dtype), **extras}
 
@@ -449,7 +469,7 @@ class VGPOTrainer(ResumableTrainer):
         measured = _under(_SIGNAL, inputs)
         if PLACE in inputs:
             given = {"log_probs": log_probs, "entropy": entropy, **measured, **watched}
-            self._shape_generation_in_loss(inputs, given)
+            self._shape_groups_in_loss(inputs, given)
             return
         rollouts = rollouts_in_loss(
             inputs, log_probs, entropy, {**measured, **watched}, self._progress()
@@ -460,12 +480,11 @@ class VGPOTrainer(ResumableTrainer):
         inputs |= {_EXTRA + name: values for name, values in shaped.extras.items()}
         self._note_shaped(shaped, rollouts)
 
-    def _shape_generation_in_loss(
+    def _shape_groups_in_loss(
         self, inputs: dict[str, Any], signals: Mapping[str, Tensor]
     ) -> None:
-        """The same for a micro-batch that is a whole generation, by the same pass."""
-        place = inputs.pop(PLACE)
-        before = place.argsort()
+        """The same for a micro-batch of whole groups, by the same pass."""
+        before = inputs.pop(PLACE).argsort()
         batch = rows_in_order(inputs, before)
         # Sorted: processes send them to each other in the order of the dictionary.
         asked = {
@@ -474,7 +493,26 @@ class VGPOTrainer(ResumableTrainer):
         }
         shaped = self._shaped_by_method(batch, asked)
         del inputs["rewards"]
-        inputs |= {name: values[place] for name, values in shaped.items()}
+        after = before.argsort()
+        inputs |= {name: values[after] for name, values in shaped.items()}
+
+    def _note_generation(self, rollouts: Rollouts, shaped: Shaped) -> None:
+        """For the log, once all rows of a generation have been shaped."""
+        self._shaped_so_far.append(rollouts)
+        parts = self._shaped_so_far
+        if sum(len(part.mask) for part in parts) < self.args.generation_batch_size:
+            return
+        self._shaped_so_far = []
+        if len(parts) > 1:
+            rollouts = joined(
+                parts, self.accelerator.num_processes, self.num_generations
+            )
+            shaped = self._method.shape(rollouts)
+        self._note_shaped(shaped, rollouts)
+        # TRL has logged the advantages that it gave the method.
+        self._logs["advantages"].extend(
+            logs.mean_advantages(shaped.advantages, rollouts.mask)
+        )
 
     def _note_shaped(self, shaped: Shaped, rollouts: Rollouts) -> None:
         everywhere = shaped.advantages.reshape(len(rollouts.mask), -1).abs()
