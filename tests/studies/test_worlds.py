@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import ROOT
 from vgpo.studies.worlds import (
     WorldStudy,
     answers_table,
@@ -168,23 +169,49 @@ def test_teaching_without_the_lapse_has_to_reach_nine_tenths():
     assert criteria(measured())["met"].all()
 
 
+def recorded(world):
+    return json.loads((ROOT / "results" / "worlds" / f"{world}.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("world", "not_met"),
+    [("look_away", []), ("look_away_wordy", ["accuracy, greedy"])],
+)
+def test_the_records_say_which_criteria_a_world_meets(world, not_met):
+    record = recorded(world)
+    taught = record["measured"].get("supervised")
+    table = criteria(record["measured"], taught and taught["all"]["0.0"]["value"])
+    assert table.loc[~table["met"], "quantity"].tolist() == not_met
+    assert table["met"].tolist() == [row["met"] for row in record["criteria"]]
+    # The one that is not met misses its limit by less than its own interval is wide.
+    for row in table[~table["met"]].itertuples():
+        assert row.low < 0.6 < row.high
+
+
 @pytest.mark.slow
-def test_the_look_away_cold_start_meets_the_criteria_on_a_small_sample():
-    found = measure(*load_tiny("look_away"), WORLDS["look_away"], SMALL)
+@pytest.mark.parametrize("world", ["look_away", "look_away_wordy"])
+def test_cold_starts_that_look_away_meet_the_criteria_on_a_small_sample(world):
+    found = measure(*load_tiny(world), WORLDS[world], SMALL)
+    record = recorded(world)["measured"]
     on_tile = found["late_reads"]["on_tile"]
     # So few questions leave the interval wide; the record has it from many.
     assert on_tile["value"] > 0.7 and on_tile["right"] > 5 * on_tile["wrong"]
     assert found["late_reads"]["focus_prediction"]["value"] > 0.55
-    assert found["ratio"]["difference"]["value"] > 0
+    ratio = found["ratio"]["difference"]
+    assert ratio["value"] > 0 and ratio["high"] > record["ratio"]["difference"]["low"]
     assert found["place_correlation"]["high"] < 0
     looked = [place["looked"] for place in found["places"]]
     assert looked[0] > 0.9 and looked[3] < 0.6
-    # Four standard errors of 60 answers around the limits.
-    for at in found["accuracy"]["all"].values():
+    for temperature, at in found["accuracy"]["all"].items():
+        # Four standard errors of 60 answers around the limits, and around the record.
         assert 0.3 - 0.25 < at["value"] < 0.6 + 0.25
+        assert at["value"] == pytest.approx(
+            record["accuracy"]["all"][temperature]["value"], abs=0.25
+        )
     assert found["text_rules"]["colour_values_look_word"]["value"] < 0.8
     assert found["text_rules"]["colour_values_image"]["value"] > 0.95
     assert 0.3 < found["quoted_share"] < 0.6
+    assert found["mean_length"] == pytest.approx(record["mean_length"], rel=0.15)
 
 
 @pytest.mark.slow
