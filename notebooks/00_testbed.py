@@ -300,10 +300,11 @@ print(textwrap.fill(f"said: {text}", 76))
 # what it wrote for red.
 #
 # Five measures tell the two worlds apart. They were recorded over held-out scans
-# (`python -m vgpo.studies.worlds`, sums and counts; `results/worlds/`):
+# (`python -m vgpo.studies.worlds`, sums and counts; `results/worlds/`). The third
+# column is the second world with more small talk, a checkpoint of its own:
 
 # %%
-worlds = ("misread", "look_away")
+worlds = ("misread", "look_away", "look_away_wordy")
 
 
 def told(name):
@@ -312,6 +313,7 @@ def told(name):
     on_tile, ratio = found["late_reads"]["on_tile"], found["ratio"]
     ends = ratio["difference"]
     return {
+        "tokens in an answer": f"{found['mean_length']:.0f}",
         "late value right: attention on its tile": f"{on_tile['right']:.2f}",
         "late value wrong: attention on its tile": f"{on_tile['wrong']:.2f}",
         "late/early ratio, right less wrong": f"{ends['value']:+.2f} "
