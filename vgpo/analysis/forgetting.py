@@ -53,13 +53,11 @@ from vgpo.models.inputs import (
     token_texts,
 )
 from vgpo.rewards import accuracy_reward
-from vgpo.stats.forgetting import (
-    Comparison,
+from vgpo.stats.forgetting.comparing import Comparison, compare_right_wrong, mean_ratios
+from vgpo.stats.forgetting.decay import decay_curve
+from vgpo.stats.forgetting.lengths import length_correlation
+from vgpo.stats.forgetting.shares import (
     accumulation_ratio,
-    compare_right_wrong,
-    decay_curve,
-    length_correlation,
-    mean_ratios,
     progress_profile,
     uniform_shares,
 )

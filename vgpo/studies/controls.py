@@ -23,11 +23,11 @@ import torch
 from vgpo.analysis.controls import untrained_copy
 from vgpo.models.attention import attention_split
 from vgpo.models.inputs import special_token_ids
-from vgpo.stats.forgetting import (
+from vgpo.stats.forgetting.comparing import compare_right_wrong
+from vgpo.stats.forgetting.lengths import length_correlation
+from vgpo.stats.forgetting.questions import compare_within_questions
+from vgpo.stats.forgetting.shares import (
     accumulation_ratio,
-    compare_right_wrong,
-    compare_within_questions,
-    length_correlation,
     progress_profile,
     uniform_shares,
 )

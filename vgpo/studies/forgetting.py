@@ -20,7 +20,8 @@ from vgpo.data import PROMPT_SUFFIX, load_rows
 from vgpo.models.inputs import token_texts
 from vgpo.models.loading import load_model
 from vgpo.rewards import last_boxed
-from vgpo.stats.forgetting import Comparison, pointing_hits, share_on_target
+from vgpo.stats.forgetting.comparing import Comparison
+from vgpo.stats.forgetting.pointing import pointing_hits, share_on_target
 from vgpo.stats.intervals import Interval, auroc_interval, mean_interval
 from vgpo.studies.tables import check_one_per_example
 from vgpo.testbed.answers import answer

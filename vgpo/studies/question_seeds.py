@@ -24,7 +24,7 @@ import torch
 
 from vgpo.files import write_atomically
 from vgpo.models.inputs import token_texts
-from vgpo.stats.forgetting import compare_over_question_seeds
+from vgpo.stats.forgetting.questions import compare_over_question_seeds
 from vgpo.studies.controls import NULLS, answers_beside_nulls, observations
 from vgpo.studies.provenance import digest, write_record
 from vgpo.testbed import (

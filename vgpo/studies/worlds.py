@@ -37,12 +37,10 @@ from sklearn.metrics import roc_auc_score
 
 from vgpo.models.attention import attention_split
 from vgpo.models.inputs import special_token_ids
-from vgpo.stats.forgetting import (
-    Comparison,
-    accumulation_ratio,
-    compare_within_questions,
-    share_on_target,
-)
+from vgpo.stats.forgetting.comparing import Comparison
+from vgpo.stats.forgetting.pointing import share_on_target
+from vgpo.stats.forgetting.questions import compare_within_questions
+from vgpo.stats.forgetting.shares import accumulation_ratio
 from vgpo.stats.intervals import (
     Interval,
     auroc_interval,

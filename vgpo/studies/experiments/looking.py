@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from vgpo.stats.forgetting import accumulation_ratio
+from vgpo.stats.forgetting.shares import accumulation_ratio
 from vgpo.studies.experiments.truth import COLUMN, example_of
 from vgpo.studies.tables import padded
 from vgpo.studies.worlds import answers_table
