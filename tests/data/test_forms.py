@@ -420,7 +420,7 @@ def test_a_name_written_wrong_is_told_the_nearest(name, nearest, monkeypatch):
     def unreachable(*_):
         raise ConnectionError("no hub here")
 
-    monkeypatch.setattr(splits, "get_dataset_split_names", unreachable)
+    monkeypatch.setattr(splits, "require_hub", unreachable)
     with pytest.raises(
         ValueError, match=rf"no hub here\); did you mean '{nearest}'\?$"
     ):

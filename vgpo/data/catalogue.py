@@ -16,6 +16,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from vgpo.data.archives import PictureStore
+from vgpo.hub import require_hub
 
 
 @dataclass(frozen=True)
@@ -189,6 +190,7 @@ def locate(one: Entry, root: str | Path | None = None) -> Place:
 
 def _fetched(one: Entry, file: str) -> str:
     try:
+        require_hub(one.repository, "dataset")
         return hf_hub_download(one.repository, file, repo_type="dataset")
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise ValueError(

@@ -18,9 +18,11 @@ from datasets import (
     load_from_disk,
 )
 from datasets.exceptions import DatasetsError
+from datasets.load import CachedDatasetModuleFactory
 
 from vgpo.data.catalogue import CATALOGUE, SUITES
 from vgpo.data.prompts import undecoded_feature
+from vgpo.hub import require_hub
 from vgpo.method.shaping import did_you_mean
 from vgpo.testbed import make_dataset
 
@@ -61,6 +63,7 @@ def read_split(
         return load_split(name, split, config)
     try:
         kind, how = file_arguments(path) if path.is_file() else (name, {})
+        _require_there(path)
         stream = load_dataset(kind, config, split=split, streaming=True, **how)
         features = stream.features
         if features is not None:
@@ -80,6 +83,7 @@ def _only_split(name: str, config: str | None, saved: bool) -> str:
     if path.is_file():
         return "train"
     try:
+        _require_there(path)
         names = (
             sorted(p.name for p in path.iterdir() if (p / "state.json").is_file())
             or ["train"]
@@ -98,6 +102,30 @@ def _only_split(name: str, config: str | None, saved: bool) -> str:
             "rows that were trained on are not evaluated by accident"
         )
     return names[0]
+
+
+def _require_there(path: Path) -> None:
+    """Refuses a name that nothing here bears while the hub does not answer.
+
+    The library would ask for 24 s. A copy that it has prepared earlier is found without
+    the hub.
+
+    Raises:
+        ConnectionError: See :func:`vgpo.hub.require_hub`.
+    """
+    if path.exists():
+        return
+    name = path.as_posix()
+    try:
+        require_hub(name, "dataset")
+    except ConnectionError:
+        try:
+            CachedDatasetModuleFactory(name).get_module()
+        except FileNotFoundError:
+            pass
+        else:
+            return
+        raise
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -120,6 +148,7 @@ def load_split(name: str, split: str, config: str | None = None) -> Dataset:
         if path.is_file():
             kind, how = file_arguments(path)
             return load_dataset(kind, split=split, **how)
+        _require_there(path)
         rows = load_dataset(name, config, split=split)
     except StopIteration as error:  # what the library's reader of JSON ends in
         raise ValueError(f"dataset: {name!r} has no rows") from error

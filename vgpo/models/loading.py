@@ -13,6 +13,8 @@ from transformers import (
     ProcessorMixin,
 )
 
+from vgpo.hub import require_hub
+
 
 def load_model(
     name: str | Path,
@@ -39,6 +41,8 @@ def load_model(
     Raises:
         ValueError: The checkpoint has no processor that reads images; no such type; a
             limit that is no whole number above 0, or a minimum above the maximum.
+        OSError: There is no such folder, and no such model on the hub, or no answer
+            from it.
 
     Example:
         >>> from vgpo.testbed import CHECKPOINT
@@ -86,6 +90,7 @@ def load_processor(
     Raises:
         ValueError: A limit that is no whole number above 0, or a minimum above the
             maximum; no processor is known for the checkpoint.
+        OSError: As for :func:`load_model`.
 
     Example:
         >>> from vgpo.testbed import CHECKPOINT
@@ -93,11 +98,28 @@ def load_processor(
         784
     """
     limits = _limits(min_pixels, max_pixels)
+    require_model(name)
     _register_own_processor(Path(name))
     processor = AutoProcessor.from_pretrained(name, **limits, **settings)
     if isinstance(processor, ProcessorMixin):
         _limits_in_one_place(processor, limits)
     return processor
+
+
+def require_model(name: str | Path) -> None:
+    """Refuses a name that is no folder and in no cache while the hub does not answer.
+
+    Raises:
+        ConnectionError: See :func:`vgpo.hub.require_hub`.
+    """
+    if Path(name).exists():
+        return
+    try:
+        require_hub(Path(name).as_posix(), "model")
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"name: there is no folder {str(name)!r}; {error}"
+        ) from None
 
 
 def _limits_in_one_place(processor: ProcessorMixin, limits: dict[str, int]) -> None:

@@ -26,7 +26,7 @@ from vgpo.models.adapters import (
     prepare_4bit_on_cpu,
     stored_type,
 )
-from vgpo.models.loading import load_processor
+from vgpo.models.loading import load_processor, require_model
 from vgpo.rewards import (
     accuracy_reward,
     format_reward,
@@ -91,6 +91,7 @@ def model_and_processor(
         tiny, processor = load_tiny()
         return str(CHECKPOINT), tiny.config, processor
     try:
+        require_model(name)
         config = AutoConfig.from_pretrained(name, revision=model.model_revision)
         processor = load_processor(
             name,
