@@ -124,6 +124,29 @@ def open_picture(value: Any, folder: str | Path | None = None) -> Image.Image:
     return image
 
 
+def refuse_address(text: str) -> None:
+    """Refuses a web address in a picture's place; data addresses are none.
+
+    What a server answers is neither the same tomorrow nor to be trusted, and a text of
+    a data set shall not make this machine ask another one.
+
+    Raises:
+        ValueError: It is one.
+
+    Example:
+        >>> refuse_address("pictures/1.png")
+        >>> refuse_address("https://example.com/1.png")
+        Traceback (most recent call last):
+        ValueError: the picture is an address, 'https://example.com/1.png', and \
+pictures are not downloaded; fetch it to a file and name its path, or open it yourself
+    """
+    if _ADDRESS.match(text):
+        raise ValueError(
+            f"the picture is an address, {text[:80]!r}, and pictures are not "
+            "downloaded; fetch it to a file and name its path, or open it yourself"
+        )
+
+
 def add_noise(image: Image.Image, spread: float, seed: int) -> Image.Image:
     """A picture with Gaussian noise on every value, cut off at black and white.
 
@@ -199,11 +222,7 @@ def _from_text(text: str, folder: str | Path | None) -> Image.Image:
         if ";base64" not in head.group().lower():
             raise ValueError("the picture's data address is not in base64")
         return _from_base64(text[head.end() :])
-    if _ADDRESS.match(text):
-        raise ValueError(
-            f"the picture is an address, {text[:80]!r}, and pictures are not "
-            "downloaded; fetch it to a file and name its path"
-        )
+    refuse_address(text)
     # Text that could be either is a path if there is such a file: base64 may hold "/".
     if len(text) < 1024 and _existing(Path(text), folder):
         return _from_file(Path(text), folder)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from vgpo.analysis import analyze
 from vgpo.analysis.scoring import score
+from vgpo.analysis.signals import signals
 from vgpo.method.compensation import compensate, visual_gate
 from vgpo.models import attention
 from vgpo.models.attention import UnsupportedAttention
@@ -199,6 +200,15 @@ def test_a_picture_and_a_question_are_a_conversation(model, processor, tmp_path)
 def test_what_is_asked_in_another_form_is_refused(model, processor, given, message):
     with pytest.raises(ValueError, match=message):
         score(model, processor, *given)
+
+
+@pytest.mark.parametrize("where", ["image", "url", "path"])
+@pytest.mark.parametrize("ask", [score, analyze, signals])
+def test_an_address_in_a_chat_is_refused_as_it_is_alone(model, processor, ask, where):
+    part = {"type": "image", where: "https://example.com/x.png"}
+    chat = [{"role": "user", "content": [part, QUESTION]}]
+    with pytest.raises(ValueError, match=r"not downloaded.* open it yourself"):
+        ask(model, processor, chat)
 
 
 def test_two_answers_are_refused(model, processor):

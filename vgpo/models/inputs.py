@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from vgpo.models.handle import ModelHandle, resolve, suppressed_tokens
 from vgpo.models.image_grids import image_token_grids
-from vgpo.pictures import open_picture
+from vgpo.pictures import open_picture, refuse_address
 
 _UNKNOWN = "\ufffd"
 _SOURCES = ("image", "url", "path", "base64")  # of a picture, in transformers' chats
@@ -88,15 +88,15 @@ def read_pictures(messages: list[dict]) -> list[dict]:
     Args:
         messages: One conversation. Pictures may be Pillow images of any mode, bytes of
             a file, paths or undecoded rows of a data set
-            (:func:`vgpo.pictures.open_picture`); addresses, paths as text and arrays
-            are left to the processor.
+            (:func:`vgpo.pictures.open_picture`); paths as text, base64 and arrays are
+            left to the processor. Web addresses are refused, as everywhere.
 
     Returns:
         A new conversation; ``messages`` is left as it was.
 
     Raises:
         ValueError: It is no conversation, or a picture cannot be read; the turn is
-            named.
+            named. A picture is an address.
     """
     check_messages(messages)
     return [
@@ -116,7 +116,10 @@ def _read_part(part: dict) -> dict:
         )
     if part["type"] == "image" and isinstance(image, Image.Image | bytes | Path | dict):
         return {**part, "image": open_picture(image)}
-    return part  # addresses, paths as text and arrays: the processor's own business
+    for name in _SOURCES if part["type"] == "image" else ():
+        if isinstance(part.get(name), str):
+            refuse_address(part[name])
+    return part  # paths as text, base64 and arrays: the processor's own business
 
 
 def prepare_inputs(
