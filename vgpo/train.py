@@ -29,6 +29,7 @@ from vgpo.training.build import build_trainer, prompts_of_a_step
 from vgpo.training.preflight import preflight
 from vgpo.training.settings import TrainArguments, parse
 from vgpo.training.trainer import VGPOTrainer
+from vgpo.training.workarounds import quiet_about_old_names
 
 __all__ = ["TrainArguments", "build_trainer", "main", "parse"]
 
@@ -67,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{args.num_generations} rollouts at a time."
     )
     try:
-        _train(trainer)
+        with quiet_about_old_names():
+            _train(trainer)
     except checkpoints.CheckpointError as error:
         raise SystemExit(f"vgpo.train: {error}") from error
     except KeyboardInterrupt:

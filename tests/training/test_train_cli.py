@@ -369,6 +369,9 @@ def test_tiny_recipe_runs_by_command_line_and_is_resumed(recipe, root, tmp_path)
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "No checkpoint yet" in done.stdout
+    # What a newcomer could only wonder at.
+    for noise in ("is_gradient_checkpointing", "there is already one"):
+        assert noise not in done.stderr
     assert (tmp_path / "model.safetensors").exists()
     main([*command, "--max_steps", "3"])
     steps = read_metrics(tmp_path).query("loss.notna()")["step"].tolist()

@@ -6,6 +6,7 @@ in silence.
 
 import inspect
 import re
+import warnings
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -30,6 +31,7 @@ from tiny_training import (
 )
 from transformers import Trainer
 from trl import GRPOConfig, GRPOTrainer
+from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import split_pixel_values_by_grid
 
 from vgpo import VGPOConfig, VGPOTrainer
@@ -311,6 +313,24 @@ def test_plain_trl_gathers_logged_images_only_where_there_are_some(
     without = [rows_of("text")[0]] * GROUP
     without = [{k: v for k, v in row.items() if k != "image"} for row in without]
     assert gatherings(inputs[:GROUP]) == gatherings(without) + 1
+
+
+def test_plain_trl_asks_for_a_name_that_is_going():
+    asked = "`is_gradient_checkpointing` is deprecated"
+    with (
+        pytest.warns(FutureWarning, match=asked),
+        disable_gradient_checkpointing(model()),
+    ):
+        pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with (
+            workarounds.quiet_about_old_names(),
+            disable_gradient_checkpointing(model()),
+        ):
+            pass
+        with workarounds.quiet_about_old_names(), pytest.raises(UserWarning):
+            warnings.warn("another", UserWarning, stacklevel=1)
 
 
 def test_plain_trl_rounds_adapters_over_4_bits(tmp_path):

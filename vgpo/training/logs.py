@@ -118,7 +118,10 @@ def mean_advantages(advantages: Tensor, mask: Tensor) -> list[float]:
 
 
 class OnTrainBegin(TrainerCallback):
-    """Calls a function once Trainer has reset what it has logged."""
+    """Calls a function once Trainer has reset what it has logged.
+
+    A second one takes a subclass: Trainer warns of two callbacks of one class.
+    """
 
     def __init__(self, function: Callable[[], None]):
         self._function = function

@@ -7,6 +7,7 @@ around is refused in :mod:`vgpo.training.refusals`.
 """
 
 import logging
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
@@ -47,6 +48,21 @@ _OF_THE_MODEL = (
     "cache_config",
     "transformers_version",
 )
+
+
+@contextmanager
+def quiet_about_old_names() -> Iterator[None]:
+    """Without the warning of a name that TRL asks for and Transformers has renamed.
+
+    It is TRL's to mend, says nothing of a run, and would be the first thing that a
+    newcomer reads. All other warnings are shown.
+    ``test_plain_trl_asks_for_a_name_that_is_going``.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
+        )
+        yield
 
 
 def trained_parameters(model: Any) -> dict[str, Tensor]:
