@@ -134,17 +134,18 @@ analysis = vgpo.analyze(model, processor, rows, untrained=True)
 analysis.summary()[["value", "low", "high", "count"]]
 
 # %% [markdown]
-# `model` and `processor` can be those of any vision-language model of Hugging
-# Face, `rows` a conversation, several, or a data set as TRL trains on
-# ({doc}`01b_forgetting_real`). The model answers first, unless `completions=` gives
-# the answers. Attention rows are computed again from each layer's queries and keys,
-# a chunk at a time, so no $T \times T$ matrix is ever stored.
+# `model` and `processor` can be those of a vision-language model of Hugging Face
+# ([which families were tested](../book/families.md)), `rows` a conversation, several,
+# or a data set as TRL trains on ([chapter 01b](01b_forgetting_real.ipynb)). The model
+# answers first, unless `completions=` gives the answers. Attention rows are computed
+# again from each layer's queries and keys, a chunk at a time, so no $T \times T$ matrix
+# is ever stored.
 #
 # ## The answers of this chapter
 #
-# Several answers to each question are sampled: right and wrong ones about the
-# *same* picture. We begin in the first world. Its chains were taught to misread the
-# $j$-th value with a chance that grows with $j$ ({doc}`00_testbed`).
+# Several answers to each question are sampled: right and wrong ones about the *same*
+# picture. We begin in the first world. Its chains were taught to misread the $j$-th
+# value with a chance that grows with $j$ ([chapter 00](00_testbed.ipynb)).
 
 # %%
 asked = [
@@ -512,7 +513,7 @@ for name, part in (("fewer", fewer), ("weaker", weaker), ("idle", idle)):
 # What looks like forgetting in the averages is, in this world, mostly an answer that
 # has read what it needed and goes on to add it up. A method that lifts *every* late
 # token towards the image lifts mostly tokens that have no business there. This is the
-# question that {doc}`03_compensation` puts to VGPO's gate.
+# question that [chapter 03](03_compensation.ipynb) puts to VGPO's gate.
 #
 # ## When does it matter?
 #
@@ -591,11 +592,11 @@ figures.probe_figure(
 )
 
 # %% [markdown]
-# Neither model has forgotten anything. At the end of an answer each can still name
-# any tile as surely as at its beginning. The second names it if it is made to look,
-# and not if it is made to recall. What it loses is not the *ability* to look but the
-# *habit*. A habit is something that reinforcement learning can change, and
-# {doc}`08_evaluation` shows that it does.
+# Neither model has forgotten anything. At the end of an answer each can still name any
+# tile as surely as at its beginning. The second names it if it is made to look, and not
+# if it is made to recall. What it loses is not the *ability* to look but the *habit*. A
+# habit is something that reinforcement learning can change, and [chapter
+# 08](08_evaluation.ipynb) shows that it does.
 #
 # The other way round: close the chain early and take the answer.
 
@@ -627,18 +628,22 @@ figures.probe_figure(
 #
 # 1. Predict first: what does the null's ratio do if the picture has 1,300 image tokens
 #    and the answer 300 words, as at 7B?
-# 2. Set `seed = 61`. Does {numref}`fig-ratio` keep its sign? Does the row "same
-#    question"?
-# 3. Which answers of the second world are right although they recalled a value?
+# 2. Set `seed = 61`. Does the figure of "Right and wrong answers" keep its sign? Does
+#    the row "same question" of the table below it?
+# 3. Which answers of the second world are right although they recalled a value? Guess
+#    the families of questions first; `away` holds the recorded answers.
 #
 # :::{dropdown} Solutions
 # 1. `V, Q, T = 1300, 100, 300` in the cell of the formula: the share falls from 0.93 to
 #    0.77 only, and the ratio is 0.91. A fall from 0.12 to 0.03 is more than even
 #    dilution does. What an untrained network of that size does is not known.
-# 2. The pooled sign stays, since length and difficulty are in every draw. The row "same
-#    question" includes 0: that is the second row of {numref}`fig-forest`.
-# 3. `away[away["right"] & (away["looks"] < 1)]`: those in which the value written last
-#    happened to be the right one, or did not matter, as in counts of even numbers.
+# 2. The sign over all answers stays, since length and difficulty are in every draw. The
+#    row "same question" includes 0: it is the second row of the forest plot's first
+#    panel.
+# 3. `away[away["right"] & (away["looks"] < 1)]["family"].value_counts()`. Nearly all
+#    are comparisons and counts, which often come out right with a wrong value: a larger
+#    number stays the larger, an odd one stays uncounted. A sum does not forgive, unless
+#    the recalled value happens to be the tile's.
 # :::
 #
 # **Keep in mind**

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Visual forgetting, on a model of your own
 #
-# Does *your* model stop looking at the picture? This chapter asks any
-# vision-language model of Hugging Face, on any data set with images. It shows what can
-# be seen without knowing the truth, beside what knows nothing
-# ({doc}`01_forgetting`).
+# Does *your* model stop looking at the picture? This chapter asks a vision-language
+# model of Hugging Face ([which were tested](../book/families.md)), on a data set with
+# images. It shows what can be seen without knowing the truth, beside what knows nothing
+# ([chapter 01](01_forgetting.ipynb)).
 #
 # As published it runs on the two small worlds of this book, taken as if their truth
 # were not known. Parameters change that:
@@ -162,19 +162,58 @@ for name in names[1:]:
 #
 # ## Try it
 #
-# 1. Run it on a model of yours with twenty questions. Is the fall of the image's share
-#    larger than the formula's?
-# 2. Set `layers="all"` in `vgpo.analyze`: in which layer is the difference of right and
-#    wrong largest, and would you have chosen that layer beforehand?
-# 3. Sample several answers to each question. Does a difference of right and wrong
-#    survive within questions?
+# Predict first; the lines go into cells at the end.
 #
-# :::{dropdown} Hints
-# 1. Compare "on the image, last less first" with the row "…, spread evenly".
-# 2. `analysis.responses` has a row per answer and layer. Choosing the layer afterwards
-#    is choosing the largest of many draws.
-# 3. Pass `completions=` with several per question, and compare with
-#    `vgpo.stats.forgetting.compare_within_questions`.
+# **1.** In the table of the main numbers, is the fall of the image's share larger than
+# the formula's? Then the same for a model of yours, with twenty questions.
+#
+# :::{dropdown} Solution
+# Compare "on the image, last less first" with the row "…, spread evenly". In both small
+# worlds the share falls about half as far as the formula's: -0.11 beside -0.20, and
+# -0.03 beside -0.07. The second of these worlds does stop looking, so a fall that is
+# smaller than the formula's does not prove the opposite either.
+# :::
+#
+# **2.** Read all layers. In which is the difference of right and wrong answers largest,
+# and would you have chosen that layer beforehand?
+#
+# ```python
+# pair = load_tiny(CHECKPOINTS["misread"])
+# kinds = ("sum", "count")
+# examples = ASKED["misread"].examples(30, kinds, seed=seed, split="heldout")
+# every = vgpo.analyze(*pair, study.as_rows(examples), layers="all").responses
+# for layer, part in every.groupby("layer"):
+#     right = part["correct"].astype(bool)
+#     print(layer, forget.compare_right_wrong(part["ratio"], right))
+# ```
+#
+# :::{dropdown} Solution
+# In layer 1: +0.09 [0.03, 0.17], the paper's sign and an interval above 0, in a world
+# whose errors have nothing to do with looking. In the last layer it is -0.00. Choosing
+# a layer afterwards is choosing the largest of several draws; say which one before.
+# :::
+#
+# **3.** Sample eight answers to each of these questions. Does a difference of right and
+# wrong survive within questions? And in the world `look_away`?
+#
+# ```python
+# from vgpo.testbed.answers import answer
+#
+# asked = [example for example in examples for _ in range(8)]
+# texts = answer(*pair, asked, temperature=1.0, seed=0)
+# several = vgpo.analyze(*pair, study.as_rows(asked), texts).per_answer
+# question = [i // 8 for i in range(len(asked))]
+# print(
+#     forget.compare_within_questions(
+#         several["ratio"], several["correct"], question
+#     )
+# )
+# ```
+#
+# :::{dropdown} Solution
+# Not in the first world: +0.00 [-0.01, 0.02]. In the other one +0.14 [-0.01, 0.30], as
+# large as the paper's, from 45 questions that got both kinds of answers. That is too
+# few to exclude 0; chapter 01 has five draws of more, which do.
 # :::
 #
 # **Keep in mind**

@@ -35,10 +35,11 @@ pd.options.display.float_format = "{:.2f}".format
 # %% [markdown]
 # ## All signals of one answer
 #
-# The world is the one that looks away ({doc}`00_testbed`): before each colour
-# the chain chooses a word, and by it either looks the value up or goes on from
-# memory. Here the model answers one question, and one call measures all that
-# the methods would see. The same call works for any vision-language model.
+# The world is the one that looks away ([chapter 00](00_testbed.ipynb)): before each
+# colour the chain chooses a word, and by it either looks the value up or goes on from
+# memory. Here the model answers one question, and one call measures all that the
+# methods would see. The same call takes other models ([which were
+# tested](../book/families.md)).
 
 # %%
 model, processor = testbed.load_tiny("look_away")
@@ -347,6 +348,53 @@ group.by_source().T.round(2)
 # $\gamma$, which is .01 beside advantages near 1. One mask serves all, and it
 # leaves some tiles legible: a read of such a tile gets nothing.
 #
+# ## Exercises
+#
+# Predict first; then type the lines into a cell at the end, or run the command with the
+# environment active (`source .venv/bin/activate`).
+#
+# **1.** Focus at $t$ has an AUROC of .33 for reads. Turned round, $1 - \rho$, it has
+# .67. Is that a detector? Look at the second and the third question before you answer.
+#
+# ```python
+# study.wide(cold[cold["signal"] == "focus_token"], "against")
+# ```
+#
+# :::{dropdown} Solution
+# No. .67 is far below the rule on the text (.95), and of numbers after an equals sign
+# it leaves .44, of values looked up or remembered .51: less than a coin. What is wrong
+# with position $t$ is not a sign. It is the place, as the figure over places shows.
+# :::
+#
+# **2.** VGPO's gate chooses a fifth of a tail. Let a signal choose a fifth of *all*
+# tokens: what share of its choice can be reads at most, if reads are as rare as here?
+# Which signals reach it?
+#
+# ```python
+# found["look_away"].record["stages"]["cold start"]["reads_share"] / 0.2
+# study.wide(summaries[summaries["quantity"] == "reads_chosen"], "quantity", "value")
+# ```
+#
+# :::{dropdown} Solution
+# Reads are 3 % of the tokens, so at most 15.5 % of a fifth. Attention, occlusion, JSD
+# and the rule reach it, k3 nearly. Focus at $t - 1$ has 11 %, where chance would have 3
+# %. With a choice this wide, five tokens in six are not reads, whatever the signal.
+# :::
+#
+# **3.** `shuffled` is focus with its values dealt out anew within each answer. Predict
+# its AUROC for reads, and how much of its sum over an answer is length.
+#
+# ```python
+# study.wide(cold[cold["signal"] == "shuffled"], "against")
+# study.wide(summaries[summaries["signal"] == "shuffled"], "quantity", "value")
+# ```
+#
+# :::{dropdown} Solution
+# AUROC .51, and .99 of the sum is length. As a signal of tokens nothing is left of it;
+# as a signal of answers it is as good as the real one, since a sum does not ask in
+# which order it is added up. So VGPO's $\phi$ could not tell the two apart.
+# :::
+#
 # ## What follows
 #
 # - To weight *reads*, take attention at $t-1$ where it can be had, else what a
@@ -356,6 +404,6 @@ group.by_source().T.round(2)
 #   did not take place, which is what forgetting is. At $t$ it points away.
 # - Whether to look is decided *before* the read. Entropy marks the place and no
 #   signal marks the choice. Whether credit belongs there is for training to say.
-# - A good detector need not make a good weight. These are grades of signals of
-#   cold starts, on worlds of our making, with short words around each read;
-#   what training does to them is not recorded here.
+# - A good detector need not make a good weight. These are grades on worlds of our
+#   making, with short words around each read, before and after a few steps of training;
+#   what weighting by a signal does to a model is for [chapter 08](08_evaluation.ipynb).

@@ -552,8 +552,8 @@ pd.DataFrame(columns).round(2)
 method_table()[["default"]]
 
 # %% [markdown]
-# The defaults are those of each paper's released scripts, where there are any.
-# {doc}`../book/api` says for each setting which. Recipes are in
+# The defaults are those of each paper's released scripts, where there are any. [The
+# page of the package](../book/api.md) says for each setting which. Recipes are in
 # `recipes/neighbours/`, a small one and one for 7B each.
 #
 # ## What training says
@@ -590,6 +590,56 @@ if outcomes is not None:
 # - Free: entropy shaping, GPG, PEPO. One pass: VGPO, PAPO. Two: VPPO, SRPO. Where
 #   micro-batches hold whole groups, VGPO is free and VPPO takes one.
 #
-# **Try it.** Set `contrast` of one token in the second cell to −3, and watch
-# PAPO's panel. Set `temperature` of PEPO to 0.1 in `shaped_by(end,
-# pepo={...})`. Both take one line.
+# ## Exercises
+#
+# Predict first; then change the number in its cell and run the cells below it, or type
+# the line into a cell after the figure of all methods.
+#
+# **1.** The third answer is right. Of its last token, let the picture argue harder: set
+# the −0.4 in `contrast` to −2. What becomes of this token's advantage of 1 by PAPO
+# (with $\gamma = 0.3$, as in the figure), by VPPO and by SRPO?
+#
+# :::{dropdown} Solution
+# PAPO: $1 + 0.3\,(1 - e^{2}) = -0.92$. A token of a *right* answer is pushed down.
+# VPPO: its $k$ is now the largest of the answer, so it stays among the kept, and the
+# mean of $k$ lifts the answer's factor from 1.09 to 1.19: it is praised more. SRPO,
+# which keeps the sign of the contrast: down from 0.87 to 0.63. One token, three
+# opinions. (Below about −2.6 the clamp at $k = 10$ acts, and the cell that compares
+# with the formula without it says so.)
+# :::
+#
+# **2.** PEPO divides its score by a temperature of 1.8. Which one would give a token
+# that is read twice the weight of an average one?
+#
+# ```python
+# shaped_by(end, pepo={"temperature": 0.1})["pepo"] / A[:, None]
+# ```
+#
+# :::{dropdown} Solution
+# About 0.1: the third token of the first and of the third answer then have 1.8 and 2.0.
+# At 0.02 they have nearly all of the weight. Cosines to image tokens lie so close to
+# each other that 1.8 is, for a softmax, next to infinity.
+# :::
+#
+# **3.** All four answers are wrong, so every advantage is 0. Which methods still push?
+#
+# ```python
+# none = replace(end, advantages=torch.zeros(4))
+# pushed = shaped_by(none, papo={"gamma": 0.3})
+# {name: float(a[mask].abs().max()) for name, a in pushed.items()}
+# ```
+#
+# :::{dropdown} Solution
+# PAPO alone: up to 0.29 for what the picture speaks for, and down to −0.37. It is the
+# only one whose wish does not wait for a reward. Factors of 0 stay 0, and the bonus of
+# entropy shaping is at most half the advantage, which is nothing.
+# :::
+#
+# ## Keep in mind
+#
+# - The same four rollouts get seven different advantages: look at what a method does to
+#   a wrong answer before comparing scores.
+# - A method that adds can turn the sign of a push, unless it is held (entropy shaping
+#   is, PAPO is not); one that multiplies cannot.
+# - "Exact" has a range: GPG, PAPO as an advantage and PEPO's gradient for one update
+#   per generation, the others for all.

@@ -6,11 +6,11 @@
 # without the picture?* Two models are evaluated the way the paper does it, every
 # answer is kept, and each number is asked these three questions.
 #
-# The sets here are small copies of four of the paper's benchmarks. They have the
-# files, columns and archives of the originals, but the questions and pictures
-# are those of the small world ({doc}`00_testbed`). So the code below is the code
-# for the real sets, and the truth is known. Parameters point it at the real
-# ones: `recipes/evaluation/notebook_7b.yaml`.
+# The sets here are small copies of four of the paper's benchmarks. They have the files,
+# columns and archives of the originals, but the questions and pictures are those of the
+# small world ([chapter 00](00_testbed.ipynb)). So the code below is the code for the
+# real sets, and the truth is known. Parameters point it at the real ones:
+# `recipes/evaluation/notebook_7b.yaml`.
 
 # %% tags=["parameters", "hide-input"]
 models = []  # names of two models on the hub; none: two small ones
@@ -119,10 +119,10 @@ runs = {
 figures.accuracy_by_set_figure({n: run.summary() for n, run in runs.items()})
 
 # %% [markdown]
-# The intervals are the first thing to see. With 40 questions they are some 30
-# points wide, and with the 200 questions of the paper's Counting still 8 to 14.
-# A difference of a few points between two models is within them. What
-# helps is to compare question by question, which comes below.
+# The intervals are the first thing to see. With 40 questions they are some 30 points
+# wide, and still between 6 and 13 points with the 200 questions of the paper's
+# Counting, at the scores it reports. A difference of a few points between two models is
+# within them. What helps is to compare question by question, which comes below.
 #
 # The same runs, with what stands beside accuracy:
 
@@ -145,10 +145,10 @@ after.summary()[columns].round(2)
 #
 # ## Two graders
 #
-# The released code grades by mathruler, which compares texts after throwing
-# units, degrees and percent signs away. This package grades by what kind of
-# answer the reference is ({doc}`09_paper_vs_code`). Both verdicts are kept, and
-# where they differ, a person can look:
+# The released code grades by mathruler, which compares texts after throwing units,
+# degrees and percent signs away. This package grades by what kind of answer the
+# reference is ([chapter 09](09_paper_vs_code.ipynb)). Both verdicts are kept, and where
+# they differ, a person can look:
 
 # %%
 answers = after.answers()
@@ -187,9 +187,9 @@ figures.difference_figure(
 # more than its greedy answers, as `avg` in `before.summary()` beside the table
 # above says, and `compare(before, after, greedy=False)` pairs those.
 #
-# The p-values are corrected for the number of sets (Benjamini and Hochberg). And
-# they are about these two checkpoints: whether a method is better takes several
-# training runs ({doc}`05_training`).
+# The p-values are corrected for the number of sets (Benjamini and Hochberg). And they
+# are about these two checkpoints: whether a method is better takes several training
+# runs ([chapter 05](05_training.ipynb)).
 #
 # ## Looking
 #
@@ -271,11 +271,23 @@ figures.sight_figure(seen.table)
 # exactly than models that do not.
 # :::
 #
-# **3.** Why can a swapped picture leave less than a blank one?
+# **3.** In the last table a swapped picture leaves *more* of the counting set than a
+# blank one, and nothing at all of the stand-in for MathVista. Why?
+#
+# ```python
+# import pandas as pd
+#
+# for name in ("counting", "mathvista"):
+#     answers = load_questions(name, root=root, limit=questions).rows["answer"]
+#     shares = pd.Series([str(a) for a in answers]).value_counts(normalize=True)
+#     print(name, round((shares**2).sum(), 2))  # two pictures, the same answer
+# ```
 #
 # :::{dropdown} Solution
-# Over a blank picture a model can only guess, and common answers are right now
-# and then. Over another picture it reads, and reads the wrong thing.
+# Over another picture the model reads well, and answers for that one. Of two counts one
+# in five pairs agrees, which is the 0.20 in the table; of two sums one in twenty. Over
+# a blank picture it reads nothing, and what it says then is seldom a number that occurs
+# here. So neither picture alone says how much of a score is sight.
 # :::
 #
 # ## Keep in mind
