@@ -223,8 +223,8 @@ pd.DataFrame(by_place).round(2)
 # answers still get wrong, in sums and counting, is arithmetic and keeping track.
 #
 # So a lower temperature alone repairs most of the misreading of this world, and
-# {doc}`05_training` has to ask what reinforcement learning adds to that. A right
-# and a wrong sample:
+# [chapter 05](05_training.ipynb) has to ask what reinforcement learning adds to that. A
+# right and a wrong sample:
 
 # %%
 for wanted in (True, False):

@@ -73,15 +73,18 @@ figures.pushes_figure(
 #
 # ## GRPO in a dozen lines
 #
-# Some words first. The model is the *policy* $\pi_\theta$: given all that came
-# before, it has a probability for every next token $y_t$. Its answers are
-# *completions*, or *rollouts*, and those to one question form a *group*. A
-# completion's *advantage* says how much better it did than its group
-# {cite:p}`shao2024deepseekmath`:
+# Some words first. The model is the *policy* $\pi_\theta$: given all that came before,
+# it has a probability for every next token $y_t$. Its answers are *completions*, or
+# *rollouts*, and those to one question form a *group*. A completion's *advantage* says
+# how much better it did than its group {cite:p}`shao2024deepseekmath`, in units of how
+# much the group differs ($R_i$ is the reward of answer $i$, and $\epsilon$ keeps the
+# division from failing where all are equal):
 #
 # $$
 # \hat A_i = \frac{R_i - \operatorname{mean}_j R_j}{\operatorname{std}_j R_j + \epsilon}
 # $$
+#
+# "Eq. 2" in the code is its number in the paper. So it is in all chapters.
 
 # %%
 advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-4)  # Eq. 2
@@ -207,10 +210,10 @@ cosine = state @ prototype / (state.norm() * prototype.norm())
 print("focus:", (cosine + 1) / 2)  # Eq. 4
 
 # %% [markdown]
-# For our four answers the scores are chosen by hand, as we would like them to
-# be: high where a value is read (0.7 to 0.9), lower where a tile is named, low
-# for words that bear on nothing. ({doc}`02_focus` asks whether real scores are
-# like that. They are so in part.)
+# For our four answers the scores are chosen by hand, as we would like them to be: high
+# where a value is read (0.7 to 0.9), lower where a tile is named, low for words that
+# bear on nothing. ([Chapter 02](02_focus.ipynb) asks whether real scores are like that.
+# They are so in part.)
 
 # %%
 rho = torch.zeros(4, 8)
@@ -220,10 +223,11 @@ rho[2, :6] = torch.tensor([0.6, 0.9, 0.5, 0.7, 0.3, 0.5])
 rho[3, :4] = torch.tensor([0.2, 0.3, 0.3, 0.4])
 
 # %% [markdown]
-# **Compensation** (Eq. 5-6). Models look less as an answer grows, says the
-# paper. So in the *tail* of an answer, the last $\gamma$ of it, the top
-# $\kappa$ of the scores are raised by up to $\beta$, and the more the later they
-# stand.
+# **Compensation** (Eq. 5-6). Models look less as an answer grows, says the paper. So in
+# the *tail* of an answer, a share $\gamma$ at its end (here its second half), the
+# highest scores, a share $\kappa$ of the tail (here a fifth), are raised by up to
+# $\beta$ (here 30 %): the more, the later they stand. The scores after this are called
+# *weights*, $w$.
 
 # %%
 w = rho.clone()
@@ -237,8 +241,9 @@ for i, T in enumerate(lengths.tolist()):
 print(w)
 
 # %% [markdown]
-# One token of each row is raised: the `1`, the `1`, the `4`, and the `9` of the
-# guess. The gate has to choose somebody in every answer, also where nobody looks.
+# One token of each row is raised, since a fifth of three or four tokens is less than
+# one, and one always passes: the `1`, the `1`, the `4`, and the `9` of the guess. The
+# gate has to choose somebody in every answer, also where nobody looks.
 #
 # **Within a completion** (Eq. 7-8). Stretch the weights of an answer to
 # $[0, 1]$ and subtract their mean. This is $\psi$: which *tokens* of this answer
@@ -290,9 +295,8 @@ figures.pushes_figure(rollouts, labels, panels)
 # its accumulated focus is the lowest. The factor $1 + \phi$ rises with looking,
 # and in a wrong answer it multiplies blame.
 #
-# And the second answer has the largest $\phi$ of all. It does not look better
-# than the first; it is two words longer. {doc}`04_reweighting` comes back to
-# this.
+# And the second answer has the largest $\phi$ of all. It does not look better than the
+# first; it is two words longer. [Chapter 04](04_reweighting.ipynb) comes back to this.
 #
 # ## The package says the same
 #
@@ -324,8 +328,8 @@ torch.testing.assert_close(mine[0, 0], (cosine + 1) / 2)
 # %% [markdown]
 # ## The same on a real model
 #
-# The small model that comes with this book ({doc}`00_testbed`) answers the same
-# question four times. Its scores $\rho$ are measured, by the state that is about
+# The small model that comes with this book ([chapter 00](00_testbed.ipynb)) answers the
+# same question four times. Its scores $\rho$ are measured, by the state that is about
 # to write each token.
 
 # %%

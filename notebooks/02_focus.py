@@ -52,10 +52,10 @@ examples = [
 # %% [markdown]
 # ## First result
 #
-# Answers of the small model's world ({doc}`00_testbed`), in which some tokens name a
-# value that stands in the picture, and it is known which. AUROC is the chance that a
-# token that does scores above one that does not: 1 is perfect, 0.5 is blind, and
-# *below* 0.5 the score points the wrong way.
+# Answers of the small model's world ([chapter 00](00_testbed.ipynb)), in which some
+# tokens name a value that stands in the picture, and it is known which. AUROC is the
+# chance that a token that does scores above one that does not: 1 is perfect, 0.5 is
+# blind, and *below* 0.5 the score points the wrong way.
 
 # %%
 controls = rule_and_grey(model, processor, examples)
@@ -118,7 +118,11 @@ both = ["token", "focus_token", "focus_prediction"]
 scored.sort_values("focus", ascending=False)[both].head(6).round(2)
 
 # %% [markdown]
-# This works for any vision-language model of Hugging Face; without a
+# Other models go the same way. What is needed: the states of the last layer, an image
+# token that stands in the prompt once per piece of the image, and a processor with a
+# chat template. Tested are small random models of [some thirty
+# families](../book/families.md), Qwen's, InternVL, Gemma 3 and LLaVA among them; that
+# page says which are refused and why. None was run here at its full size. Without a
 # `completion` the model answers first. `focus` is the score in use, here `focus_token`.
 # Now look at the tokens that lead: they are not the numbers that were read off the
 # picture. That is the subject of this chapter.
@@ -379,12 +383,12 @@ last = auroc_by(last, "layer", graded).set_index("score")
 last[["auroc", "low", "high"]].round(3)
 
 # %% [markdown]
-# The final layer's attention at $t - 1$ is the better detector of reads, here
-# at least: it finds colours as well as values. It stands under the same rule as
-# focus, though: at $t$ it points away. And it notices when there is nothing to see: over
-# a grey picture it falls to about three quarters, and the score falls far less.
-# (Whether a signal knows that a read *took place* is asked in {doc}`10_signals`, in a
-# world where it need not.) The cosine's advantage is its price. It needs no attention
+# The final layer's attention at $t - 1$ is the better detector of reads, here at least:
+# it finds colours as well as values. It stands under the same rule as focus, though: at
+# $t$ it points away. And it notices when there is nothing to see: over a grey picture
+# it falls to about three quarters, and the score falls far less. (Whether a signal
+# knows that a read *took place* is asked in [chapter 10](10_signals.ipynb), in a world
+# where it need not.) The cosine's advantage is its price. It needs no attention
 # weights, which fast kernels never form.
 #
 # ## Against occlusion
@@ -502,9 +506,9 @@ for name, column in ALIGNMENTS.items():
     )
 
 # %% [markdown]
-# Late in a chain there is less to read, and the gate must fill its share all
-# the same: it takes whatever has the highest focus there. (These are
-# reference chains; over sampled answers, in {doc}`03_compensation`, the share is 38 %.)
+# Late in a chain there is less to read, and the gate must fill its share all the same:
+# it takes whatever has the highest focus there. (These are reference chains; over
+# sampled answers, in [chapter 03](03_compensation.ipynb), the share is 38 %.)
 #
 # ## A neighbour shares the credit
 #
@@ -536,9 +540,9 @@ scored[both].iloc[1:8].round(2)
 #   about to write a comma.
 #
 # In our chains the neighbour is always an equals sign, which is certain and cannot be
-# taught anything, so credit given to it is lost ({doc}`00b_one_group`). In a sentence
-# it is a word with alternatives (`reaches`, `is`, `shows`), so the credit goes into
-# wording instead. Whether that does harm, this book cannot say.
+# taught anything, so credit given to it is lost ([chapter 00b](00b_one_group.ipynb)).
+# In a sentence it is a word with alternatives (`reaches`, `is`, `shows`), so the credit
+# goes into wording instead. Whether that does harm, this book cannot say.
 #
 # ## Exercises
 #

@@ -37,10 +37,12 @@ torch.set_printoptions(precision=2, sci_mode=False, linewidth=78)
 # w_{i,t} = \rho_{i,t} \left[ 1 + G_{i,t} \, \beta \, \frac{t}{T_i} \right]
 # $$
 #
-# The gate is open (Eq. 6) for tokens of the tail, $t > (1 - \gamma) T_i$,
-# whose score is among the top $\kappa$ of that tail. The paper sets $\beta =
-# 0.3$, $\gamma = 0.5$ and $\kappa = 0.2$. Its ablation has two other schedules
-# in place of $t / T_i$: $(t / T_i)^2$, and a step at one half.
+# The gate is open (Eq. 6) for tokens of the tail, $t > (1 - \gamma) T_i$, whose score
+# is among the top $\kappa$ of that tail. The paper sets $\beta = 0.3$, $\gamma = 0.5$
+# and $\kappa = 0.2$. In place of $t / T_i$, which is *linear*, its ablation tries two
+# other schedules. The one that it names *exponential* is, in the released code, the
+# square $(t / T_i)^2$; this package keeps the name (`schedule="exponential"`). The
+# other is a *step*: 0 before the middle, 1 from there.
 #
 # Eight scores are enough to see it, with $\kappa = 0.5$ so that two of the four
 # tokens of the tail pass:
@@ -74,9 +76,10 @@ torch.testing.assert_close(lifted[0], w)
 # %% [markdown]
 # ## A chain of the small model
 #
-# The model of {doc}`00_testbed` answers held-out questions at temperature 1. Every
-# token of its answers is scored twice: by the state *at* it, and by the state one
-# place *before*, which chose it.
+# The model of [chapter 00](00_testbed.ipynb) reasons in *chains* of short steps, such
+# as `red = 5 . blue = 8 . 5 + 8 = 13`. Here it answers questions that it was not
+# trained on, at temperature 1. Every token of its answers is scored twice: by the state
+# *at* it, and by the state one place *before*, which chose it.
 
 # %% tags=["hide-input"]
 folder = Path(checkpoint) if checkpoint else testbed.CHECKPOINT
@@ -104,11 +107,11 @@ of_score = {
 figures.compensation_figure(gates.schedule_table(len(chain)), of_score)
 
 # %% [markdown]
-# The two bar charts hold the same states, shifted by one token. The states
-# close to the image are those that are *about to* name what they see: the
-# state at `=`, which then produces a digit. Booked on the token at the
-# state's own position (as in the released code), the lift goes to the equals
-# sign. Booked on the token that the state produces, it goes to the digit.
+# The two bar charts hold the same states, shifted by one token. The states close to the
+# image are those that are *about to* name what they see: the state at `=`, which then
+# produces a digit. If a state's score goes to the token at its own position (as in the
+# released code), the equals sign is lifted. If it goes to the token that the state
+# produces, the digit is.
 
 # %%
 for column in ("focus", "focus_prediction"):
@@ -143,13 +146,14 @@ rollouts_view(
 #
 # ## Does the gate find the tokens that look?
 #
-# On the testbed this can be graded. *Precision* is the share of gated tokens
-# that truly read the image. It stands between two lines: the share of readers
-# in the whole tail (a gate that knows nothing), and what a gate of the same
-# size would reach if it knew the truth, which is less than 1 where the gate
-# is wider than there are readers. And beside it stand two gates that cannot see: one
-# that goes by the score at $t - 1$ over a *grey picture*, and one by a rule on the text,
-# "the token before is `=`".
+# On the testbed this can be graded. *Precision* is the share of gated tokens that truly
+# read the image. It stands between two lines: `base`, the share of readers in the whole
+# tail (a gate that knows nothing), and `best`, what a gate of the same size would reach
+# if it knew the truth, which is less than 1 where the gate is wider than there are
+# readers. `recall` is the share of the tail's readers that pass, `gated` the number of
+# gated tokens in a chain. And beside it stand two gates that cannot see: one that goes
+# by the score at $t - 1$ over a *grey picture*, and one by a rule on the text, "the
+# token before is `=`".
 
 # %%
 scores = [*figures.SCORE_LABELS, "grey_prediction", "rule"]
@@ -189,16 +193,17 @@ figures.gate_precision_figure(grades)
 # announces them. Whether the gate would find them there is open; the precision
 # above is that of an easy case.
 #
-# **The neighbour is not a stranger.** Suppose that the gate lifts `=` in
-# `pink = 3`. The state at `=` is the one that looked at the pink tile and is about
-# to write 3. But the advantage of `=` multiplies $\log \pi(\text{=} \mid \text{pink})$,
-# the decision to write an equals sign, which was certain anyway. The push on
-# $\log \pi(3 \mid \text{pink =})$, where reading can go wrong, is not lifted. A push
-# on a certain token moves next to nothing ({doc}`00b_one_group`), so the lift is more
-# likely lost than harmful. The recorded grids (`results/experiments/`) train with
-# both alignments.
+# **The neighbour is not a stranger.** Suppose that the gate lifts `=` in `pink = 3`.
+# The state at `=` is the one that looked at the pink tile and is about to write 3. But
+# the advantage of `=` multiplies $\log \pi(\text{=} \mid \text{pink})$, the decision to
+# write an equals sign, which was certain anyway. The push on $\log \pi(3 \mid
+# \text{pink =})$, where reading can go wrong, is not lifted. A push on a certain token
+# moves next to nothing ([chapter 00b](00b_one_group.ipynb)), so the lift is more likely
+# lost than harmful. The recorded grids (`results/experiments/`) train with both
+# alignments.
 #
-# The same by family, for the paper's setting:
+# The same by family of questions, for the paper's setting: precision by either score,
+# and the two lines `base` and `best` between which it can lie.
 
 # %%
 by_family = pd.concat(
@@ -216,12 +221,12 @@ precision.join(ends).round(2)
 #
 # ## Tail or full trajectory
 #
-# In the paper's ablation, "compensation over the full trajectory" collapsed:
-# 53.5 % on average where the tail gave 65.3 %. The name can be read in two
-# ways:
-# the gate's competition held over all tokens ($\gamma = 1$), or no gate at
-# all, so that every token is lifted by $\beta t / T_i$. What does each do to
-# $\psi$, the centred weight of the next chapter?
+# In the paper's ablation, "compensation over the full trajectory" collapsed: 53.5 % on
+# average where the tail gave 65.3 %. The name can be read in two ways: the gate's
+# competition held over all tokens ($\gamma = 1$), or no gate at all, so that every
+# token is lifted by $\beta t / T_i$. What does each do to $\psi$, the centred weight of
+# the next chapter (positive for tokens that get more than their completion's mean,
+# negative for those that get less)?
 
 # %%
 ways = {
@@ -273,12 +278,13 @@ for column in figures.SCORE_LABELS:
 pd.DataFrame(summary).set_index(["score", "compensation"]).round(2)
 
 # %% [markdown]
-# With a gate, the place in the chain hardly matters, over the tail or over
-# all. Without one, $\psi$ follows the place: the end of a completion gains
-# and its beginning loses, whatever they look at, and readers are told apart
-# less well. A weight that rewards a token for coming last is a plausible
-# reason for a collapse. It is not proof: nothing was trained here, and the
-# paper does not say which of the two it ran.
+# `r(ψ, t/T)` is the correlation of $\psi$ with the place, from 0 at the beginning of a
+# chain to 1 at its end; `ψ of readers` is the mean over tokens that read the image.
+# With a gate, the place in the chain hardly matters, over the tail or over all. Without
+# one, $\psi$ follows the place: the end of a completion gains and its beginning loses,
+# whatever they look at, and readers are told apart less well. A weight that rewards a
+# token for coming last is a plausible reason for a collapse. It is not proof: nothing
+# was trained here, and the paper does not say which of the two it ran.
 #
 # ## What is left of the lift
 #
@@ -301,10 +307,12 @@ wide = wide[wide["strength"].isin([0.0, 0.3, 1.0])]
 wide.pivot(index=["score", "strength"], columns="part", values="psi").round(2)
 
 # %% [markdown]
-# Gated tokens stand out before anything is lifted ($\beta = 0$): the gate
-# chose them for it. The paper's $\beta$ adds to that, and a larger one adds
-# less and less, because $\psi$ is bounded. The head pays: it holds readers
-# too, and none of them can be gated.
+# `head` is the half before the tail; `tail, gated` and `tail, shut` are the tokens of
+# the tail that pass the gate and those that do not. Gated tokens stand out before
+# anything is lifted ($\beta = 0$): the gate chose them for it. The paper's $\beta$ adds
+# to that, and a larger one adds less and less, because $\psi$ is bounded. The head
+# pays: it holds readers too, and none of them can be gated. For readers alone, this is
+# what compensation at the paper's $\beta$ changes:
 
 # %%
 changes = []

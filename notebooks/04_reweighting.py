@@ -31,10 +31,10 @@ torch.set_printoptions(precision=2, sci_mode=False, linewidth=78)
 # %% [markdown]
 # ## Four rollouts by hand
 #
-# {doc}`00b_one_group` went from rewards to the gradient. Here are its last steps
-# once more, on weights chosen to show what they can do: one prompt, four completions
-# of five tokens; the last one stops after three. The numbers stand for compensated
-# weights $w$ (Eq. 5).
+# [Chapter 00b](00b_one_group.ipynb) went from rewards to the gradient. Here are its
+# last steps once more, on weights chosen to show what they can do: one prompt, four
+# completions of five tokens; the last one stops after three. The numbers stand for
+# compensated weights $w$ (Eq. 5).
 
 # %%
 weights = torch.tensor(
@@ -231,11 +231,11 @@ print(f"1 + φ = {1 + phi[longest]:.2f}")
 #
 # ### Is what the mean leaves over a matter of looking?
 #
-# The mean is free of length, but is it about the picture? Of each token we know
-# whether it reads the image. So: $\phi$ against the *share of tokens that truly read*,
-# again within groups. The score at the state before ($t - 1$) finds reads better
-# ({doc}`02_focus`), so it gets its chance as well. So do two that cannot look: the same
-# over a grey picture, and a network that was never trained.
+# The mean is free of length, but is it about the picture? Of each token we know whether
+# it reads the image. So: $\phi$ against the *share of tokens that truly read*, again
+# within groups. The score at the state before ($t - 1$) finds reads better ([chapter
+# 02](02_focus.ipynb)), so it gets its chance as well. So do two that cannot look: the
+# same over a grey picture, and a network that was never trained.
 
 # %%
 looks = (table["source"] == "image").groupby(table["row"]).mean()
@@ -263,14 +263,15 @@ pd.DataFrame(accumulated).T.round(2)
 
 # %% [markdown]
 # It is not. With the sum, $\phi$ is *higher* for answers of which a smaller share
-# reads: they are the longer ones, padded with filler. With the mean it hardly
-# follows the share of reads at all, by either score. Those that cannot look do no worse.
-# The untrained network's $\phi$ is length under the sum as well; under the mean it is
-# higher for short answers, which have more reads to the word, and so it follows the share
-# of reads more closely than the trained model's does. Answers to one question read the
-# same tiles, so they differ little in looking; what differs is wording. In this world
-# neither version of $\phi$ finds the completion that looks more, because there is hardly
-# any such completion. In the look-away world there is ({doc}`00_testbed`).
+# reads: they are the longer ones, padded with filler. With the mean it hardly follows
+# the share of reads at all, by either score. Those that cannot look do no worse. The
+# untrained network's $\phi$ is length under the sum as well; under the mean it is
+# higher for short answers. In those a larger share of the words reads the picture, so
+# it follows the share of reads more closely than the trained model's does. Answers to
+# one question read the same tiles, so they differ little in looking; what differs is
+# wording. In this world neither version of $\phi$ finds the completion that looks more,
+# because there is hardly any such completion. In the look-away world there is ([chapter
+# 00](00_testbed.ipynb)).
 #
 # The paper is silent on length. The default here is the paper's sum, and every
 # training run logs the correlation as `visual/phi_length_corr`.

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Training, live
 #
-# **In this chapter.** Everything so far was about one number per token. Here it is
-# put to use: the small model is trained from its cold start, with DAPO and with VGPO,
-# in a few minutes on a CPU. *Does it get better? Is that more than a lower
-# temperature would have given? And is VGPO ahead?* The same code trains a 7B model
-# on a GPU.
+# **In this chapter.** Everything so far was about one number per token. Here it is put
+# to use: the small model is trained by reinforcement learning, with DAPO and with VGPO,
+# in a few minutes on a CPU. It begins at its *cold start*, what it was taught by worked
+# examples. *Does it get better? Is that more than a lower temperature would have given?
+# And is VGPO ahead?* The same code trains a 7B model on a GPU.
 
 # %% tags=["parameters", "hide-input"]
 steps = 12  # optimiser steps per run
@@ -81,11 +81,11 @@ pd.Series(by_temperature["before"]).round(2).to_frame("before")
 #
 # ## What is trained
 #
-# All weights of the shipped model, on the two families with the longest chains:
-# sums and counting, where a picture of nine tiles has to be consulted nine times.
-# There the cold start has *taught misreading* by a known amount
-# ({doc}`00_testbed`): the $j$-th value it reads is wrong with a probability that grows
-# with $j$. The reward is 1 for the right answer in the box, else 0.
+# All weights of the shipped model, on the two families with the longest chains: sums
+# and counting, where a picture of nine tiles has to be consulted nine times. There the
+# cold start has *taught misreading* by a known amount ([chapter 00](00_testbed.ipynb)):
+# the $j$-th value it reads is wrong with a probability that grows with $j$. The reward
+# is 1 for the right answer in the box, else 0.
 #
 # The three methods differ in a few settings, and the presets hold them:
 
@@ -236,11 +236,12 @@ pd.DataFrame(ends).T.round(3)
 # %% [markdown]
 # Read the three panels, and mind their axes: all of the first lies between 0.54 and
 # 0.57. *Focus*: early tokens score higher than late ones, by about 0.01, from the first
-# step to the last, under VGPO as under DAPO. If re-weighting cured a fading of focus, the
-# thick lines would come together and the thin ones would not. The table has the gap in
-# the first and in the last four steps: it moves by less than 0.01, and alike in both
-# runs. *Spread*: $\psi$ stays at about a quarter, whatever the model does, because the min-max stretches
-# whatever there is. *Length*: $\phi$ is length throughout ({doc}`04_reweighting`).
+# step to the last, under VGPO as under DAPO. If re-weighting cured a fading of focus,
+# the thick lines would come together and the thin ones would not. The table has the gap
+# in the first and in the last four steps: it moves by less than 0.01, and alike in both
+# runs. *Spread*: $\psi$ stays at about a quarter, whatever the model does, because the
+# min-max stretches whatever there is. *Length*: $\phi$ is length throughout ([chapter
+# 04](04_reweighting.ipynb)).
 #
 # `gate_rate` is close to $\gamma\kappa = 0.1$, as it must be. A third number to
 # watch is the share of groups that dynamic sampling dropped: all eight
@@ -306,18 +307,19 @@ print(f"what three seeds would find with 80 % power: {least:.3f}")
 # number, for a reason of this world's: its model looks at the right tile when it
 # misreads, as often as when it does not. Its errors are drawn at the output. So
 #
-# - there is no looking for VGPO to restore: claims about attention (C2, C13) *cannot*
-#   come out here, for any method;
+# - there is no looking for VGPO to restore: claims about attention (C2 and C13 of [the
+#   ledger](../book/claims.md)) *cannot* come out here, for any method;
 # - what can be learnt is to be surer of the value, which a lower temperature gives for
 #   nothing;
-# - an accuracy claim (C5) could only come out as *faster sharpening*.
+# - a claim about accuracy (C5) could only come out as becoming surer *sooner*.
 #
-# The look-away world was built because of this ({doc}`00_testbed`): there no
-# temperature helps, and 16 steps of DAPO took sums from 0.47 to 0.83 and the share of
-# reads that look to 1.00 (`results/worlds/README.md`). Whether VGPO gets there sooner is
-# what the grid in `results/experiments/headline` asks, with ten seeds, placebos and an
-# oracle. And nothing here says anything of a 7B model, whose chains hold far more words
-# that bear on nothing.
+# The look-away world was built because of this ([chapter 00](00_testbed.ipynb)): there
+# no temperature helps, and 16 steps of DAPO took sums from 0.47 to 0.83 and the share
+# of reads that look to 1.00 (`results/worlds/README.md`). Whether VGPO gets there
+# sooner is what the recorded trainings of [chapter 08](08_evaluation.ipynb) ask, with
+# more seeds, with weights that know nothing (placebos) and with weights that know the
+# truth (an oracle). And nothing here says anything of a 7B model, whose chains hold far
+# more words that bear on nothing.
 #
 # ## The same on a GPU
 #
@@ -368,8 +370,9 @@ print(f"what three seeds would find with 80 % power: {least:.3f}")
 # ```
 #
 # These lines were run here with the small model's checkpoint in place of the name; with
-# 7B they were not. {doc}`../book/recipes` says what memory and time to expect, what to
-# look at after twenty steps, and how to evaluate and merge afterwards.
+# 7B they were not. [The page of recipes](../book/recipes.md) says what memory and time
+# to expect, what to look at after twenty steps, and how to evaluate and merge
+# afterwards.
 #
 # ## Exercises
 #

@@ -212,10 +212,10 @@ columns = ["token", "prediction", "auroc", "auroc_low", "auroc_high"]
 robustness_summary(scored)[columns].round(3)
 
 # %% [markdown]
-# `token` and `prediction` are rank correlations of the focus score with that of
-# full precision, per completion; `auroc` is how well the predicting state's
-# score finds the tokens that read the picture, as in {doc}`02_focus`. The order
-# of the tokens is kept almost entirely, and so is what the score finds.
+# `token` and `prediction` are rank correlations of the focus score with that of full
+# precision, per completion; `auroc` is how well the predicting state's score finds the
+# tokens that read the picture, as in [chapter 02](02_focus.ipynb). The order of the
+# tokens is kept almost entirely, and so is what the score finds.
 #
 # What training uses of it are the gate and $\psi$:
 
@@ -223,10 +223,10 @@ robustness_summary(scored)[columns].round(3)
 study.weight_agreement(scored).round(3)
 
 # %% [markdown]
-# `gate_kept` is the share of gated tokens that stay gated, `psi_change` the
-# mean change of $\psi$ beside its spread. So re-weighting in 4 bits is
-# re-weighting by nearly the same numbers. It inherits every fault of the score,
-# of which {doc}`02_focus` and {doc}`03_compensation` have more to say than 4
+# `gate_kept` is the share of gated tokens that stay gated, `psi_change` the mean change
+# of $\psi$ beside its spread. So re-weighting in 4 bits is re-weighting by nearly the
+# same numbers. It inherits every fault of the score, of which [chapter
+# 02](02_focus.ipynb) and [chapter 03](03_compensation.ipynb) have more to say than 4
 # bits do.
 #
 # ## An update: memory and time
@@ -283,9 +283,8 @@ pd.DataFrame(gpu).T if gpu else "no GPU measured: set gpu_sizes"
 # %% [markdown]
 # ## VGPO on 4 bits
 #
-# The run of {doc}`05_training`, with a base in 4 bits and adapters, on far
-# fewer prompts. Focus scores come out of the quantised model, as the whole step
-# does:
+# The run of [chapter 05](05_training.ipynb), with a base in 4 bits and adapters, on far
+# fewer prompts. Focus scores come out of the quantised model, as the whole step does:
 
 # %%
 run = TestbedRun(
@@ -312,8 +311,9 @@ completions = prompts_per_step * run.rollouts
 print(f"{(0.25 / completions) ** 0.5:.2f} for p = 0.5, n = {completions}")
 
 # %% [markdown]
-# Longer runs were recorded (`python -m vgpo.studies.experiments.runs --adapters qlora`),
-# with the batches and steps of {doc}`05_training`, beside those of all weights:
+# Longer runs were recorded (`python -m vgpo.studies.experiments.runs --adapters
+# qlora`), with the batches and steps of [chapter 05](05_training.ipynb), beside those
+# of all weights:
 
 # %%
 folders = {
@@ -414,8 +414,8 @@ for kind in (torch.bfloat16, torch.float32):
     print(f"{kind}: moved by {float((before - 1e-6) - before):.1e}")
 
 # %% [markdown]
-# The recipe for one GPU is `recipes/qwen2_5_vl_7b_qlora_1gpu.yaml`; {doc}`05_training` has
-# the same as a notebook's cell, complete.
+# The recipe for one GPU is `recipes/qwen2_5_vl_7b_qlora_1gpu.yaml`; [chapter
+# 05](05_training.ipynb) has the same as a notebook's cell, complete.
 #
 # ## Exercises
 #

@@ -124,10 +124,11 @@ measured = {}
 # %% [markdown]
 # ## 1. Groups that are no groups
 #
-# $\phi$ compares the rollouts *of one prompt*. The released code computes it
-# at the update, over runs of eight adjacent rows of a micro-batch. By then
-# the batch has been shuffled to balance lengths and cut by tokens. We do the
-# same: a random order, cut where the budget is full.
+# $\phi$ compares the rollouts *of one prompt*. The released code computes it later,
+# when weights are updated. By then the rollouts have been shuffled, to balance lengths,
+# and cut into *micro-batches*, as many rows as pass through the model at once. Each
+# eight adjacent rows of a micro-batch are taken for a group. We do the same: a random
+# order, cut where the budget of tokens is full.
 
 # %%
 runs = departures.run_ids(batches, rollouts)
@@ -243,9 +244,9 @@ print(f"1 + ψ below 0.1: {low:.2%} of tokens")
 print(f"1 + φ below 0.9: {floor:.0%} of rollouts; mean factor {mean:.3f}")
 
 # %% [markdown]
-# Unclamped, the mean over a group is 1. With the floor it is more, so the
-# step is larger as well as differently shared. An ablation that switches
-# $\phi$ on changes the effective learning rate by that much.
+# Unclamped, the mean over a group is 1. With the floor it is more, so the step is
+# larger as well as differently shared. To switch $\phi$ on, as an ablation does, is
+# then also to raise the learning rate by that much.
 #
 # ## 5. "Inter only" cannot be run
 #
@@ -261,9 +262,8 @@ measured[5] = f"mean change of φ {moved:.3f}"
 print(f"mean |change of φ| without compensation: {moved:.3f}")
 
 # %% [markdown]
-# By this measure it does not matter: the sum over a completion barely notices
-# a few lifted tokens. Which also says that compensation acts through $\psi$
-# alone.
+# By this measure it does not matter: the sum over a completion barely notices a few
+# lifted tokens. So compensation acts through $\psi$ alone.
 #
 # ## 6. γ from the other end
 #
