@@ -9,10 +9,10 @@ import html
 import re
 from pathlib import Path
 
-from vgpo.figures.style import INK, PALETTE
+from vgpo.figures.style import GROUND, INK, PALETTE
 from vgpo.figures.svg import CLASS
 
-VARIABLES = {INK: "--figure-ink"} | {
+VARIABLES = {INK: "--figure-ink", GROUND: "--figure-ground"} | {
     colour: f"--figure-{i}" for i, colour in enumerate(PALETTE[:5])
 }
 """Colours of figures and the variables that stand for them; the last of the palette

@@ -15,6 +15,7 @@ from book.builder.example import with_example
 from book.builder.house import fill
 from book.builder.inline import inline
 from book.builder.scrub import ANSI
+from book.builder.spacing import unbroken
 from book.builder.tables import readable
 from book.builder.verdicts import with_verdicts
 
@@ -71,11 +72,11 @@ def stage(root: Path, notebooks: Path, folder: Path) -> None:
 
 
 def finish(pages: Path) -> None:
-    """Drawings into the pages of a built book, its tables made readable, and its claims
-    to be had by verdict."""
+    """Drawings into the pages of a built book, its tables made readable, its claims to
+    be had by verdict, and its lines kept from ending within "95 %"."""
     for path in pages.rglob("*.html"):
         page = path.read_text(encoding="utf-8")
-        finished = with_verdicts(readable(inline(page, path.parent)))
+        finished = with_verdicts(readable(inline(unbroken(page), path.parent)))
         if finished != page:
             path.write_text(finished, encoding="utf-8")
 

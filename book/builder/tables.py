@@ -1,7 +1,8 @@
 """Tables of results as people read them: words to the left, numbers under each other.
 
-pandas writes every cell of a column alike, backticks as they are, and NaN where there
-is nothing to say. What is printed in columns must not be broken into other lines.
+pandas writes every cell of a column alike, backticks as they are, NaN where there is
+nothing to say, the name of an index in a row of its own, and a table without rows as a
+heading of nothing. What is printed in columns must not be broken into other lines.
 """
 
 import re
@@ -17,6 +18,15 @@ _PRINTED = re.compile(r'(<div class="output [^>]*><div class="highlight">)<pre>(
                       r"</pre>", re.DOTALL)  # fmt: skip
 _COLUMNS = re.compile(r"^\s*\S.*?\S {2,}\S", re.MULTILINE)
 _CODE = re.compile(r"`([^`<>]+)`")
+_THEAD = re.compile(r"<thead>(.*?)</thead>", re.DOTALL)
+_NAMES = re.compile(r"<th([^>]*)>(.*?)</th>", re.DOTALL)
+_BODY = re.compile(r"<tbody>(\s*)</tbody>")
+_LONG_NUMBER = re.compile(r"(-?)(\d{5,})|(-?)(\d{4,})\.0+")
+# Not scoped in any browser: the rules of one table would be those of the page.
+_STYLE = re.compile(r"<style scoped>[^<]*\.dataframe[^<]*</style>\s*")
+_WORDY = 20  # characters of a cell that wants a column of some width
+_MANY = 8  # columns of a table that needs smaller type to be seen whole
+_WIDEST = 88  # characters of a line that may be one of columns: more is running text
 
 NOT_APPLICABLE = '<span class="not-applicable" title="not applicable">n/a</span>'
 
@@ -35,19 +45,21 @@ def readable(page: str) -> str:
         >>> readable(table.format("0.5")) == table.format("0.5")
         True
     """
-    page = _PRINTED.sub(_marked, page)
+    page = _STYLE.sub("", _PRINTED.sub(_marked, page))
     return _TABLE.sub(lambda match: _readable_table(match[0]), page)
 
 
 def _marked(match: re.Match[str]) -> str:
     """An output; with a class of its own if it is a tensor or has columns."""
     text = re.sub(r"<[^>]*>", "", match[2])
-    if len(_COLUMNS.findall(text)) < 2 and "tensor([[" not in text:
+    columns = len(_COLUMNS.findall(text)) > 1 or "tensor([" in text
+    if not columns or max(map(len, text.splitlines())) > _WIDEST:
         return match[0]
     return f'{match[1]}<pre class="columns">{match[2]}</pre>'
 
 
 def _readable_table(table: str) -> str:
+    table = _THEAD.sub(_one_heading, table)
     rows = [_CELL.findall(row) for row in _ROW.findall(table)]
     width = max(map(len, rows), default=0)
     # Cells of the index are <th>, so the n-th <td> of a row is of the n-th column.
@@ -56,6 +68,12 @@ def _readable_table(table: str) -> str:
         for column in range(width)
         for row in rows
         if column < len(row) and not _is_number(row[column])
+    }
+    wordy = {
+        column
+        for column in words
+        for row in rows
+        if column < len(row) and len(row[column].strip()) > _WORDY
     }
 
     def row(match: re.Match[str]) -> str:
@@ -66,8 +84,9 @@ def _readable_table(table: str) -> str:
             nonlocal column
             column += 1
             inside = found[1].strip()
-            shown = NOT_APPLICABLE if inside in _NOTHING else found[1]
+            shown = NOT_APPLICABLE if inside in _NOTHING else _grouped(found[1])
             kind = ' class="words"' if column in words else ""
+            kind = ' class="words long"' if column in wordy else kind
             return f"<td{kind}>{shown}</td>"
 
         heads = _HEAD.findall(text)
@@ -80,14 +99,60 @@ def _readable_table(table: str) -> str:
                 count += 1
                 column = count - 1 - first
                 kind = ' class="words"' if column in words else ""
-                return f"<th{kind}>{found[1]}</th>"
+                # Names of columns may be broken after an underscore.
+                return f"<th{kind}>{found[1].replace('_', '_<wbr>')}</th>"
 
             return _HEAD.sub(head, text)
         # Long names of rows get room, numbers of rows do not.
         text = _LABEL.sub(r'<th\1 class="label">\2</th>', text)
         return _CELL.sub(cell, text)
 
-    return _CODE.sub(r"<code>\1</code>", _ROW.sub(row, table))
+    table = _CODE.sub(r"<code>\1</code>", _ROW.sub(row, table))
+    heads = _NAMES.findall(table)
+    if width >= _MANY:
+        table = table.replace('class="dataframe"', 'class="dataframe wide"', 1)
+    nothing = f'<tbody><tr><td class="words" colspan="{len(heads)}">none</td></tr>'
+    return _BODY.sub(f"{nothing}</tbody>", table)
+
+
+def _one_heading(match: re.Match[str]) -> str:
+    """A table's head with the names of its index in the row of its columns.
+
+    pandas writes them below, in a row that is else empty. If the columns have a name
+    as well, it goes above them, in a row of its own.
+    """
+    rows = _ROW.findall(match[1])
+    if len(rows) < 2:
+        return match[0]
+    *_, columns, names = [_NAMES.findall(row) for row in rows]
+    named = [place for place, (_, text) in enumerate(names, start=1) if text.strip()]
+    if not named or len(columns) != len(names):
+        return match[0]
+    count = named[-1]
+    index = names[:count]
+    corner = [text.strip() for _, text in columns[:count]]
+    merged = "".join(f"<th>{text}</th>" for _, text in index)
+    merged += "".join(f"<th{how}>{text}</th>" for how, text in columns[count:])
+    above = rows[:-2]
+    if any(corner):
+        # The name of the columns stands in the last cell above the index.
+        width = len(columns) - count
+        above.append(
+            f'<tr><th colspan="{count}"></th>'
+            f'<th class="over" colspan="{width}">{corner[-1]}</th></tr>'
+        )
+    first = re.match(r"<tr[^>]*>", rows[-2])
+    opening = first[0] if first else "<tr>"
+    return f"<thead>{''.join(above)}{opening}{merged}</tr></thead>"
+
+
+def _grouped(cell: str) -> str:
+    """A long whole number by thousands: 11864 and 11864.00 as 11,864."""
+    found = _LONG_NUMBER.fullmatch(cell.strip())
+    if not found:
+        return cell
+    sign, digits = (found[1], found[2]) if found[2] else (found[3], found[4])
+    return f"{sign}{int(digits):,}"
 
 
 def _is_number(text: str) -> bool:

@@ -9,6 +9,7 @@ from bs4 import BeautifulSoup
 
 from book.builder.inline import VARIABLES, inline
 from book.builder.render import finish
+from book.builder.spacing import unbroken
 from book.builder.tables import readable
 from tests.conftest import ROOT
 from vgpo.figures.style import INK, PALETTE, in_style
@@ -95,6 +96,58 @@ def test_headings_of_an_index_do_not_shift_those_of_columns():
     assert [h.get_text() for h in first if h.get("class") == ["words"]] == ["s"]
 
 
+def headings(table: pd.DataFrame) -> list[list[str]]:
+    page = BeautifulSoup(readable(table._repr_html_()), "html.parser")
+    return [
+        [head.get_text() for head in row.find_all("th")]
+        for row in page.select("thead tr")
+    ]
+
+
+def test_the_name_of_an_index_stands_in_the_row_of_the_columns():
+    table = pd.DataFrame({"k": ["a", "b"], "n": [1, 2], "r_low": [0.5, 1.0]})
+    assert headings(table.set_index("k")) == [["k", "n", "r_low"]]
+    assert headings(table.set_index(["k", "n"])) == [["k", "n", "r_low"]]
+    assert headings(table) == [["", "k", "n", "r_low"]]  # as pandas has it
+    last = pd.concat({"x": table.set_index("k")})
+    assert headings(last) == [["", "k", "n", "r_low"]]
+    levels = table.groupby("k")[["n"]].agg(["mean", "max"])
+    assert headings(levels) == [["", "n"], ["k", "mean", "max"]]
+
+
+def test_the_name_of_the_columns_stands_above_them():
+    table = pd.DataFrame({"k": ["a"], "x": [1], "y": [2]}).set_index("k")
+    table.columns.name = "arm"
+    assert headings(table) == [["", "arm"], ["k", "x", "y"]]
+    page = BeautifulSoup(readable(table._repr_html_()), "html.parser")
+    assert page.select_one("th.over")["colspan"] == "2"
+
+
+def test_no_table_has_rules_for_the_others_of_its_page():
+    table = pd.DataFrame({"n": [1]})
+    assert "<style scoped>" in table._repr_html_()
+    assert "<style" not in readable(table._repr_html_())
+
+
+def test_long_numbers_are_grouped_and_others_are_left():
+    shown = cells(pd.DataFrame({"n": [787456, -65664], "r": [11864.0, 0.125]}))
+    assert [[cell.get_text() for cell in row] for row in shown] == [
+        ["787,456", "11,864"], ["-65,664", "0.125"],
+    ]  # fmt: skip
+    assert cells(pd.DataFrame({"year": [2026]}))[0][0].get_text() == "2026"
+
+
+def test_a_table_without_rows_says_so():
+    [[cell]] = cells(pd.DataFrame({"set": [], "row": []}))
+    assert (cell.get_text(), cell["colspan"]) == ("none", "3")
+
+
+def test_columns_of_sentences_are_marked_and_those_of_words_are_not():
+    table = pd.DataFrame({"verdict": ["not decided (too few seeds)"], "arm": ["dapo"]})
+    [[verdict, arm]] = cells(table)
+    assert (verdict["class"], arm["class"]) == (["words", "long"], ["words"])
+
+
 def test_nothing_to_say_is_said_and_code_is_code():
     table = pd.DataFrame({"r": [float("nan"), 0.5], "how": ["`beta`", None]})
     shown = cells(table)
@@ -116,6 +169,8 @@ def test_long_names_of_rows_are_marked_and_short_ones_are_not():
     ("printed", "kept"),
     [
         ("tensor([[1., 2.],\n        [3., 4.]])", True),
+        ("sum: tensor([1., 2.])", True),
+        (f"before  80%\nafter   90%\n{'a long answer ' * 8}", False),
         ("sum      Total ?\ncount    Count 2 ?", True),
         ("how many?  two\nand a long answer in one line", False),
         ("  indented\n  indented", False),
@@ -139,3 +194,30 @@ def test_whole_pages_are_finished_where_they_need_it(folder):
     finish(folder)
     assert "figure-scroll" in (folder / "one.html").read_text(encoding="utf-8")
     assert (folder / "two.html").read_text(encoding="utf-8") == "<p>`a` NaN</p>"
+
+
+# Spaces ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("its 95 % interval", "95\u00a0% interval"),
+        ("a card of 24 GB", "24\u00a0GB"),
+        ("Fig. 5 and Eq. 7-8", "Fig.\u00a05 and Eq.\u00a07-8"),
+        ("state at t − 1", "t\u00a0−\u00a01"),
+        ("5 questions", "5 questions"),
+    ],
+)
+def test_no_line_ends_before_a_unit(text, kept):
+    assert kept in unbroken(f"<p>{text}</p>")
+    for tag in ("code", "pre", "script", "svg"):
+        page = f"<{tag} class='x'>{text}</{tag}>"
+        assert unbroken(page) == page
+
+
+def test_a_comma_stays_with_its_formula():
+    formula = '<span class="math notranslate nohighlight">\\(x\\)</span>'
+    page = BeautifulSoup(unbroken(f"<p>{formula}, and {formula} of</p>"), "html.parser")
+    assert [span.get_text() for span in page.select(".together")] == ["\\(x\\),"]
+    assert page.get_text() == "\\(x\\), and \\(x\\) of"

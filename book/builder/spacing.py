@@ -1,0 +1,44 @@
+"""Where a line must not end: before a unit, within t − 1, before a comma.
+
+Markdown writes ``95 %`` with a space at which a line may end, and a formula is a box
+after which one may end, even before the comma that follows.
+"""
+
+import re
+
+_KEPT = "pre|code|script|style|svg|title|template|textarea"
+_PARTS = re.compile(rf"(<({_KEPT})\b.*?</\2>|<[^>]*>)", re.DOTALL)
+_UNIT = re.compile(r"(?<=\d) (?=%|(?:[kMGT]i?B|nats|px)\b)")
+_NUMBERED = re.compile(r"\b(Fig\.|Figs\.|Eq\.|Table|Tables) (?=\d)")
+_BEFORE = re.compile(r"\bt − 1\b")
+_FORMULA = re.compile(r'(<span class="math[^"]*">[^<]*</span>)([,.;:!?)’”]+|-\w+)')
+_SPACE = "\u00a0"
+
+
+def unbroken(page: str) -> str:
+    """A page whose lines do not end where they would tear something apart.
+
+    Args:
+        page: HTML. Code, scripts and drawings stay as they are.
+
+    Example:
+        >>> unbroken("<p>some 95 % of Fig. 3</p>") == (
+        ...     "<p>some 95\\u00a0% of Fig.\\u00a03</p>"
+        ... )
+        True
+        >>> unbroken("<code>95 %</code>")
+        '<code>95 %</code>'
+        >>> unbroken('<span class="math">x</span>, and')
+        '<span class="together"><span class="math">x</span>,</span> and'
+    """
+    parts = _PARTS.split(page)
+    # Text, then a tag or what is kept, then the name that ended it, and so on.
+    parts[::3] = [_spaced(text) for text in parts[::3]]
+    parts[2::3] = [""] * len(parts[2::3])
+    return _FORMULA.sub(r'<span class="together">\1\2</span>', "".join(parts))
+
+
+def _spaced(text: str) -> str:
+    text = _UNIT.sub(_SPACE, text)
+    text = _NUMBERED.sub(rf"\1{_SPACE}", text)
+    return _BEFORE.sub(f"t{_SPACE}−{_SPACE}1", text)
