@@ -5,8 +5,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from tests.conftest import ROOT
+from vgpo.figures.reweighting import CELL_INK, DIVERGING
 from vgpo.figures.style import DASHES, INK, MARKS, PALETTE
 
 GROUNDS = {"light": "#ffffff", "dark": "#121212"}
@@ -128,6 +130,13 @@ def test_words_can_be_read_on_the_strongest_tint(tint, theme):
         for rgb in (mixed, shade("page.css", "ink"))
     )
     assert contrast(ink, ground) >= 4.5
+
+
+def test_type_in_cells_can_be_read_whatever_their_value():
+    """No cell has a colour of the palette, which a page would make a stronger one."""
+    shades = {to_hex(DIVERGING(i)) for i in range(DIVERGING.N)}
+    assert not shades & set(PALETTE)
+    assert min(contrast(shade, CELL_INK) for shade in shades) >= 4.5
 
 
 def test_colours_come_with_a_dash_and_a_mark_of_their_own():

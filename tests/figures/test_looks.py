@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from tests.figures.samples import SERIES, focus_chain, looking, states
-from vgpo.figures.style import INK, PALETTE, in_style
+from vgpo.figures.style import GROUND, INK, PALETTE, in_style
 from vgpo.figures.svg import CLASS, as_png, as_svg
 
 each_figure = pytest.mark.parametrize("make", SERIES.values(), ids=SERIES)
@@ -57,7 +57,7 @@ def test_every_figure_has_a_drawing_in_the_colours_of_the_house(make):
     assert root.get("class") == CLASS
     told = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", text))
     # White: patterns and rims. The rest would not follow the theme.
-    assert told <= {*PALETTE, "#ffffff", "#000000"}, told
+    assert told <= {*PALETTE, GROUND, "#ffffff", "#000000"}, told
     assert len(text) < 400_000
 
 

@@ -10,6 +10,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from vgpo.figures.style import (
+    GROUND,
     INK,
     MARKS,
     PALETTE,
@@ -162,7 +163,8 @@ def decay_figure(curves: pd.DataFrame) -> Figure:
         if kind == "generated" and len(groups) > 1:
             look_legend(place, looks, marks=False, loc="lower right", fontsize=9)
     _draw_nulls(axes[0], curves)
-    axes[0].set_ylim(0, None)
+    axes[0].autoscale(axis="y")
+    axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel("share of attention")
     return figure
 
@@ -251,7 +253,7 @@ def _draw_null_means(axes, empty, key, y: float, colour: str) -> None:
         place = y + 0.075 * (i + 1)
         axes.plot([low, high], [place] * 2, color=INK, lw=1.0)
         axes.plot(
-            mean, place, "D" if i == 0 else "o", ms=5.5, mec=colour, mfc="white",
+            mean, place, "D" if i == 0 else "o", ms=5.5, mec=colour, mfc=GROUND,
             mew=1.4,
         )  # fmt: skip
 

@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from vgpo.figures.style import INK, MARKS, PALETTE, in_style
+from vgpo.figures.style import GROUND, INK, MARKS, PALETTE, in_style
 
 
 @in_style
@@ -52,7 +52,7 @@ def clamp_figure(factor, floor: float = 0.9) -> Figure:
     figure, axes = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
     axes.hist(
         values[values < floor], edges, color=PALETTE[1], lw=0, rwidth=0.9,
-        hatch="////", edgecolor="white",
+        hatch="////", edgecolor=GROUND,
     )  # fmt: skip
     axes.hist(values[values >= floor], edges, color=PALETTE[0], lw=0, rwidth=0.9)
     axes.axvline(floor, color=INK, lw=1.2, ls="--")

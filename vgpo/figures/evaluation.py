@@ -23,7 +23,8 @@ def accuracy_by_set_figure(summaries: Mapping[str, pd.DataFrame]) -> Figure:
         y = [sets.index(one) + steps[place] for one in table.index]
         _intervals(axes, table, "greedy", y, place, label=name)
     _rows(axes, sets)
-    axes.set(xlabel="share of right answers, greedy", xlim=(0, 1))
+    # A little beyond 1, so that marks of a perfect score are whole.
+    axes.set(xlabel="share of right answers, greedy", xlim=(0, 1.02))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=3, frameon=False)
     return figure
 
@@ -43,6 +44,8 @@ def difference_figure(table: pd.DataFrame, label: str) -> Figure:
     _intervals(axes, table, "difference", y, 0)
     axes.axvline(0, color=INK, lw=0.8)
     _rows(axes, sets)
+    axes.use_sticky_edges = False  # bands end inside the panel, too
+    axes.autoscale(axis="x")
     axes.set(xlabel=label)
     return figure
 

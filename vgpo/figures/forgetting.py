@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from vgpo.figures.style import (
+    DASHES,
+    GROUND,
     INK,
     PALETTE,
     Split,
@@ -27,9 +29,9 @@ def decay_split_figure(splits: Mapping[str, Split]) -> Figure:
     that add to the fall on one side and those that make up for it on the other
     (values: :func:`vgpo.stats.forgetting.split_decay`)."""
     parts = {
-        "nothing left to look at": (PALETTE[2], ""),
-        "should have looked and did not": (PALETTE[1], "////"),
-        "tokens that need no image": (PALETTE[0], "\\\\\\\\"),
+        "fewer looks": (PALETTE[2], ""),
+        "weaker looks": (PALETTE[1], "////"),
+        "idle attention, of tokens that need no image": (PALETTE[0], "\\\\\\\\"),
     }
     figure, axes = plt.subplots(
         figsize=(7.4, 1.2 + 0.62 * len(splits)), layout="constrained"
@@ -43,11 +45,11 @@ def decay_split_figure(splits: Mapping[str, Split]) -> Figure:
         for (colour, hatch), (value, *_) in zip(parts.values(), found, strict=True):
             axes.barh(
                 y + 0.16, value, left=ends[value > 0], height=0.34, facecolor=colour,
-                hatch=hatch, edgecolor="white", lw=0,
+                hatch=hatch, edgecolor=GROUND, lw=0,
             )  # fmt: skip
             ends[value > 0] += value
     handles = [
-        Patch(facecolor=colour, hatch=hatch, edgecolor="white", lw=0, label=label)
+        Patch(facecolor=colour, hatch=hatch, edgecolor=GROUND, lw=0, label=label)
         for label, (colour, hatch) in parts.items()
     ]
     whole = Patch(facecolor="none", edgecolor=INK, label="in all, 95 % interval")
@@ -171,13 +173,16 @@ def forest_figure(
                 axes.plot([row["low"], row["high"]], [at] * 2, color=colour, lw=1.5)
                 axes.plot(
                     row["difference"], at, mark, color=colour, ms=7 if taken else 5,
-                    mfc=colour if filled else "white",
+                    mfc=colour if filled else GROUND,
                 )  # fmt: skip
         axes.axhline(len(names) - 2.5, color=INK, lw=0.6)
         axes.axvline(0, color=INK, lw=0.8)
         if paper is not None:
             axes.axvline(paper, color=INK, lw=1.2, ls="--")
-            axes.text(paper, -0.65, "paper ", ha="right", fontsize=9, color=INK)
+            axes.annotate(
+                "paper", (paper, -0.65), xytext=(-5, 0), textcoords="offset points",
+                ha="right", fontsize=9,
+            )  # fmt: skip
         axes.set_title(world, loc="left")
         axes.set_xlabel("right less wrong, same question")
         axes.set_yticks(range(len(names)), names)
@@ -185,7 +190,7 @@ def forest_figure(
     places[0, 0].set_ylabel("draw of questions")
     handles = [
         plt.Line2D([], [], marker=mark, color=colour, label=name,
-                   mfc=colour if null == "trained" else "white")
+                   mfc=colour if null == "trained" else GROUND)
         for null, (mark, colour, name) in FOREST_MARKS.items()
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=9)
@@ -206,21 +211,26 @@ def probe_figure(
         xlabel: What the fraction is one of.
     """
     figure, places = plt.subplots(
-        1, len(panels), figsize=(7.6, 3.1), layout="constrained", sharey=True,
+        1, len(panels), figsize=(7.6, 3.5), layout="constrained", sharey=True,
         squeeze=False,
     )  # fmt: skip
     marks = ["o", "s", "^", "D"]
     for axes, (title, lines) in zip(places[0], panels.items(), strict=True):
         for i, (name, table) in enumerate(lines.items()):
             table = table.sort_index()
+            aside = 0.012 * (i - (len(lines) - 1) / 2)  # lines that agree stay two
             reach = [table["value"] - table["low"], table["high"] - table["value"]]
             axes.errorbar(
-                table.index, table["value"], np.clip(reach, 0, None),
-                fmt=f"{marks[i % 4]}-", ms=5, lw=1.4, color=PALETTE[i],
-                mfc=PALETTE[i] if i % 2 == 0 else "white", label=name,
+                table.index + aside, table["value"], np.clip(reach, 0, None),
+                fmt=marks[i % 4], ls=DASHES[i], ms=5, lw=1.4, color=PALETTE[i],
+                mfc=PALETTE[i] if i % 2 == 0 else GROUND, label=name,
             )  # fmt: skip
         axes.set_title(title, loc="left")
         axes.set(xlabel=xlabel, ylim=(-0.02, 1.04))
-        axes.legend(fontsize=9, loc="best")
+        # Below: anywhere inside it would lie on lines or on their intervals.
+        axes.legend(
+            fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.22),
+            ncols=min(len(lines), 2), columnspacing=1.2,
+        )  # fmt: skip
     places[0, 0].set_ylabel(ylabel)
     return figure

@@ -1,10 +1,12 @@
 """The methods beside VGPO, side by side."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
 from vgpo.figures.reweighting import DIVERGING
@@ -86,7 +88,9 @@ def statistic_figure(group, batch, groups) -> Figure:
     group, batch, groups = (np.asarray(each) for each in (group, batch, groups))
     low, high = min(group.min(), batch.min()), max(group.max(), batch.max())
     place.plot([low, high], [low, high], color=INK, lw=0.8)
-    place.scatter(group, batch, c=groups, cmap="viridis", s=14, alpha=0.8)
+    # As many hues as prompts, all of one lightness, which both grounds let see.
+    hues = sns.husl_palette(len(np.unique(groups)), s=0.85, l=0.6, as_cmap=True)
+    place.scatter(group, batch, c=groups, cmap=hues, s=14)
     place.set_xlabel("factor over the rollouts of a prompt")
     place.set_ylabel("factor as released")
     return figure
@@ -129,7 +133,7 @@ def cost_figure(costs: Mapping[str, pd.DataFrame]) -> Figure:
         place.errorbar(table["time"], y, xerr=reach, fmt="o", ms=5, lw=1.4)
         place.scatter(table["limit"], y, marker="|", s=90, color=PALETTE[1])
         place.set_yticks(y, table.index)
-        place.set_title(setting, loc="left")
+        place.set_title(fill(setting, 20), loc="left", fontsize=10)
         place.set_xlabel("time of a step / DAPO's")
     np.atleast_1d(axes)[0].invert_yaxis()
     return figure

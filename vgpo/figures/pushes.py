@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vgpo.figures.reweighting import DIVERGING
+from vgpo.figures.reweighting import CELL_INK, DIVERGING
 from vgpo.figures.style import INK, PALETTE, in_style, word_label
 from vgpo.figures.testbed import draw_picture
 
@@ -47,7 +47,7 @@ def _draw(axes: Axes, rollouts, labels, values, limit, width) -> None:
             y = -(top + line) * _LINE
             axes.text(
                 x, y, word_label(word), ha="center", va="center", fontsize=9,
-                family="monospace", color="#222222",
+                family="monospace", color=CELL_INK,
                 bbox={"boxstyle": "round,pad=0.2", "linewidth": 0.8,
                       "facecolor": DIVERGING(0.5 + value / limit / 2),
                       "edgecolor": INK if still else PALETTE[value < 0]},
@@ -104,8 +104,10 @@ def pushes_figure(
         asked = places.pop(0)
         draw_picture(asked, image)
         asked.set_anchor("W")
-        asked.text(1.04, 0.5, question, transform=asked.transAxes, va="center",
-                   fontsize=10)  # fmt: skip
+        asked.annotate(
+            question, (1, 0.5), xycoords="axes fraction", xytext=(14, 0),
+            textcoords="offset points", va="center", fontsize=10,
+        )  # fmt: skip
     for place, (title, values) in zip(places, panels.items(), strict=True):
         rows = [[float(v) for v in row] for row in values]
         _draw(place, rollouts, labels, rows, limit, width)

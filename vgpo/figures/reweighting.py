@@ -15,8 +15,14 @@ from vgpo.figures.style import (
     in_style,
 )
 
-DIVERGING = sns.blend_palette([PALETTE[1], "#f4f4f4", PALETTE[0]], as_cmap=True)
-"""Orange below zero, near white at zero, blue above."""
+# A digit beside the palette's: a page of the book puts a stronger colour of its theme
+# in place of the palette's own, and the dark type of a cell could not be read there.
+_ORANGE, _BLUE, _GREEN = "#d97501", "#2e8fcf", "#1ba37b"
+DIVERGING = sns.blend_palette([_ORANGE, "#f4f4f4", _BLUE], as_cmap=True)
+"""Orange below zero, near white at zero, blue above; under type of :data:`CELL_INK`."""
+
+CELL_INK = "#222222"
+"""Type in cells, 4.5 : 1 and more on all of :data:`DIVERGING`."""
 
 
 def _heat(axes, values, mask, limit: float, colours=DIVERGING, low=None) -> None:
@@ -42,7 +48,7 @@ def reweighting_figure(weights, mask, psi, phi, shaped, advantages) -> Figure:
         shaped: The advantages of Eq. 12, (B, T).
         advantages: Those of the group, (B,), which name the rows.
     """
-    plain = sns.light_palette(PALETTE[2], as_cmap=True)
+    plain = sns.light_palette(_GREEN, as_cmap=True)
     one = np.ones((len(phi), 1))
     sums = (weights * mask).sum(1)[:, None]
     panels = [

@@ -32,6 +32,9 @@ INK = "#757575"
 PALETTE = ["#2e8fce", "#d97500", "#1ba37a", "#b06fbf", "#a88715", INK]
 """Series colours, after Okabe and Ito, each at least 3 : 1 against both grounds."""
 
+GROUND = "#fdfdfd"
+"""What is empty: in the book the ground of the page, elsewhere as good as white."""
+
 DASHES = [
     "-",
     (0, (5, 2)),

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from vgpo.figures.style import (
+    GROUND,
     INK,
     PALETTE,
     SOURCE_COLOURS,
@@ -207,17 +208,17 @@ def looking_figure(looking: pd.DataFrame) -> Figure:
         "blank": ("grey picture", PALETTE[5], "----"),
         "never_looks": ("best blind guess", PALETTE[3], "xxxx"),
     }
-    figure, axes = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7.2, 3.4), layout="constrained")
     for i, (column, (label, colour, hatch)) in enumerate(columns.items()):
         y = np.arange(len(looking)) + (i - 1.5) * 0.2
         axes.barh(
             y, looking[column], height=0.18, facecolor=colour, hatch=hatch,
-            edgecolor="white", lw=0, label=label,
+            edgecolor=GROUND, lw=0, label=label,
         )  # fmt: skip
         for yy, value in zip(y, looking[column], strict=True):
             axes.text(value + 0.008, yy, f"{value:.2f}", va="center", fontsize=8)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.legend(loc="outside upper center", ncols=len(columns), columnspacing=1.2)
     axes.set_yticks(range(len(looking)), looking.index)
     axes.invert_yaxis()
-    axes.set(xlabel="greedy accuracy on held-out scans", xlim=(0, 1.02))
+    axes.set(xlabel="greedy accuracy on held-out scans", xlim=(0, 1.08))
     return figure

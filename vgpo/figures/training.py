@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vgpo.figures.style import (
     INK,
@@ -118,4 +119,5 @@ def _ahead(axes: Axes, gain: pd.Series, interval) -> None:
     axes.set_yticks(range(len(gain) + 1), [*names, "mean, 95 %"])
     axes.set_ylim(len(gain) + 0.5, -0.5)
     axes.margins(x=0.15)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel(str(gain.name))
