@@ -14,6 +14,7 @@ def page(browser, tmp_path_factory):
     second = [record(i, greedy=i % 3, name="a" if i < 40 else "b") for i in range(50)]
     second[1]["answers"][0] |= {"text": HOSTILE, "extracted": None}
     first[2]["question"] = f"{HOSTILE} naïve ☕ ?"
+    first[3]["question"] = "<image> <image>Is one like <image> ?"
     file = tmp_path_factory.mktemp("page") / "answers.html"
     view = browse(run(first, "before"), run(second, HOSTILE))
     return browser.open(view.save(file))
@@ -38,9 +39,16 @@ def test_it_opens_asks_for_nothing_and_obeys_no_answer(page):
 def test_it_shows_some_and_more_on_demand(page):
     assert count(page) == 50
     shown = "document.querySelectorAll('article').length"
-    assert page.evaluate(shown) == 30
+    assert page.evaluate(shown) == 10
     page.click(".vgpo-view button")
-    assert page.evaluate(shown) == 50
+    assert page.evaluate(shown) == 20
+
+
+def test_marks_of_pictures_are_no_part_of_a_question(page):
+    """Pictures stand beside it; only a mark in its midst says which is meant."""
+    questions = page.texts(".vgpo-answers-question")
+    assert "Is one like [picture] ?" in questions
+    assert not any("<image>" in question for question in questions)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 // Questions with their answers: filters, search, more on demand.
 
-const ANSWERS_AT_ONCE = 30;
+const ANSWERS_AT_ONCE = 10;
 
 // What a question is, for the filters; of several answers the first counts, which is
 // the greedy one where there is one.
@@ -60,10 +60,15 @@ function answerCard(question, data) {
     element("div", {}, ...pictures,
       element("p", { class: "vgpo-answers-head" }, `${question.set}, row ${question.row}`)),
     element("div", {},
-      element("p", { class: "vgpo-answers-question" }, question.question),
+      element("p", { class: "vgpo-answers-question" }, withoutMarks(question.question)),
       element("p", { class: "vgpo-answers-head" }, "Reference: ",
         element("strong", {}, question.reference)),
       element("div", { class: `vgpo-answers-pair${two}` }, ...columns)));
+}
+
+// Pictures stand beside the question, so a mark at its beginning says nothing.
+function withoutMarks(text) {
+  return text.replace(/^(<image>\s*)+/, "").replaceAll("<image>", "[picture]");
 }
 
 function answerChoice(label, values, onchange) {
