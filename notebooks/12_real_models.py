@@ -98,10 +98,10 @@ else:
         decode_faster(model)
 
 # %% [markdown]
-# Each model answers each question once greedily and a few times at temperature
-# 1. Every answer goes into a file of the run as soon as it is there, with the
-# prompt, the picture, both verdicts and the reason why it ended. A run that is
-# killed goes on from there.
+# Each model answers each question once greedily and a few times at
+# temperature 1. Every answer goes into a file of the run as soon as it is there,
+# with the prompt, the picture, both verdicts and the reason why it ended. A run
+# that is killed goes on from there.
 
 # %%
 how = dict(

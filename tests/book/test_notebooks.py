@@ -1,6 +1,8 @@
 """Gates on the committed notebooks: sources, frozen copies, and that they run."""
 
 import ast
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -41,6 +43,31 @@ def is_literal(node: ast.expr) -> bool:
     except ValueError:
         return False
     return True
+
+
+def prose(path: Path) -> list[list[str]]:
+    """Pieces of Markdown, each as its lines: a page, or the cells of a notebook."""
+    if path.suffix == ".md":
+        text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)
+        return [text.splitlines()]
+    cells = convert(path).cells
+    return [cell.source.splitlines() for cell in cells if cell.cell_type == "markdown"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*SOURCES, *sorted((ROOT / "book").glob("*.md"))],
+    ids=lambda path: path.stem,
+)
+def test_no_paragraph_turns_into_a_list(path):
+    """A line of a paragraph that begins with "1. " would be read as one."""
+    item, faults = r" *(\d+[.)]|[-+*]) ", []
+    for lines in prose(path):
+        for line, following in pairwise(lines):
+            inside = line.strip() and not re.match(item + r"|  |[#|>:{]", line)
+            if inside and re.match(r"1[.)] ", following):
+                faults.append(f"{line}\n{following}")
+    assert not faults, "\n\n".join(faults)
 
 
 def test_every_notebook_has_its_source():
