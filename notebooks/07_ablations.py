@@ -35,7 +35,7 @@ import torch
 from IPython.display import display
 
 from vgpo import figures
-from vgpo.studies import ablations, gates
+from vgpo.studies import ablations, evidence, gates
 from vgpo.studies.experiments.arms import ARMS
 from vgpo.studies.experiments.cells import run_cell
 from vgpo.studies.experiments.evaluation import QUICK
@@ -164,7 +164,7 @@ try:
     cells = grid_records(plan, "../results/experiments")
     outcomes = outcome_table(cells)
 except FileNotFoundError:
-    cells, outcomes = [], pd.DataFrame(columns=ablations.COLUMNS)
+    cells, outcomes = [], pd.DataFrame(columns=evidence.COLUMNS)
 there = outcomes.groupby("arm")["seed"].nunique()
 for arm in [baseline, *arms]:
     print(f"{arm:24} {there.get(arm, 0):2} of {len(plan.seeds)} seeds")
@@ -195,10 +195,10 @@ first[[*columns, "detectable", "seeds", "verdict"]].rename(index=short)
 # same change. In words, as far as it goes:
 
 # %%
-say(ablations.in_words(first, base))
+say(evidence.in_words(first, base))
 
 # %%
-say(ablations.in_words(second, baseline))
+say(evidence.in_words(second, baseline))
 
 # %% [markdown]
 # "Not decided" is no "no effect": look at `detectable`, the smallest difference that so
@@ -210,19 +210,21 @@ say(ablations.in_words(second, baseline))
 
 # %%
 accuracy = ablations.ablation_table(outcomes, base, base, "accuracy/sampled")
-say(ablations.in_words(accuracy, base))
+say(evidence.in_words(accuracy, base))
 
 # %% [markdown]
 # ## The course of training
 #
-# The paper's Fig. 5 shows curves that lie apart. Here are ours, as many as there are.
+# The paper's Fig. 5 shows curves that lie apart. Here are ours, as many as there are,
+# and beside them each arm less the method, seed by seed.
 
-# %% mystnb={"figure": {"name": "fig-ablation-curves", "caption": "Sampled reward over the steps, mean over seeds; thin lines are seeds. Arms without a cell are left out."}, "image": {"alt": "Lines of the reward over 24 steps, one per arm that was run, rise together from about one half to about nine tenths."}}
-shown = [baseline, *(arm for arm in arms if there.get(arm, 0))]
-curves = curve_table(cells, ["reward"]) if cells else pd.DataFrame()
-if len(curves):
-    some = curves[curves["arm"].isin(shown[:6])]
-    display(figures.arm_curves_figure(some, "reward", "sampled reward"))
+# %% mystnb={"figure": {"name": "fig-ablation-curves", "caption": "Left: sampled reward over the steps, mean over seeds. Right: each arm less the method, paired by seed. Bands: 95 % t intervals step by step; runs are smoothed over three steps first. Arms without a cell are left out, as is the band of a single seed."}, "image": {"alt": "Left, lines of the reward over 24 steps, one per arm that was run, rise together from about one half to about nine tenths. Right, their differences from the method lie within a few hundredths of zero, with bands that mostly hold it."}}
+shown = [base, baseline, *(arm for arm in arms[1:] if there.get(arm, 0))]
+if there.get(base, 0):
+    curves = curve_table(cells, ["reward"])
+    parts = [curves[curves["arm"] == arm] for arm in shown[:6]]
+    course = evidence.course(pd.concat(parts), "reward", base)
+    display(figures.course_figure(course, base, "sampled reward"))
 
 # %% [markdown]
 # ## Sweeps

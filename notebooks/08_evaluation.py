@@ -20,6 +20,7 @@ live = False  # whether one small training is run here and now, half a minute
 # %% tags=["hide-input"]
 import json
 import logging
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -33,7 +34,8 @@ import torch
 
 from vgpo import figures
 from vgpo.stats import seeds as stat
-from vgpo.studies import evidence
+from vgpo.studies import ablations, evidence
+from vgpo.studies.credit import credit_by_kind
 from vgpo.studies.curves import grid_view
 from vgpo.studies.experiments import load_runs, records
 from vgpo.studies.experiments.arms import ARMS
@@ -41,7 +43,10 @@ from vgpo.studies.experiments.cells import run_cell
 from vgpo.studies.experiments.evaluation import QUICK
 from vgpo.studies.experiments.grid import read_grid
 from vgpo.studies.experiments.report import cost_table, step_sizes
-from vgpo.testbed import CHECKPOINTS
+from vgpo.studies.experiments.runs import TRAINED_FAMILIES
+from vgpo.studies.tables import token_table
+from vgpo.testbed import CHECKPOINTS, WORLDS, load_tiny
+from vgpo.testbed.answers import answer
 
 pd.set_option("display.precision", 3)
 experiments = Path("../results/experiments")
@@ -90,8 +95,8 @@ pd.concat(
 # and 0.02 would not matter. All else is secondary.
 #
 # **In this chapter.** What are the arms? What is decided by so many seeds? What of a
-# gain is sharpening? Does the model look more? What was not trained, and stays? What
-# has not been run?
+# gain is sharpening? Does the model look more? Why does a perfect score not win? What
+# was not trained, and stays? What has not been run?
 #
 # ## The arms
 #
@@ -111,18 +116,40 @@ pd.concat(
 #
 # ## The course of training
 #
-# The paper's Fig. 4 has reward over the steps for GRPO, DAPO and VGPO. Here are the
-# arms with two seeds and more, and the oracle of decisions beside them.
+# The paper's Fig. 4 has reward over the steps on the left, and accuracy on held-out
+# questions over the steps on the right, for GRPO, DAPO and VGPO. Held-out questions
+# were asked here before and after training, not in between. So this is the reward of
+# the *rollouts*: the share of right answers among all that a step sampled to learn
+# from. Every step asks new questions, the same of every arm, but over the scans of
+# training. Arms with two seeds and more are drawn.
 
-# %% mystnb={"figure": {"name": "fig-curves", "caption": "Sampled reward over the steps, mean over seeds; thin lines are seeds."}, "image": {"alt": "Lines of the reward over 24 steps, one per arm, rise together from about one half to about nine tenths and lie on each other."}}
-curves = records.curve_table(cells)
-drawn = ["grpo", *arms, "oracle_decides"]
-drawn = [arm for arm in drawn if counts.get(arm, 0) > 1]
-curves = curves[(curves["world"] == world) & curves["arm"].isin(drawn)]
-figures.arm_curves_figure(curves, "reward", "sampled reward")
+# %% mystnb={"figure": {"name": "fig-curves", "caption": "Left: sampled reward over the steps, mean over seeds. Right: each arm less DAPO, paired by seed. Bands: 95 % t intervals step by step; runs are smoothed over three steps first."}, "image": {"alt": "Left, lines of the reward over 24 steps rise together from about one half to about nine tenths, their bands on each other. Right, differences from DAPO within five hundredths of zero: the oracle of decisions lies above zero in the middle of training, the two readings of VGPO below it in the second half."}}
+logged = ["reward", "rewards/looks/mean", "visual/phi_length_corr"]
+curves = records.curve_table(cells, logged)
+curves = curves[curves["world"] == world]
 
-# %% mystnb={"figure": {"name": "fig-looks", "caption": "Share of a tile's values that the chains of a step look up instead of recalling."}, "image": {"alt": "Lines of the share of values looked up over 24 steps, one per arm, rise together from about two thirds to nearly one."}}
-figures.arm_curves_figure(curves, "rewards/looks/mean", "values looked up")
+
+def drawn_course(column, names, label):
+    names = [arm for arm in names if counts.get(arm, 0) > 1]
+    some = pd.concat(curves[curves["arm"] == arm] for arm in names)
+    found = evidence.course(some, column, baseline)
+    return figures.course_figure(found, baseline, label)
+
+
+drawn = [
+    arm for arm in ["grpo", *arms, "oracle_decides"] if counts.get(arm, 0) > 1
+]
+drawn_course("reward", drawn, "sampled reward")
+
+# %% [markdown]
+# Left, all arms are one line: in a picture like the paper's nothing would be seen. The
+# paired difference is what tells them apart. A band that leaves zero at one step is
+# little news, as one in twenty does so by chance. The outcome that was fixed beforehand
+# is the mean over all steps, in the table above.
+
+# %% mystnb={"figure": {"name": "fig-looks", "caption": "Left: share of a tile's values that the chains of a step look up instead of recalling. Right: each arm less DAPO. Bands as in the figure above."}, "image": {"alt": "Left, lines of the share of values looked up over 24 steps rise together from about two thirds to nearly one. Right, differences from DAPO within three hundredths of zero: the oracle of decisions above zero for most of the training, the oracle of reads at zero and below it at the end, VGPO below."}}
+with_truth = ["dapo", "vgpo_token", "oracle_reads", "oracle_decides"]
+drawn_course("rewards/looks/mean", with_truth, "values looked up")
 
 # %% [markdown]
 # The same to touch: smooth the curves, leave arms out, and read the paired difference
@@ -198,7 +225,7 @@ figures.temperature_figure(sweep, arms)
 
 # %%
 starts = {}
-for name in ("misread", "look_away"):
+for name in ("misread", "look_away", "look_away_wordy"):
     measured = json.loads(Path(f"../results/worlds/{name}.json").read_text())
     by_temperature = measured["measured"]["accuracy"]["all"]
     starts[name] = {f"T = {t}": i["value"] for t, i in by_temperature.items()}
@@ -267,6 +294,136 @@ sizes.round(3)
 # DAPO with its learning rate scaled to match belongs beside the arm. That one has not
 # been run. AdamW divides a gradient by its own running size, so that a factor common to
 # all steps changes nothing; a factor that comes and goes does.
+#
+# ## Why the truth about reads does not win
+#
+# The oracle of reads knows which words come from the picture. No visual score can know
+# more. Yet it is not ahead of DAPO. The oracle of decisions is, on the way. Three things
+# could explain it: whom the credit goes to, how much noise comes with it, and how long
+# the answers are.
+#
+# **Credit.** A method of this kind multiplies the advantage of a token by
+# $(1 + \psi_t)(1 + \phi_i)$. The push on the token's logit is that times $1 - p$, where
+# $p$ is how likely the token was. Here are 128 answers of the model before training.
+
+# %%
+model, processor = load_tiny(world)
+rules = WORLDS[world]
+asked = [
+    e for e in rules.examples(8, TRAINED_FAMILIES, seed=90) for _ in range(8)
+]
+said = answer(model, processor, asked, temperature=1.0, seed=0)
+tokens = token_table(model, processor, asked, said)
+credit = credit_by_kind(tokens, [i // 8 for i in range(len(asked))])
+credit.round(2)
+
+# %% [markdown]
+# `unsure` is the mean of $1 - p$; the last four columns are what the advantage is
+# multiplied by, where DAPO has 1. Read two rows.
+#
+# *Values looked up.* Once the model has decided to look, it is sure of what it sees. The
+# oracle of reads gives these words the most credit of all, and they can learn nothing
+# from it.
+#
+# *Words that decide to recall, in wrong answers.* That is the mistake to unlearn. An
+# answer that recalls has fewer reads, so a smaller $\phi$: the oracle of reads takes
+# part of the *blame* from the very answers that looked away. The oracle of decisions
+# nearly doubles it.
+
+# %%
+recall = credit.loc[("wrong", "words that decide to recall")]
+sure = credit.loc[("right", "values looked up"), "unsure"]
+print(f"values looked up, right answers: 1 - p = {sure:.3f}")
+for arm in ("oracle_reads", "oracle_decides"):
+    print(f"blame for deciding to recall, {arm}: {recall[arm]:.2f} of DAPO's")
+
+# %% [markdown]
+# The records agree. Here is, over all trainings, how many values were looked up, less
+# DAPO's with the same seed, and the other two suspects.
+
+# %%
+suspects = ["vgpo_token", "vgpo_prediction", "shuffled", *with_truth[2:]]
+
+
+def less_baseline(outcome):
+    found = evidence.compared(outcomes, outcome, baseline).set_index("arm")
+    return found.reindex(suspects)
+
+
+def told(outcome):
+    return less_baseline(outcome).apply(
+        lambda row: "{difference:+.3f} [{low:+.3f}, {high:+.3f}]".format(**row),
+        axis=1,
+    )
+
+
+phi = curves.groupby("arm")["visual/phi_length_corr"].mean()
+why = {
+    "looks, all steps": told("looks/area"),
+    "looks, after": told("looking/looks"),
+    "gradient": sizes["grad_norm/area"].reindex(suspects).round(2),
+    "spread of reward": less_baseline("reward/area")["spread"].round(3),
+    "φ with length": phi.reindex(suspects).round(2),
+    "length, after": told("length/sampled"),
+}
+pd.DataFrame(why).T
+
+# %% [markdown]
+# **Credit**, again: with the oracle of decisions the model learns to look sooner than
+# with DAPO. With the oracle of reads it does not, and at the end it looks up fewer
+# values ({numref}`fig-looks`). `gradient` (the norm, over DAPO's) has the reason in one
+# number: credit for decisions makes it larger, as they can still learn, and credit for
+# reads makes it *smaller* than plain DAPO's.
+#
+# **Variance.** The spread of the paired differences over seeds is smaller for both
+# oracles than for VGPO. The oracle of reads does not lose by noise.
+#
+# **Length.** $\phi$ sums the scores of an answer. For VGPO, whose scores all lie close
+# together, it is the length of the answer (`φ with length`), and it is so for the
+# placebo, whose scores say nothing. Both look up less than DAPO, by about as much. The
+# truth is free of length, so length is not what holds the oracle of reads back. It may
+# be what holds VGPO back: here is the method without $\phi$, an ablation of
+# {doc}`07_ablations`, less the method (Holm over all ablations). Answers get no longer
+# or shorter with any arm.
+
+# %%
+recipe = read_grid("../recipes/experiments/ablations.yaml")
+ablated = records.outcome_table(records.grid_records(recipe, experiments))
+for name, outcome in main_outcomes.items():
+    method = "vgpo_token"
+    table = ablations.ablation_table(ablated, method, method, outcome)
+    words = evidence.in_words(table.loc[[f"{method}_intra"]], method)
+    print(
+        textwrap.fill(f"{name}: {' '.join(words)}", 78, subsequent_indent="  ")
+    )
+
+# %% [markdown]
+# And why does the oracle of decisions, ahead on the way, not end more accurate? There
+# is nothing left to win.
+
+# %%
+mine = outcomes[outcomes["arm"] == baseline].groupby("outcome")["value"].mean()
+answers = records.looking_table(cells)
+answers = answers[(answers["arm"] == baseline) & (answers["world"] == world)]
+looks, wrong = mine["looking/looks"], 1 - answers["right"].mean()
+recalled = answers["reads"].mean() * (1 / looks - 1)
+print(f"{baseline}, after: {looks:.3f} of the values are looked up.")
+print(
+    f"An answer recalls {recalled:.3f} values; {wrong:.3f} of the answers are wrong."
+)
+print(
+    f"So at least {1 - recalled / wrong:.2f} of the wrong ones recall nothing."
+)
+greedy, sampled = mine["accuracy/greedy"], mine["accuracy/sampled"]
+print(f"Right: {greedy:.3f} greedily, {sampled:.3f} at T = 1.")
+
+# %% [markdown]
+# Most of what is wrong after training is wrong with every value looked up: slips of
+# sampling, which greedy decoding mends. No score of looking can help there.
+#
+# So, for this scheme in this world: a better visual score cannot help, as the best one
+# does not. A score of *decisions* can, a little and for a while. What it would have to
+# find is the word before the look, not the look.
 #
 # ## What a verdict would take
 #

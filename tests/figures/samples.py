@@ -232,6 +232,13 @@ def clamp() -> Figure:
     return figures.clamp_figure(RNG.random(200) * 2)
 
 
+def course() -> Figure:
+    table = pd.DataFrame(crossed(arm=["dapo", "vgpo", "oracle"], step=range(1, 6)))
+    for name in ("low", "high", "difference", "difference_low", "difference_high"):
+        table[name] = RNG.random(len(table))
+    return figures.course_figure(table.assign(seeds=6), "dapo", "reward")
+
+
 SERIES = {
     make.__name__: make
     for make in (
@@ -239,6 +246,7 @@ SERIES = {
         robustness, states, focus_chain, compensation, gate_precision, psi_strength,
         along_the_chain, reward, visual_metrics, layers, reads, decay_split, cold_start,
         looking, training_memory, entropy_term, signal_lags, clamp,
+        course,
     )
 }  # fmt: skip
 """Figures in which colours mean something, by name."""

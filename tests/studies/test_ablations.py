@@ -8,7 +8,7 @@ from scipy import stats
 
 from vgpo import figures
 from vgpo.stats.seeds import FEWEST_PAIRS
-from vgpo.studies import ablations
+from vgpo.studies import ablations, evidence
 from vgpo.studies.experiments.arms import ARMS
 from vgpo.studies.experiments.grid import read_grid
 from vgpo.studies.experiments.report import ONE_SEED
@@ -29,7 +29,7 @@ def outcomes_of(rewards, commits=frozenset({"a"})):
         for arm, values in rewards.items()
         for seed, value in enumerate(values)
     ]
-    return pd.DataFrame(rows, columns=ablations.COLUMNS)
+    return pd.DataFrame(rows, columns=evidence.COLUMNS)
 
 
 def test_every_ablation_of_the_plan_is_asked_about(root):
@@ -56,7 +56,7 @@ def test_against_the_method_by_hand():
     assert one["difference"] == pytest.approx(0.07)
     assert one["verdict"] == ONE_SEED and np.isnan(one["low"])
     none = table.loc["vgpo_token_full"]
-    assert none["verdict"] == ablations.NOT_RUN and none["seeds"] == 0
+    assert none["verdict"] == evidence.NOT_RUN and none["seeds"] == 0
     assert np.isnan(none["difference"])
     # DAPO is no ablation, so Holm counts two rows.
     assert row["p_corrected"] <= 1 and "dapo" not in table.index
@@ -83,9 +83,9 @@ def test_against_another_arm_the_method_is_a_row_too():
 def test_nothing_recorded_is_a_table_that_says_so(rewards, against):
     outcomes = outcomes_of(rewards)
     table = ablations.ablation_table(outcomes, BASE, against, OUTCOME)
-    assert (table["verdict"] == ablations.NOT_RUN).all()
+    assert (table["verdict"] == evidence.NOT_RUN).all()
     assert len(table) == 11 + (against != BASE)
-    said = ablations.in_words(table, against)
+    said = evidence.in_words(table, against)
     (line,) = said
     assert line.startswith("Not run") and all(arm in line for arm in table.index)
     assert "not run" in {
@@ -98,7 +98,7 @@ def test_nothing_recorded_is_a_table_that_says_so(rewards, against):
 
 def test_sentences_say_what_the_seeds_allow():
     table = ablations.ablation_table(outcomes_of(REWARDS), BASE, BASE, OUTCOME)
-    said = {line.split()[0]: line for line in ablations.in_words(table, BASE)}
+    said = {line.split()[0]: line for line in evidence.in_words(table, BASE)}
     assert "6 seeds" in said["vgpo_token_intra"]
     assert "fewer than 6 seeds can find nothing" in said["vgpo_token_step"]
     assert "no interval and no verdict" in said["vgpo_token_beta_0"]
@@ -111,7 +111,7 @@ def test_sentences_say_what_the_seeds_allow():
         [frozenset({"b"})] * other.sum(), index=mixed.index[other]
     )
     table = ablations.ablation_table(mixed, BASE, BASE, OUTCOME)
-    said = ablations.in_words(table, BASE)
+    said = evidence.in_words(table, BASE)
     assert "6 pairs of different commits" in said[0]
 
 

@@ -1,14 +1,17 @@
 """Tables and figures of recorded trainings."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from tests.conftest import ROOT
 from vgpo import figures
 from vgpo.studies import evidence
 from vgpo.studies.experiments.grid import RECIPES, read_grid
-from vgpo.studies.experiments.records import outcome_table
+from vgpo.studies.experiments.records import grid_records, outcome_table
 
 HEADLINE = ROOT / "results" / "experiments" / "headline"
 
@@ -59,7 +62,8 @@ def test_planned_and_not_recorded(tmp_path):
     (row,) = evidence.planned_cells(grid, HEADLINE.parent).to_dict("records")
     assert row["planned"] == len(grid.arms) * len(grid.seeds)
     # The headline's cells count, up to as many seeds as are planned here.
-    assert row["seeds"].startswith("dapo 6, vgpo_token 6, vgpo_prediction 6")
+    first = [f"{a} {len(grid.seeds)}" for a in ("dapo", "vgpo_token")]
+    assert row["seeds"].startswith(", ".join(first))
     assert 18 <= row["cells"] <= row["planned"]
     (row,) = evidence.planned_cells(grid, tmp_path).to_dict("records")
     assert (row["cells"], row["seeds"]) == (0, "")
@@ -96,13 +100,141 @@ def test_other_figures_draw_what_they_are_given(outcomes):
     assert [t.get_text() for t in axes.get_xticklabels()] == ["greedy", "1"]
     curves = pd.DataFrame({"arm": "dapo", "seed": [0, 0, 1, 1], "step": [1, 2, 1, 2],
                            "reward": [0.1, 0.2, 0.3, 0.4]})  # fmt: skip
-    axes = figures.arm_curves_figure(curves, "reward", "reward").axes[0]
-    mean = axes.lines[-1]
-    np.testing.assert_allclose(mean.get_ydata(), [0.2, 0.3])
+    vgpo = curves.assign(arm="vgpo", reward=curves["reward"] + [0, 0, 0.1, 0.1])
+    course = evidence.course(pd.concat([curves, vgpo]), "reward", "dapo", window=1)
+    figure = figures.course_figure(course, "dapo", "reward")
+    whole, less = figure.axes
+    np.testing.assert_allclose(whole.lines[0].get_ydata(), [0.2, 0.3])
+    np.testing.assert_allclose(less.lines[-1].get_ydata(), [0.05, 0.05])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["dapo (2 seeds)", "vgpo (2 seeds)"]
     answers = {"before": pd.DataFrame({"x": [0.1, 0.3]}),
                "dapo": pd.DataFrame({"x": [0.2, 0.4]})}  # fmt: skip
     axes = figures.attention_shift_figure(answers, {"x": "all"}).axes[0]
     np.testing.assert_allclose(axes.lines[1].get_xdata(), [0.2, 0.4])
+
+
+def test_the_course_is_a_t_interval_step_by_step_of_smoothed_runs():
+    rng = np.random.default_rng(1)
+    values = {
+        (arm, seed): rng.normal(size=5)
+        for arm, seeds in (("dapo", 4), ("vgpo", 3), ("one", 1))
+        for seed in range(seeds)
+    }
+    curves = pd.concat(
+        pd.DataFrame({"arm": arm, "seed": seed, "step": range(1, 6), "x": line})
+        for (arm, seed), line in values.items()
+    )
+    found = evidence.course(curves, "x", "dapo").set_index(["arm", "step"])
+    assert list(found.index.unique("arm")) == ["dapo", "vgpo", "one"]
+    # By hand: the mean of each step and its neighbours, three in the middle, two at
+    # an end.
+    smooth = {
+        run: [line[max(0, i - 1) : i + 2].mean() for i in range(5)]
+        for run, line in values.items()
+    }
+    for step in (1, 3, 5):
+        own = [smooth["vgpo", seed][step - 1] for seed in range(3)]
+        less = [own[seed] - smooth["dapo", seed][step - 1] for seed in range(3)]
+        for name, prefix, sample in (("value", "", own), ("difference", "difference_",
+                                                          less)):  # fmt: skip
+            row = found.loc["vgpo", step]
+            ends = stats.t.interval(
+                0.95, 2, loc=np.mean(sample), scale=stats.sem(sample)
+            )
+            assert row[name] == pytest.approx(np.mean(sample))
+            assert (row[f"{prefix}low"], row[f"{prefix}high"]) == pytest.approx(ends)
+    assert found.loc["dapo", "difference"].isna().all()
+    assert (
+        found.loc["one", "low"].isna().all() and found.loc["one", "value"].notna().all()
+    )
+    assert found["seeds"].groupby("arm").first().to_dict() == {
+        "dapo": 4, "vgpo": 3, "one": 1
+    }  # fmt: skip
+    plain = evidence.course(curves, "x", "dapo", window=1)
+    assert plain.loc[plain["arm"] == "one", "value"].tolist() == pytest.approx(
+        values["one", 0].tolist()
+    )
+
+
+def test_a_course_needs_its_baseline():
+    curves = pd.DataFrame({"arm": ["vgpo"], "seed": [0], "step": [1], "x": [0.1]})
+    with pytest.raises(ValueError, match="baseline: no run of 'dapo'"):
+        evidence.course(curves, "x", "dapo")
+    with pytest.raises(ValueError, match="window: must be at least 1"):
+        evidence.course(curves, "x", "vgpo", window=0)
+
+
+PLANNED = ["papo", "vppo", "gpg"]
+NOISE = [0.003, -0.002, 0.001, -0.003, 0.002, -0.001]
+
+
+def runs_of(gains, commits=None):
+    rows = [
+        ("w", "s", arm, seed, "reward/area", 0.5 + gain, 0.4,
+         frozenset({(commits or {}).get(arm, "c")}))
+        for arm, some in gains.items()
+        for seed, gain in enumerate(some)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=evidence.COLUMNS)
+
+
+def planned(outcomes, arms=PLANNED):
+    return evidence.planned_table(outcomes, arms, "dapo", "reward/area")
+
+
+def test_of_what_was_not_run_every_arm_has_a_row_that_says_so():
+    for outcomes in (runs_of({}), runs_of({"dapo": NOISE})):
+        table = planned(outcomes)
+        assert table.index.tolist() == PLANNED
+        assert (table["verdict"] == "not run").all()
+        assert (table["seeds"] == 0).all() and table["difference"].isna().all()
+        assert evidence.in_words(table, "dapo") == [
+            "Not run, so that nothing can be said of them: papo, vppo, gpg."
+        ]
+
+
+def test_one_seed_is_a_difference_without_interval_and_verdict():
+    table = planned(runs_of({"dapo": NOISE, "papo": [0.1]}))
+    row = table.loc["papo"]
+    assert row["seeds"] == 1 and row["difference"] == pytest.approx(0.1 - NOISE[0])
+    assert np.isnan(row["low"]) and np.isnan(row["p_corrected"])
+    first, second = evidence.in_words(table, "dapo")
+    assert first == "papo less dapo: +0.097, one seed, so no interval and no verdict."
+    assert second.endswith("vppo, gpg.")
+
+
+def test_six_seeds_of_three_arms_cannot_find_a_difference_and_say_so():
+    far = [0.1, 0.11, 0.12, 0.1, 0.11, 0.13]
+    gains = {"dapo": NOISE, "papo": far, "vppo": NOISE[::-1], "gpg": far[::-1]}
+    table = planned(runs_of(gains, {"vppo": "d"}))
+    assert table["verdict"].tolist() == [
+        "not decided", "no effect within the margin", "not decided"
+    ]  # fmt: skip
+    # All six of one sign: 2 of 64 ways; Holm over three arms.
+    assert table.loc["papo", "smallest_p"] == pytest.approx(3 * 2 / 64)
+    *_, mixed, gpg, powerless = evidence.in_words(table, "dapo")
+    assert mixed.endswith("; 6 pairs of different commits.") and "gpg" in gpg
+    assert "a corrected p of 0.09 at best" in powerless
+    alone = planned(runs_of({"dapo": NOISE, "papo": far}), ["papo"])
+    (said,) = evidence.in_words(alone, "dapo")
+    assert said.endswith("6 seeds: difference found.")
+
+
+def test_cells_of_the_headline_count_for_the_neighbours():
+    plan = read_grid(ROOT / RECIPES / "neighbours.yaml")
+    outcomes = outcome_table(grid_records(plan, HEADLINE.parent))
+    others = [arm for arm in plan.arms if arm != "dapo"]
+    table = evidence.planned_table(outcomes, others, "dapo", "reward/area")
+    assert table.index.tolist() == others
+
+    def reward(arm, seed):
+        file = HEADLINE / f"look_away-shipped-{arm}-seed{seed}" / "record.json"
+        return json.loads(file.read_text())["outcomes"]["reward/area"]
+
+    less = [reward("vgpo_token", seed) - reward("dapo", seed) for seed in plan.seeds]
+    assert table.loc["vgpo_token", "seeds"] == 6
+    assert table.loc["vgpo_token", "difference"] == pytest.approx(np.mean(less))
 
 
 def test_a_forest_has_a_row_per_draw_and_the_pooled_ones():

@@ -14,7 +14,6 @@ from vgpo.studies.neighbours import (
     compare_shaped,
     method_table,
     passes_of,
-    recorded_outcomes,
     sampled_rollouts,
     shaped_by,
 )
@@ -92,11 +91,3 @@ def test_sampled_rollouts_have_every_signal_and_are_the_same_again():
         assert torch.equal(values, second.signals[name])
     gap = first.signals["log_probs"] - first.signals["masked_log_probs"]
     assert gap[first.mask].abs().max() > 0.1
-
-
-def test_nothing_is_made_of_a_grid_without_cells(tmp_path, root):
-    with pytest.raises(FileNotFoundError, match="no finished cells"):
-        recorded_outcomes(tmp_path)
-    found = recorded_outcomes(root / "results" / "experiments" / "headline")
-    assert set(found["outcome"]) <= {"reward/area", "accuracy/sampled"}
-    assert "dapo" not in set(found["arm"])

@@ -34,10 +34,10 @@ from vgpo.figures.evaluation import (
     sight_figure,
 )
 from vgpo.figures.evidence import (
-    arm_curves_figure,
     arms_figure,
     attention_shift_figure,
     before_after_figure,
+    course_figure,
     temperature_figure,
 )
 from vgpo.figures.focus import (
@@ -99,7 +99,6 @@ __all__ = [
     "accuracy_by_set_figure",
     "adapter_runs_figure",
     "along_the_chain_figure",
-    "arm_curves_figure",
     "arms_figure",
     "attention_correlation_figure",
     "attention_maps_figure",
@@ -111,6 +110,7 @@ __all__ = [
     "cold_start_figure",
     "compensation_figure",
     "cost_figure",
+    "course_figure",
     "decay_figure",
     "decay_split_figure",
     "departures_figure",

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from vgpo.figures.style import INK, PALETTE, in_style
+from vgpo.figures.style import INK, PALETTE, in_style, line_look
 
 _MARKS = ["o", "s", "^", "D", "v", "P"]
 _LINES = ["-", "--", "-.", ":"]
@@ -61,27 +61,34 @@ def arms_figure(tables: Mapping[str, pd.DataFrame], baseline: str) -> Figure:
 
 
 @in_style
-def arm_curves_figure(curves: pd.DataFrame, column: str, ylabel: str) -> Figure:
-    """A logged number over the steps: mean over seeds per arm, thin lines per seed.
+def course_figure(course: pd.DataFrame, baseline: str, ylabel: str) -> Figure:
+    """A logged number over the steps by arm, and beside it the paired difference from
+    the baseline; bands are 95 % intervals over seeds, step by step.
 
     Args:
-        curves: Rows ``arm``, ``seed``, ``step`` and the column.
-        column: Which.
-        ylabel: What it is.
+        course: From :func:`vgpo.studies.evidence.course`; an arm without an interval
+            has a line and no band.
+        baseline: What the differences are to.
+        ylabel: What the number is.
     """
-    figure, axes = plt.subplots(figsize=(7.4, 3.4), layout="constrained")
-    for i, (arm, mine) in enumerate(curves.groupby("arm", sort=False)):
-        colour = PALETTE[i % len(PALETTE)]
-        for _, run in mine.groupby("seed"):
-            axes.plot(run["step"], run[column], color=colour, lw=0.6, alpha=0.35)
-        mean = mine.groupby("step")[column].mean()
-        count = mine["seed"].nunique()
-        axes.plot(
-            mean.index, mean, color=colour, lw=2, ls=_LINES[i % 4],
-            label=f"{arm} ({count} seeds)" if count > 1 else f"{arm} (1 seed)",
-        )  # fmt: skip
-    axes.set(xlabel="step", ylabel=ylabel)
-    axes.legend(fontsize=9, loc="lower right")
+    figure, (whole, less) = plt.subplots(1, 2, figsize=(7.6, 3.6), layout="constrained")
+    less.axhline(0, color=INK, lw=0.8)
+    for i, (arm, mine) in enumerate(course.groupby("arm", sort=False)):
+        look = line_look(PALETTE[i % len(PALETTE)], marks=False)
+        seeds = mine["seeds"].iloc[0]
+        name = f"{arm} ({seeds} seed{'s' if seeds > 1 else ''})"
+        for axes, value, low, high in (
+            (whole, "value", "low", "high"),
+            (less, "difference", "difference_low", "difference_high"),
+        ):
+            axes.plot(mine["step"], mine[value], **look, lw=2,
+                      label=name if axes is whole else None)  # fmt: skip
+            axes.fill_between(mine["step"], mine[low], mine[high], lw=0, alpha=0.16,
+                              color=look["color"])  # fmt: skip
+    whole.set(xlabel="step", ylabel=ylabel)
+    less.set(xlabel="step")
+    less.set_title(f"less {baseline}, seed by seed", loc="left")
+    figure.legend(loc="outside upper center", ncols=3, fontsize=9)
     return figure
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from vgpo.method.visual import VGPO, visual_factors
-from vgpo.stats.seeds import FEWEST_PAIRS, paired_differences, t_interval
-from vgpo.studies.evidence import compared
+from vgpo.stats.seeds import paired_differences, t_interval
+from vgpo.studies.evidence import planned_table
 from vgpo.studies.experiments.arms import find_arm
 from vgpo.studies.tables import padded
 from vgpo.training.config import VGPOConfig
@@ -46,12 +46,6 @@ DEFAULTS: Mapping[str, float] = {
 }
 """Level of the method itself, for each number that is swept."""
 
-COLUMNS = ("world", "setting", "arm", "seed", "outcome", "value", "before", "commits")
-"""What is read of a table of outcomes; an empty one of these says that nothing ran."""
-
-NOT_RUN = "not run"
-"""In place of a verdict, where there is no pair of seeds."""
-
 
 def arms_of(base: str) -> dict[str, str]:
     """Every ablation of a method's arm, and what it asks.
@@ -78,57 +72,17 @@ def ablation_table(
 
     Returns:
         Index ``arm``, all that are planned; ``part`` (what it asks), ``paper`` (the
-        paper's difference to its method, points), ``difference``, ``low``, ``high``,
-        ``p_corrected`` (Holm, over the rows that have one), ``detectable``, ``seeds``
-        (pairs), ``mixed`` (pairs of different commits) and ``verdict``:
-        :data:`NOT_RUN` without a pair.
+        paper's difference to its method, points) and the columns of
+        :func:`~vgpo.studies.evidence.planned_table`.
     """
     asked = arms_of(base)
     if base != against:
         asked = {base: "the method", **asked}
-    rows = outcomes[outcomes["arm"].isin([against, *asked])]
-    rows = rows[(rows["outcome"] == outcome) & rows["value"].notna()]
-    rows = rows[rows["seed"].isin(rows.loc[rows["arm"] == against, "seed"])]
-    columns = ["difference", "low", "high", "p_corrected", "detectable", "seeds",
-               "mixed", "verdict"]  # fmt: skip
-    table = pd.DataFrame(index=pd.Index(asked, name="arm"), columns=columns)
-    if rows["arm"].nunique() > 1:
-        found = compared(rows, outcome, against).set_index("arm")
-        table = found.reindex(index=table.index, columns=columns)
+    table = planned_table(outcomes, list(asked), against, outcome)
+    paper = table.index.str.removeprefix(f"{base}_").map(PAPER.get)
     table.insert(0, "part", pd.Series(asked))
-    table.insert(1, "paper", table.index.str.removeprefix(f"{base}_").map(PAPER.get))
-    table["verdict"] = table["verdict"].fillna(NOT_RUN)
-    counts = table[["seeds", "mixed"]].fillna(0).astype(int)
-    numbers = table[[*columns[:5], "paper"]].astype(float)
-    return table.assign(**counts, **numbers)
-
-
-def in_words(table: pd.DataFrame, against: str) -> list[str]:
-    """Rows of :func:`ablation_table` as sentences, with what they do not allow.
-
-    Example:
-        >>> row = {"seeds": [0], "verdict": NOT_RUN, "mixed": [0]}
-        >>> in_words(pd.DataFrame(row, index=["vgpo_token_step"]), "vgpo_token")
-        ['Not run, so that nothing can be said of them: vgpo_token_step.']
-    """
-    run = table[table["seeds"] > 0]
-    said = [_sentence(arm, row, against) for arm, row in run.iterrows()]
-    if rest := [arm for arm in table.index if arm not in run.index]:
-        said.append(f"Not run, so that nothing can be said of them: {', '.join(rest)}.")
-    return said
-
-
-def _sentence(arm: str, row: pd.Series, against: str) -> str:
-    said = f"{arm} less {against}: {row['difference']:+.3f}"
-    if row["seeds"] == 1:
-        return f"{said}, one seed, so no interval and no verdict."
-    said += f" [{row['low']:+.3f}, {row['high']:+.3f}], {row['seeds']} seeds"
-    said += f": {row['verdict']}"
-    if row["seeds"] < FEWEST_PAIRS:
-        said += f" (fewer than {FEWEST_PAIRS} seeds can find nothing)"
-    if row["mixed"]:
-        said += f"; {row['mixed']} pairs of different commits"
-    return said + "."
+    table.insert(1, "paper", paper.astype(float))
+    return table
 
 
 def sweep_table(outcomes: pd.DataFrame, base: str, outcome: str) -> pd.DataFrame:

@@ -1,12 +1,12 @@
 """Tables of what the recorded trainings did, for the chapter on evaluation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
-from vgpo.stats.seeds import t_interval
+from vgpo.stats.seeds import FEWEST_PAIRS, t_interval
 from vgpo.studies.experiments.arms import find_arm
 from vgpo.studies.experiments.grid import Grid
 from vgpo.studies.experiments.records import grid_records
@@ -35,6 +35,13 @@ TEMPERATURES: Mapping[str, float] = {
     "accuracy/greedy": 0.0,
 }
 """Outcomes of the sweep over temperatures; 0 is greedy decoding."""
+
+
+COLUMNS = ("world", "setting", "arm", "seed", "outcome", "value", "before", "commits")
+"""What is read of a table of outcomes; an empty one of these says that nothing ran."""
+
+NOT_RUN = "not run"
+"""In place of a verdict, where there is no pair of seeds."""
 
 
 def with_seeds(outcomes: pd.DataFrame, least: int) -> pd.DataFrame:
@@ -97,6 +104,58 @@ def before_and_after(
     return pd.DataFrame(rows)
 
 
+def course(
+    curves: pd.DataFrame, column: str, baseline: str, window: int = 3
+) -> pd.DataFrame:
+    """A logged number over the steps, and each arm's paired difference from a baseline.
+
+    Args:
+        curves: From :func:`~vgpo.studies.experiments.records.curve_table`, of one world
+            and setting; the baseline among the arms.
+        column: Of the log.
+        baseline: An arm.
+        window: Steps of the running mean, centred, that each run is smoothed by first;
+            at the ends over the steps that there are.
+
+    Returns:
+        One row per arm and step: ``arm``, ``step``, ``value`` (mean over seeds) with
+        ``low`` and ``high``, and ``difference`` (mean over the seeds that both have)
+        with ``difference_low`` and ``difference_high``, NaN for the baseline; the ends
+        are of Student's t over seeds, step by step, and NaN for one seed. ``seeds``
+        counts those of the arm.
+
+    Raises:
+        ValueError: No run of the baseline, or no such window.
+    """
+    if window < 1:
+        raise ValueError(f"window: must be at least 1, got {window}.")
+    if baseline not in set(curves["arm"]):
+        raise ValueError(f"baseline: no run of {baseline!r} is in curves.")
+    runs = curves.pivot(index="step", columns=["arm", "seed"], values=column)
+    runs = runs.rolling(window, center=True, min_periods=1).mean()
+    found = []
+    for arm in dict.fromkeys(curves["arm"]):
+        parts = [_over_seeds(runs[arm], "value", "")]
+        less = (runs[arm] - runs[baseline]).dropna(axis=1, how="all")
+        if arm != baseline and not less.empty:
+            parts.append(_over_seeds(less, "difference", "difference_"))
+        found.append(pd.concat(parts, axis=1).assign(arm=arm, seeds=runs[arm].shape[1]))
+    columns = ["value", "low", "high"]
+    columns += ["difference", "difference_low", "difference_high"]
+    table = pd.concat(found).reset_index()
+    return table.reindex(columns=["arm", "step", *columns, "seeds"])
+
+
+def _over_seeds(runs: pd.DataFrame, name: str, prefix: str) -> pd.DataFrame:
+    """Mean and ends over the columns of each row."""
+    rows = {step: t_interval(row.dropna().to_numpy()) for step, row in runs.iterrows()}
+    return pd.DataFrame(
+        [{name: i.value, f"{prefix}low": i.low, f"{prefix}high": i.high}
+         for i in rows.values()],
+        index=runs.index,
+    )  # fmt: skip
+
+
 def planned_cells(grid: Grid, experiments: str | Path) -> pd.DataFrame:
     """How much of a grid is there, cells of grids that it shares them with included.
 
@@ -133,3 +192,70 @@ def planned_cells(grid: Grid, experiments: str | Path) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def planned_table(
+    outcomes: pd.DataFrame, arms: Sequence[str], against: str, outcome: str
+) -> pd.DataFrame:
+    """Every planned arm against another, whatever has been recorded.
+
+    Args:
+        outcomes: From :func:`~vgpo.studies.experiments.records.outcome_table`, of one
+            world and setting; or an empty table of :data:`COLUMNS`.
+        arms: That have a row each, run or not.
+        against: The arm that they are compared with.
+        outcome: One that
+            :func:`~vgpo.studies.experiments.report.compare_grid` compares.
+
+    Returns:
+        Index ``arm``; ``difference``, ``low``, ``high``, ``p_corrected`` (Holm, over
+        the rows that have one), ``smallest_p`` (what that could have been at best),
+        ``detectable``, ``seeds`` (pairs), ``mixed`` (pairs of different commits) and
+        ``verdict``: :data:`NOT_RUN` without a pair.
+    """
+    rows = outcomes[outcomes["arm"].isin([against, *arms])]
+    rows = rows[(rows["outcome"] == outcome) & rows["value"].notna()]
+    rows = rows[rows["seed"].isin(rows.loc[rows["arm"] == against, "seed"])]
+    numbers = ["difference", "low", "high", "p_corrected", "smallest_p", "detectable"]
+    columns = [*numbers, "seeds", "mixed", "verdict"]
+    table = pd.DataFrame(index=pd.Index(arms, name="arm"), columns=columns)
+    if rows["arm"].nunique() > 1:
+        found = compared(rows, outcome, against).set_index("arm")
+        table = found.reindex(index=table.index, columns=columns)
+    table["verdict"] = table["verdict"].fillna(NOT_RUN)
+    counts = table[["seeds", "mixed"]].fillna(0).astype(int)
+    return table.assign(**counts, **table[numbers].astype(float))
+
+
+def in_words(table: pd.DataFrame, against: str) -> list[str]:
+    """Rows of :func:`planned_table` as sentences, with what they do not allow.
+
+    Example:
+        >>> row = {"seeds": [0], "verdict": NOT_RUN, "mixed": [0]}
+        >>> in_words(pd.DataFrame(row, index=["vgpo_token_step"]), "vgpo_token")
+        ['Not run, so that nothing can be said of them: vgpo_token_step.']
+    """
+    run = table[table["seeds"] > 0]
+    said = [_sentence(arm, row, against) for arm, row in run.iterrows()]
+    if rest := [arm for arm in table.index if arm not in run.index]:
+        said.append(f"Not run, so that nothing can be said of them: {', '.join(rest)}.")
+    enough = run[run["seeds"] >= FEWEST_PAIRS]
+    if len(enough) and (least := enough["smallest_p"].min()) > 0.05:
+        said.append(
+            f"So few seeds for so many arms give a corrected p of {least:.2f} at best: "
+            "no difference can be found, only that none would matter."
+        )
+    return said
+
+
+def _sentence(arm: str, row: pd.Series, against: str) -> str:
+    said = f"{arm} less {against}: {row['difference']:+.3f}"
+    if row["seeds"] == 1:
+        return f"{said}, one seed, so no interval and no verdict."
+    said += f" [{row['low']:+.3f}, {row['high']:+.3f}], {row['seeds']} seeds"
+    said += f": {row['verdict']}"
+    if row["seeds"] < FEWEST_PAIRS:
+        said += f" (fewer than {FEWEST_PAIRS} seeds can find nothing)"
+    if row["mixed"]:
+        said += f"; {row['mixed']} pairs of different commits"
+    return said + "."

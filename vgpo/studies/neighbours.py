@@ -3,7 +3,6 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -19,8 +18,6 @@ from vgpo.method.shaping import (
     register,
 )
 from vgpo.rewards import accuracy_reward
-from vgpo.studies.experiments.records import Record, outcome_table
-from vgpo.studies.experiments.report import PRIMARY, compare_grid
 from vgpo.studies.experiments.runs import TRAINED_FAMILIES, TestbedRun
 from vgpo.studies.experiments.truth import with_truth
 from vgpo.testbed import WORLDS, load_tiny, make_dataset
@@ -236,27 +233,3 @@ def compare_shaped(rollouts: Rollouts, shaped: Mapping[str, Tensor]) -> pd.DataF
             "spread": sum(spreads) / len(spreads),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
-
-
-# -- what training says -----------------------------------------------------------
-
-
-def recorded_outcomes(
-    cells: str | Path | Sequence[Record], baseline: str = "dapo"
-) -> pd.DataFrame:
-    """Every neighbour against the baseline, by the cells of a grid that are recorded.
-
-    Args:
-        cells: Of :func:`~vgpo.studies.experiments.records.grid_records`, which finds
-            those of other grids as well; or the grid's folder.
-        baseline: The arm that the others are compared with.
-
-    Returns:
-        The primary outcomes of
-        :func:`~vgpo.studies.experiments.report.compare_grid`.
-
-    Raises:
-        FileNotFoundError: No cell is recorded.
-    """
-    found = compare_grid(outcome_table(cells), baseline)
-    return found[found["outcome"].isin(list(PRIMARY))].reset_index(drop=True)
