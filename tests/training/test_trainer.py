@@ -42,7 +42,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid
 
 import vgpo.method.visual
-import vgpo.models.probes
+import vgpo.models.probes.of_image
 from vgpo import VGPOTrainer
 from vgpo.data import load_rows
 from vgpo.method.released import advantage_factors
@@ -403,7 +403,7 @@ def test_train_evaluate_train_with_rows_without_image(tmp_path):
 
 
 def test_grpo_and_dapo_take_no_forward_pass_for_focus(tmp_path, monkeypatch):
-    monkeypatch.setattr(vgpo.models.probes, "capture_focus", None)
+    monkeypatch.setattr(vgpo.models.probes.of_image, "capture_focus", None)
     trainer = train(
         tmp_path,
         Scripted,

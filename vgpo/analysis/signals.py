@@ -25,7 +25,7 @@ from vgpo.models.inputs import (
     token_texts,
 )
 from vgpo.models.layers import capture_layer_cosines
-from vgpo.models.probes import black_squares, noisy_pixels
+from vgpo.models.probes.degraded import black_squares, noisy_pixels
 from vgpo.pictures import open_picture
 
 SIGNALS = (

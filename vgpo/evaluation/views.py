@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from PIL import Image
 
-from vgpo.models.probes import black_squares
+from vgpo.models.probes.degraded import black_squares
 from vgpo.pictures import add_noise
 from vgpo.seeds import mixed_seed
 

@@ -23,14 +23,8 @@ from trl.trainer.utils import (
 )
 
 from vgpo.method.shaping import Method, Rollouts
-from vgpo.models.probes import (
-    Entropy,
-    LogProbs,
-    PassProbe,
-    Probe,
-    Scored,
-    make_probe,
-)
+from vgpo.models.probes.base import PassProbe, Probe, Scored, make_probe
+from vgpo.models.probes.of_text import Entropy, LogProbs
 
 Forward = Callable[..., tuple[Tensor, Tensor | None, Any]]
 

@@ -21,7 +21,7 @@ from datasets import Dataset
 from PIL import Image
 from torch import Tensor
 
-from vgpo.models.probes import Scored, register_probe
+from vgpo.models.probes.base import Scored, register_probe
 from vgpo.seeds import mixed_seed
 from vgpo.testbed import LookAwayExample, trace
 from vgpo.testbed.images import TILE

@@ -18,7 +18,7 @@ from vgpo.models.attention import attention_split
 from vgpo.models.distributions import log_distributions, of_tokens
 from vgpo.models.inputs import special_token_ids
 from vgpo.models.layers import capture_layer_cosines
-from vgpo.models.probes import black_squares, noisy_pixels
+from vgpo.models.probes.degraded import black_squares, noisy_pixels
 from vgpo.seeds import mixed_seed
 from vgpo.studies.tables import (
     batches_of_one_length,
