@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from vgpo.analysis.forgetting import ForgettingAnalysis, analyze
+from vgpo.analysis.forgetting import analyze
+from vgpo.analysis.forgetting_analysis import ForgettingAnalysis
 from vgpo.analysis.pictured import AnsweredImages
 from vgpo.analysis.scoring import TokenScores, score
 from vgpo.analysis.signals import signals

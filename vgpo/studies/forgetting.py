@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vgpo.analysis.forgetting import ForgettingAnalysis, analyze
+from vgpo.analysis.forgetting import analyze
+from vgpo.analysis.forgetting_analysis import ForgettingAnalysis
 from vgpo.data import PROMPT_SUFFIX, load_rows
 from vgpo.models.inputs import token_texts
 from vgpo.models.loading import load_model
