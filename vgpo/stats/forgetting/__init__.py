@@ -6,12 +6,12 @@ the pilot study of Visually-Guided Policy Optimization for Multimodal Reasoning,
 2604.09349 (its Fig. 2); the paper leaves the exact split of a response open, and what
 is chosen here is said at each function.
 
-- :mod:`~vgpo.stats.forgetting.shares`: along one answer;
-- :mod:`~vgpo.stats.forgetting.pointing`: where on the image, against the truth;
-- :mod:`~vgpo.stats.forgetting.decay`: the fall over many answers, and its parts;
-- :mod:`~vgpo.stats.forgetting.comparing`: right answers against wrong ones;
-- :mod:`~vgpo.stats.forgetting.questions`: the same within questions;
-- :mod:`~vgpo.stats.forgetting.lengths`: against the length of the chain.
+- ``shares``: along one answer;
+- ``pointing``: where on the image, against the truth;
+- ``decay``: the fall over many answers, and its parts;
+- ``comparing``: right answers against wrong ones;
+- ``questions``: the same within questions;
+- ``lengths``: against the length of the chain.
 
 Intervals are those of :mod:`vgpo.stats.intervals`, over responses: bootstraps where
 there are enough of them, studentized where there are few.
