@@ -1,5 +1,6 @@
 """Settings that every test runs under, and the fixtures shared between files."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,37 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def search_nothing_old() -> None:
+    """What is alive when a file begins is not looked at again for garbage.
+
+    Trainers, statsmodels and others collect garbage at each run, and would go through
+    all that libraries and earlier files hold: most of the time of a small training.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A browser; tests that need it are skipped where there is none."""
+    from tests.explorer import browser
+
+    program = browser.chromium()
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(browser.NAMES)} is installed")
+    found = browser.Browser(program, tmp_path_factory.mktemp("chromium"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    """The browser, without the pages of the file before."""
+    yield chromium
+    chromium.close_pages()
 
 
 @pytest.fixture(scope="session")

@@ -46,11 +46,6 @@ TOLERANCE = 1e-5
 SAME = 1e-4
 
 
-def recorded() -> list[dict]:
-    """What was measured last, family by family."""
-    return json.loads(RECORD.read_text(encoding="utf-8"))["families"]
-
-
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3))
     return Image.fromarray(pixels.astype(np.uint8))

@@ -1,6 +1,5 @@
 """The Makefile's commands and the script that continuous integration runs."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -10,21 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.making import make
 
 TARGETS = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-
-
-def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(
-        ["make", *arguments],
-        cwd=ROOT,
-        env=kept | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=280,
-    )
 
 
 def executable(path: Path, script: str) -> Path:
@@ -72,27 +59,6 @@ def test_a_missing_python_is_told_so(tmp_path):
     shown = make("env", "PYTHON=no-such-python", f"VENV={tmp_path / 'venv'}")
     assert shown.returncode != 0
     assert "no-such-python is" in shown.stderr and "missing" in shown.stderr
-
-
-@pytest.mark.slow
-def test_make_html_builds_the_pages_and_leaves_the_checkout_alone():
-    def sources() -> dict[Path, int]:
-        paths = [
-            ROOT / "_config.yml",
-            *ROOT.glob("book/**/*"),
-            *ROOT.glob("notebooks/*"),
-        ]
-        return {
-            path: path.stat().st_mtime_ns
-            for path in paths
-            if path.is_file() and "__pycache__" not in path.parts
-        }
-
-    before = sources()
-    built = make("--old-file=.venv/.ready", "html", f"RUN={sys.executable}")
-    assert built.returncode == 0, built.stdout + built.stderr
-    assert (ROOT / "_build/html/index.html").exists()
-    assert sources() == before
 
 
 def test_make_bench_lists_its_modules_and_refuses_others():

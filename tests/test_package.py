@@ -1,5 +1,6 @@
 """What a user meets at ``import vgpo``, before any computation."""
 
+import json
 import re
 import subprocess
 import sys
@@ -29,9 +30,34 @@ def in_a_core_environment(code: str) -> subprocess.CompletedProcess:
     return without(code, TRAINING_ONLY)
 
 
-def test_import_costs_nothing():
-    done = in_a_core_environment("import vgpo; print('torch' in sys.modules)")
-    assert done.stdout.strip() == "False", done.stderr
+@pytest.fixture(scope="module")
+def core() -> dict[str, object]:
+    """What one core environment says, asked in this order: each part is true of what
+    was loaded before it as well."""
+    done = in_a_core_environment(
+        "import json, vgpo\n"
+        "said = {'torch': 'torch' in sys.modules}\n"
+        "folders = [vgpo.analysis.load_model, vgpo.models, vgpo.stats]\n"
+        "said['names'] = [vgpo.analyze.__name__, vgpo.score.__name__]\n"
+        "heavy = 'seaborn', 'matplotlib', 'sklearn', 'vgpo.testbed', 'vgpo.figures'\n"
+        "said['heavy'] = [name for name in heavy if name in sys.modules]\n"
+        "said['folders'] = len([*folders, vgpo.data.load_rows])\n"
+        "others = vgpo.capture_focus, vgpo.testbed\n"
+        "said['others'] = len(others)\n"
+        "said['errors'] = []\n"
+        "for name in ('VGPOConfig', 'VGPOTrainer'):\n"
+        "    try:\n"
+        "        getattr(vgpo, name)\n"
+        "    except ModuleNotFoundError as error:\n"
+        "        said['errors'].append(str(error))\n"
+        "print(json.dumps(said))\n"
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_import_costs_nothing(core):
+    assert core["torch"] is False
 
 
 def test_every_public_name_is_there():
@@ -94,14 +120,9 @@ def test_the_method_needs_torch_alone():
     ], done.stderr
 
 
-def test_analysis_imports_no_world_and_nothing_to_draw_with():
-    done = in_a_core_environment(
-        "import vgpo\n"
-        "print(vgpo.analyze.__name__, vgpo.score.__name__)\n"
-        "heavy = 'seaborn', 'matplotlib', 'sklearn', 'vgpo.testbed', 'vgpo.figures'\n"
-        "print([name for name in heavy if name in sys.modules])\n"
-    )
-    assert done.stdout.split("\n")[:2] == ["analyze score", "[]"], done.stderr
+def test_analysis_imports_no_world_and_nothing_to_draw_with(core):
+    assert core["names"] == ["analyze", "score"]
+    assert core["heavy"] == []
 
 
 def test_figures_need_neither_a_model_nor_a_world():
@@ -127,30 +148,16 @@ def test_a_folder_of_the_small_world_loads_without_importing_it_first():
     assert done.stdout.strip() == "TestbedProcessor", done.stderr
 
 
-def test_analysis_needs_no_training_library():
-    done = in_a_core_environment(
-        "import vgpo; print(vgpo.analyze, vgpo.score, vgpo.capture_focus, vgpo.testbed)"
-    )
-    assert done.returncode == 0, done.stderr
+def test_analysis_needs_no_training_library(core):
+    assert core["others"] == 2  # and ``analyze`` and ``score``, above
 
 
-def test_missing_training_library_names_the_cure():
-    done = in_a_core_environment(
-        "import vgpo\n"
-        "for name in ('VGPOConfig', 'VGPOTrainer'):\n"
-        "    try:\n"
-        "        getattr(vgpo, name)\n"
-        "    except ModuleNotFoundError as error:\n"
-        "        print(error)\n"
-    )
-    for name in ("VGPOConfig", "VGPOTrainer"):
-        assert f"vgpo.{name} trains on top of" in done.stdout, done.stderr
-    assert done.stdout.count("pip install 'vgpo[train]'") == 2
+def test_missing_training_library_names_the_cure(core):
+    assert len(core["errors"]) == 2
+    for name, error in zip(("VGPOConfig", "VGPOTrainer"), core["errors"], strict=True):
+        assert f"vgpo.{name} trains on top of" in error
+        assert error.count("pip install 'vgpo[train]'") == 1
 
 
-def test_folders_are_there_without_an_import_of_their_own():
-    done = in_a_core_environment(
-        "import vgpo\n"
-        "print(vgpo.analysis.load_model, vgpo.models, vgpo.stats, vgpo.data.load_rows)"
-    )
-    assert done.returncode == 0, done.stderr
+def test_folders_are_there_without_an_import_of_their_own(core):
+    assert core["folders"] == 4

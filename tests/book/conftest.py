@@ -5,10 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.explorer.browser import browser
-
-__all__ = ["browser", "project"]
-
 
 @pytest.fixture
 def project(tmp_path: Path, root: Path) -> Path:

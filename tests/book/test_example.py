@@ -8,11 +8,8 @@ import pytest
 
 from book.builder import example
 from tests.conftest import ROOT
-from tests.explorer.browser import browser
 from vgpo.explorer.page import page
 from vgpo.testbed import COLOURS
-
-__all__ = ["browser"]
 
 PAGE = (ROOT / "book" / "explorer.md").read_text(encoding="utf-8")
 

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,8 +16,9 @@ import yaml
 from bs4 import BeautifulSoup
 
 import vgpo
-from book.builder.render import PLACEHOLDER, config, html, listed_notebooks
+from book.builder.render import PLACEHOLDER, config, listed_notebooks
 from tests.conftest import ROOT
+from tests.making import make
 from vgpo.studies.claims import VERDICTS
 from vgpo.testbed import CHECKPOINT, World
 
@@ -30,15 +32,32 @@ LOADED = {
 }
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory) -> Path:
-    """The pages of the frozen notebooks, built once."""
-    out = tmp_path_factory.mktemp("site") / "html"
-    html(ROOT, notebooks=ROOT / "notebooks", out=out)
-    return out
+def sources() -> dict[Path, int]:
+    """When each file that the book is made of was last changed."""
+    paths = [ROOT / "_config.yml", *ROOT.glob("book/**/*"), *ROOT.glob("notebooks/*")]
+    return {
+        path: path.stat().st_mtime_ns
+        for path in paths
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def touched() -> set[Path]:
+    """What ``make html`` changed of its sources, run once for all tests here."""
+    before = sources()
+    built = make("--old-file=.venv/.ready", "html", f"RUN={sys.executable}")
+    assert built.returncode == 0, built.stdout + built.stderr
+    return {path for path, _ in before.items() ^ sources().items()}
+
+
+@pytest.fixture(scope="module")
+def site(touched) -> Path:
+    """The pages of the frozen notebooks."""
+    return ROOT / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
 def pages(site) -> dict[Path, BeautifulSoup]:
     return {
         path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
@@ -54,6 +73,10 @@ def contents() -> list[str]:
         chapter["file"] for part in toc["parts"] for chapter in part["chapters"]
     ]
     return [toc["root"], *chapters]
+
+
+def test_make_html_leaves_the_checkout_alone(touched):
+    assert touched == set()
 
 
 def test_every_entry_of_the_contents_has_a_page(site):
@@ -202,7 +225,7 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(site) -> Iterator[str]:
     """The address of the pages: a browser refuses fonts that a file asks for."""
     handler = partial(Quiet, directory=str(site))

@@ -3,9 +3,6 @@
 import pytest
 
 from book.builder.verdicts import with_verdicts
-from tests.explorer.browser import browser
-
-__all__ = ["browser"]
 
 HEAD = "<thead><tr><th><p>No.</p></th>\n<th><p>Verdict</p></th>\n</tr>\n</thead>"
 

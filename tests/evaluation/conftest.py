@@ -2,13 +2,10 @@
 
 import pytest
 
-from tests.explorer.browser import browser
 from vgpo.data import CATALOGUE
 from vgpo.studies.small_sets import write_small_set
 from vgpo.testbed import World, load_tiny
 from vgpo.testbed.decoding import decode_faster
-
-__all__ = ["browser"]
 
 EXAMPLES = World().examples(4, ("count",), split="heldout")
 

@@ -15,11 +15,10 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import websocket
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -311,12 +310,14 @@ class Browser:
             time.sleep(0.05)
         port, path = told.read_text().split("\n")[:2]
         self.connection = Connection(f"ws://127.0.0.1:{port}{path}")
+        self.targets: list[str] = []
 
     def open(self, path: str | Path) -> Page:
         """A file, or an address, in a page of its own."""
         text = str(path)
         address = text if "://" in text else Path(path).resolve().as_uri()
         target = self.connection.send("Target.createTarget", url="about:blank")
+        self.targets.append(target["targetId"])
         attached = self.connection.send(
             "Target.attachToTarget", targetId=target["targetId"], flatten=True
         )
@@ -324,18 +325,12 @@ class Browser:
         page.go(address)
         return page
 
+    def close_pages(self) -> None:
+        """All that :meth:`open` has opened; each is a process of its own."""
+        while self.targets:
+            self.connection.send("Target.closeTarget", targetId=self.targets.pop())
+
     def close(self) -> None:
         self.connection.socket.close()
         self.process.terminate()
         self.process.wait(timeout=30)
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory) -> Iterator[Browser]:
-    """Chromium; tests that need it are skipped where there is none."""
-    program = chromium()
-    if program is None:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is installed")
-    found = Browser(program, tmp_path_factory.mktemp("chromium"))
-    yield found
-    found.close()

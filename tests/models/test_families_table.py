@@ -51,6 +51,8 @@ def test_one_family_of_each_kind_comes_out_as_recorded(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(processors.ENTRIES))
 def test_every_family_with_a_processor_comes_out_as_recorded(name):
+    """Training as well: where it is said to work, every row of every pass got the
+    log-probabilities that it has alone (``largest_error``)."""
     assert measure(name) == BY_FAMILY[name]
 
 
