@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 
 from vgpo.stats.intervals import RESAMPLES, mean_interval
-from vgpo.studies.focus import robustness_summary, robustness_table
+from vgpo.studies.focus.robustness import robustness_summary, robustness_table
 from vgpo.studies.gates import grade_gates
 from vgpo.studies.probes import tile_probe
 from vgpo.studies.provenance import write_record

@@ -44,7 +44,8 @@ from vgpo.models.memory import peak_bytes
 from vgpo.models.weights import BLOCK, stored_bytes
 from vgpo.seeds import seeded
 from vgpo.stats.intervals import mean_interval
-from vgpo.studies.focus import ALIGNMENTS, beside_plain
+from vgpo.studies.focus.robustness import beside_plain
+from vgpo.studies.focus.roles import ALIGNMENTS
 from vgpo.studies.tables import padded, token_table
 from vgpo.testbed.answers import answer, correct
 from vgpo.testbed.data import encode_prompts
