@@ -624,7 +624,7 @@ figures.probe_figure(
 # look can be sharp; four layers, so reading happens in the last one; chains in which
 # every value is read once and written down.
 #
-# ## Try it
+# ## Exercises
 #
 # 1. Predict first: what does the null's ratio do if the picture has 1,300 image tokens
 #    and the answer 300 words, as at 7B?
@@ -646,7 +646,7 @@ figures.probe_figure(
 #    the recalled value happens to be the tile's.
 # :::
 #
-# **Keep in mind**
+# ## Keep in mind
 #
 # - A share that falls, and a gap between right and wrong, need no forgetting: put an
 #   untrained network beside them.

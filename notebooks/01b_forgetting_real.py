@@ -160,7 +160,7 @@ for name in names[1:]:
 # Qwen2.5-VL with the checkpoints the paper's authors released. They have not been run
 # here: they need a GPU, and downloads.
 #
-# ## Try it
+# ## Exercises
 #
 # Predict first; the lines go into cells at the end.
 #
@@ -216,7 +216,7 @@ for name in names[1:]:
 # few to exclude 0; chapter 01 has five draws of more, which do.
 # :::
 #
-# **Keep in mind**
+# ## Keep in mind
 #
 # - Without the truth of every token, a falling share cannot be told from an answer that
 #   has nothing left to look at.

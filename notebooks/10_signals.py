@@ -8,7 +8,7 @@
 # are. On the small worlds we do. As far as we know, no such table has been
 # published, for want of a truth.
 #
-# **Overview.** All signals side by side for one answer; their grades against
+# **In this chapter.** All signals side by side for one answer; their grades against
 # true reads; whether they notice that the model does *not* look; whether they
 # find the word that decides to look; length and cost; why the default fails;
 # and what each method does to one and the same completion.
@@ -395,7 +395,7 @@ group.by_source().T.round(2)
 # which order it is added up. So VGPO's $\phi$ could not tell the two apart.
 # :::
 #
-# ## What follows
+# ## Keep in mind
 #
 # - To weight *reads*, take attention at $t-1$ where it can be had, else what a
 #   masked picture takes from the log-probability. Both know whether the model

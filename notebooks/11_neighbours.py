@@ -11,7 +11,7 @@
 # *same* four rollouts? What does it cost? And when is it exactly what its paper
 # says?
 #
-# **Overview.** Four rollouts and their signals; each method in a paragraph, a
+# **In this chapter.** Four rollouts and their signals; each method in a paragraph, a
 # formula and a call; a term called entropy that is none; the same real rollouts
 # through all of them; what a step costs; what training says.
 
