@@ -111,7 +111,7 @@ def _require_there(path: Path) -> None:
     the hub.
 
     Raises:
-        ConnectionError: See :func:`vgpo.hub.require_hub`.
+        ConnectionError: As ``vgpo.hub.require_hub`` says.
     """
     if path.exists():
         return

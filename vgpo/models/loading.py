@@ -110,7 +110,7 @@ def require_model(name: str | Path) -> None:
     """Refuses a name that is no folder and in no cache while the hub does not answer.
 
     Raises:
-        ConnectionError: See :func:`vgpo.hub.require_hub`.
+        ConnectionError: As ``vgpo.hub.require_hub`` says.
     """
     if Path(name).exists():
         return
