@@ -14,8 +14,9 @@ from math import sqrt
 
 CENTRED = {"text_anchor": "middle"}
 BOLD = {**CENTRED, "font_weight": "bold"}
-WIDTH = 420
-BOX, ROW_GAP, GUTTER = 46, 58, 26
+WIDTH = 480
+BOX, ROW_GAP, GUTTER = 46, 58, 20
+NAME = 12  # size of a name: ten letters of a wide face fit a box of four columns
 MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
 
 
@@ -163,7 +164,7 @@ def tower(
             drawn += [
                 f'<g class="box box-{box.name}">',
                 frame(x, y, width, BOX),
-                text(x + width / 2, y + 20, box.name, 14.5, **BOLD),
+                text(x + width / 2, y + 20, box.name, NAME, **BOLD),
                 text(x + width / 2, y + 37, box.note, 11.5, **CENTRED),
                 "</g>",
             ]

@@ -1,4 +1,5 @@
-"""Where a line must not end: before a unit, within t − 1, before a comma.
+"""Where a line must not end: before a unit, within t − 1, before a comma; and where it
+may: within a path, after a slash.
 
 Markdown writes ``95 %`` with a space at which a line may end, and a formula is a box
 after which one may end, even before the comma that follows.
@@ -12,6 +13,9 @@ _UNIT = re.compile(r"(?<=\d) (?=%|(?:[kMGT]i?B|nats|px)\b)")
 _NUMBERED = re.compile(r"\b(Fig\.|Figs\.|Eq\.|Table|Tables) (?=\d)")
 _BEFORE = re.compile(r"\bt − 1\b")
 _FORMULA = re.compile(r'(<span class="math[^"]*">[^<]*</span>)([,.;:!?)’”]+|-\w+)')
+_SLASH = re.compile(r"(?<![</])/(?=[\w.*-])")
+_PATH = re.compile(r'<span class="pre">[\w.*-]*/[^<&\s]*</span>')
+_OPTION = re.compile(r'<span class="pre">(?=--?\w[\w-]{0,27}</span>)')
 _SPACE = "\u00a0"
 
 
@@ -30,7 +34,13 @@ def unbroken(page: str) -> str:
         '<code>95 %</code>'
         >>> unbroken('<span class="math">x</span>, and')
         '<span class="together"><span class="math">x</span>,</span> and'
+        >>> unbroken('<span class="pre">vgpo/train.py</span>')
+        '<span class="pre">vgpo/<wbr>train.py</span>'
+        >>> unbroken('<span class="pre">--max_steps</span>')
+        '<span class="pre whole">--max_steps</span>'
     """
+    page = _PATH.sub(lambda path: _SLASH.sub("/<wbr>", path[0]), page)
+    page = _OPTION.sub('<span class="pre whole">', page)
     parts = _PARTS.split(page)
     # Text, then a tag or what is kept, then the name that ended it, and so on.
     parts[::3] = [_spaced(text) for text in parts[::3]]

@@ -221,3 +221,14 @@ def test_a_comma_stays_with_its_formula():
     page = BeautifulSoup(unbroken(f"<p>{formula}, and {formula} of</p>"), "html.parser")
     assert [span.get_text() for span in page.select(".together")] == ["\\(x\\),"]
     assert page.get_text() == "\\(x\\), and \\(x\\) of"
+
+
+def test_paths_may_be_broken_after_a_slash_and_options_may_not_be_broken():
+    name = '<code><span class="pre">{}</span></code>'
+    page = BeautifulSoup(unbroken(name.format("tests/a/b.py")), "html.parser")
+    assert page.get_text() == "tests/a/b.py"
+    assert len(page.select("wbr")) == 2
+    for plain in ("a/", "x", "a//b"):
+        assert unbroken(name.format(plain)) == name.format(plain)
+    option = BeautifulSoup(unbroken(name.format("--max_steps")), "html.parser")
+    assert option.span["class"] == ["pre", "whole"]
