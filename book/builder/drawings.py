@@ -142,7 +142,7 @@ def tower(
         return left[name] + width * (here.index(pair) + 1) / (len(here) + 1)
 
     drawn = [
-        text(10, y + BOX / 2 + 5, word, 15, font_weight="bold", opacity="0.6")
+        text(10, y + BOX / 2 + 5, word, 15, font_weight="bold", opacity="0.75")
         for y, (word, _) in zip(top, rows, strict=True)
     ]
     for pair, number in cables.items():
