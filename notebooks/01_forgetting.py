@@ -500,7 +500,7 @@ for name, part in parts.items():
     needs = part.assign(needs=(part["source"] == "image").astype(float))
     splits[name] = forget.split_decay(image, padded(needs, "needs")[0], mask)
 
-# %% mystnb={"figure": {"name": "fig-decay-split", "caption": "The change of mean image attention from the early to the late half, and what it is made of, with 95 % intervals."}, "image": {"alt": "Grouped bars per question family. Nearly all of the fall is the part with nothing left to look at; the part that should have looked and did not is small; the rest is close to zero."}}
+# %% mystnb={"figure": {"name": "fig-decay-split", "caption": "The change of mean image attention from the early to the late half, and what it is made of, with 95 % intervals."}, "image": {"alt": "Grouped bars per question family. Nearly all of the fall is fewer looks; weaker looks are a small part; idle attention is close to zero."}}
 figures.decay_split_figure(splits)
 
 # %%

@@ -29,6 +29,7 @@ logging.disable(logging.WARNING)
 
 import pandas as pd
 import torch
+from IPython.display import display
 from peft import PeftModel
 from transformers import PrinterCallback
 
@@ -278,7 +279,10 @@ pd.DataFrame(
 
 # %%
 gpu = {s: study.measure_qlora(weights.qwen2_5_vl_config(s)) for s in gpu_sizes}
-pd.DataFrame(gpu).T if gpu else "no GPU measured: set gpu_sizes"
+if gpu:
+    display(pd.DataFrame(gpu).T)
+else:
+    print("no GPU measured: set gpu_sizes")
 
 # %% [markdown]
 # ## VGPO on 4 bits

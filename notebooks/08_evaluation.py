@@ -75,7 +75,9 @@ figures.arms_figure(tables, baseline)
 columns = ["arm", "difference", "low", "high", "p_corrected", "detectable"]
 for name, table in tables.items():
     for row in table[table["mixed"] > 0].itertuples():
-        print(f"{name}, {row.arm}: {row.mixed} pairs of different commits")
+        print(
+            f"{name}, {row.arm}: {row.mixed} of {row.seeds} pairs of different commits"
+        )
 pd.concat(
     {
         name: table[table["seeds"] > 1][[*columns, "seeds", "verdict"]]

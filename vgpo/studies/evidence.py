@@ -257,5 +257,6 @@ def _sentence(arm: str, row: pd.Series, against: str) -> str:
     if row["seeds"] < FEWEST_PAIRS:
         said += f" (fewer than {FEWEST_PAIRS} seeds can find nothing)"
     if row["mixed"]:
-        said += f"; {row['mixed']} pairs of different commits"
+        pairs = "pair" if row["mixed"] == 1 else "pairs"
+        said += f"; {row['mixed']} {pairs} of different commits"
     return said + "."
