@@ -567,10 +567,10 @@ method_table()[["default"]]
 # python -m vgpo.studies.experiments run neighbours --workers 2
 # ```
 #
-# Every planned method has its rows, run or not; `dapo`, `vgpo_token` and
-# `vgpo_prediction` are cells of the headline ({doc}`08_evaluation`), six of its ten
-# seeds. A difference is to DAPO with the same seed, with its t interval; one seed has
-# none.
+# Every planned method has its rows, run or not. `vgpo_prediction` has six of the ten
+# seeds of the headline ([chapter 08](08_evaluation.ipynb)), trained by an earlier commit
+# of this package, and the table says so. A difference is to DAPO with the same seed, with
+# its t interval; one seed has none.
 
 # %%
 plan = read_grid(f"../recipes/experiments/{grid}.yaml")

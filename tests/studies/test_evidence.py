@@ -228,13 +228,22 @@ def test_cells_of_the_headline_count_for_the_neighbours():
     table = evidence.planned_table(outcomes, others, "dapo", "reward/area")
     assert table.index.tolist() == others
 
-    def reward(arm, seed):
-        file = HEADLINE / f"look_away-shipped-{arm}-seed{seed}" / "record.json"
-        return json.loads(file.read_text())["outcomes"]["reward/area"]
+    def reward(grid, arm, seed):
+        cell = f"look_away-shipped-{arm}-seed{seed}"
+        record = json.loads((HEADLINE.parent / grid / cell / "record.json").read_text())
+        return record["outcomes"]["reward/area"]
 
-    less = [reward("vgpo_token", seed) - reward("dapo", seed) for seed in plan.seeds]
-    assert table.loc["vgpo_token", "seeds"] == 6
-    assert table.loc["vgpo_token", "difference"] == pytest.approx(np.mean(less))
+    # A cell of the grid itself goes before one of another that has the same arm.
+    for arm, grid in (("vgpo_token", "neighbours"), ("vgpo_prediction", "headline")):
+        assert (
+            HEADLINE.parent / "headline" / f"look_away-shipped-{arm}-seed0"
+        ).is_dir()
+        less = [
+            reward(grid, arm, seed) - reward("neighbours", "dapo", seed)
+            for seed in plan.seeds
+        ]
+        assert table.loc[arm, "seeds"] == 6
+        assert table.loc[arm, "difference"] == pytest.approx(np.mean(less))
 
 
 def test_a_forest_has_a_row_per_draw_and_the_pooled_ones():
