@@ -90,9 +90,9 @@ def run_part(part: str, folder: Path, tiny: bool) -> None:
         }
         work[part](parts.TINY if tiny else parts.FULL, record)
     except Exception as error:
-        record(failed=_words(error), seconds=round(time.monotonic() - start, 1))
+        record(failed=_words(error), seconds=round(time.monotonic() - start, 3))
         raise
-    record(seconds=round(time.monotonic() - start, 1))
+    record(seconds=round(time.monotonic() - start, 3))
 
 
 def _words(error: Exception) -> str:

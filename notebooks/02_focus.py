@@ -152,7 +152,7 @@ table["role"] = focus_study.token_roles(table)
 reads = table["role"].isin(ROLES[:2])
 print(f"{len(table)} tokens, {reads.mean():.0%} of them read the image")
 
-# %% mystnb={"figure": {"name": "fig-focus-chain", "caption": "One chain, scored at t and at t − 1; colours are the true sources. The lower panel is the upper one, one place to the right."}, "image": {"alt": "Two bar charts over the tokens of one chain. Scored at position t, the equals signs before a value stand out and the values read are low; scored at t minus 1, the values read stand out."}}
+# %% mystnb={"figure": {"name": "fig-focus-chain", "caption": "One chain, scored at t and at t \u2212 1; colours are the true sources. The lower panel is the upper one, one place to the right."}, "image": {"alt": "Two bar charts over the tokens of one chain. Scored at position t, the equals signs before a value stand out and the values read are low; scored at t minus 1, the values read stand out."}}
 shown = int(np.argmin([abs(len(e.chain) - 30) for e in examples]))
 figures.focus_chain_figure(table[table["row"] == shown])
 
@@ -175,7 +175,7 @@ by_fifth = auroc_by(table, "fifth", ALIGNMENTS | blind)
 wide = by_family.pivot(index="family", columns="score", values="auroc")
 wide[[*ALIGNMENTS, *blind]].round(2)
 
-# %% mystnb={"figure": {"name": "fig-auroc", "caption": "How well focus tells reads of the image from all other tokens, per family and along the chain. Empty marks: the score at t − 1 over a grey picture, and a rule on the text."}, "image": {"alt": "Two panels of AUROC with intervals. The score at t lies at or below one half in every family and along the whole chain; the score at t minus 1 lies far above it, highest for charts and comparisons. Empty marks, of a grey picture and of a rule on the text, lie close to the score at t minus 1."}}
+# %% mystnb={"figure": {"name": "fig-auroc", "caption": "How well focus tells reads of the image from all other tokens, per family and along the chain. Empty marks: the score at t \u2212 1 over a grey picture, and a rule on the text."}, "image": {"alt": "Two panels of AUROC with intervals. The score at t lies at or below one half in every family and along the whole chain; the score at t minus 1 lies far above it, highest for charts and comparisons. Empty marks, of a grey picture and of a rule on the text, lie close to the score at t minus 1."}}
 figures.auroc_figure(by_family, by_fifth)
 
 # %% [markdown]
@@ -293,7 +293,7 @@ by_role.round(2).sort_values(ascending=False).rename("probability of a digit")
 # and *results* (the 13 that follows), it cannot: there a number is coming, too, and
 # only the picture makes the difference.
 
-# %% mystnb={"figure": {"name": "fig-role-auroc", "caption": "Values read from the image against one other role at a time (how many tokens). Empty: the score at t − 1 over a grey picture."}, "image": {"alt": "Intervals of AUROC per role. At t minus 1 all are near one except repeated numbers and results, which are lower but well above one half, and over a grey picture they are as high; at t most are below one half."}}
+# %% mystnb={"figure": {"name": "fig-role-auroc", "caption": "Values read from the image against one other role at a time (how many tokens). Empty: the score at t \u2212 1 over a grey picture."}, "image": {"alt": "Intervals of AUROC per role. At t minus 1 all are near one except repeated numbers and results, which are lower but well above one half, and over a grey picture they are as high; at t most are below one half."}}
 seen = ALIGNMENTS | {"grey picture": "grey_prediction"}
 against = focus_study.auroc_against_roles(table, seen)
 figures.role_auroc_figure(against)
@@ -460,7 +460,7 @@ variants["grey picture"] = [blank(e) for e in few]
 rescored = focus_study.robustness_table(model, processor, few, variants)
 robustness = focus_study.robustness_summary(rescored)
 
-# %% mystnb={"figure": {"name": "fig-robustness", "caption": "Left: rank correlation of the token scores of a completion before and after the change. Middle: the probability of the true value where one is read. Right: how well the score at t − 1 tells reads."}, "image": {"alt": "Left, rank correlations near one for noise and compression, lower for shifts and brightness, lower still but far above zero for another picture and a grey one. Middle, bars of the probability of the true value, high for harmless changes and near chance for another or a grey picture. Right, AUROC of reads, nearly the same for every change and for the grey picture."}}
+# %% mystnb={"figure": {"name": "fig-robustness", "caption": "Left: rank correlation of the token scores of a completion before and after the change. Middle: the probability of the true value where one is read. Right: how well the score at t \u2212 1 tells reads."}, "image": {"alt": "Left, rank correlations near one for noise and compression, lower for shifts and brightness, lower still but far above zero for another picture and a grey one. Middle, bars of the probability of the true value, high for harmless changes and near chance for another or a grey picture. Right, AUROC of reads, nearly the same for every change and for the grey picture."}}
 figures.robustness_figure(robustness)
 
 # %%

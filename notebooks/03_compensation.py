@@ -171,7 +171,7 @@ ratios = ["tail_ratio", "top_ratio"]
 paper = grades[(grades[ratios] == [0.5, 0.2]).all(axis=1)]
 paper.set_index("score").drop(columns=ratios).round(3)
 
-# %% mystnb={"figure": {"name": "fig-gate-precision", "caption": "Precision of the gate over κ, for three tails. Bands: 95 % bootstrap intervals over chains. Empty marks: gates that cannot see."}, "image": {"alt": "Three line charts of precision over kappa. The line for the state at t minus 1 runs close below the dotted line of a gate that knows the truth; the line for the state at t lies at zero, below the dashed line of a gate that knows nothing. Empty marks, of a grey picture and of a rule on the text, lie on or close to the line for t minus 1."}}
+# %% mystnb={"figure": {"name": "fig-gate-precision", "caption": "Precision of the gate over \u03ba, for three tails. Bands: 95 % bootstrap intervals over chains. Empty marks: gates that cannot see."}, "image": {"alt": "Three line charts of precision over kappa. The line for the state at t minus 1 runs close below the dotted line of a gate that knows the truth; the line for the state at t lies at zero, below the dashed line of a gate that knows nothing. Empty marks, of a grey picture and of a rule on the text, lie on or close to the line for t minus 1."}}
 figures.gate_precision_figure(grades)
 
 # %% [markdown]
@@ -244,7 +244,7 @@ def weighted(column, way):
     return vgpo.intra_trajectory_weights(weights, mask), mask
 
 
-# %% mystnb={"figure": {"name": "fig-along", "caption": "What three ways of compensating change in mean ψ, over the place in the chain. Bands: 95 % intervals over chains."}, "image": {"alt": "Two line charts of the change of mean psi over the place in the chain, one per score. The two lines with a gate lie near zero and rise a little towards the end; the line without a gate rises steadily from well below zero to well above it."}}
+# %% mystnb={"figure": {"name": "fig-along", "caption": "What three ways of compensating change in mean \u03c8, over the place in the chain. Bands: 95 % intervals over chains."}, "image": {"alt": "Two line charts of the change of mean psi over the place in the chain, one per score. The two lines with a gate lie near zero and rise a little towards the end; the line without a gate rises steadily from well below zero to well above it."}}
 def moved(column, way):
     psi, mask = weighted(column, way)
     return psi - weighted(column, "none")[0], mask
@@ -292,7 +292,7 @@ pd.DataFrame(summary).set_index(["score", "compensation"]).round(2)
 # 7). If a lifted token becomes the largest of its completion, as it often
 # does, the stretch pulls all *other* tokens down instead.
 
-# %% mystnb={"figure": {"name": "fig-psi-strength", "caption": "Mean ψ of the head, of the tail outside the gate, and of the gated tokens, as β grows."}, "image": {"alt": "Two line charts of mean psi over beta. The line of gated tokens is positive already at beta 0, rises steeply at first and then levels off; the line of the head falls slightly from zero; the rest of the tail stays below zero."}}
+# %% mystnb={"figure": {"name": "fig-psi-strength", "caption": "Mean \u03c8 of the head, of the tail outside the gate, and of the gated tokens, as \u03b2 grows."}, "image": {"alt": "Two line charts of mean psi over beta. The line of gated tokens is positive already at beta 0, rises steeply at first and then levels off; the line of the head falls slightly from zero; the rest of the tail stays below zero."}}
 strengths = (0.0, 0.1, 0.3, 0.6, 1.0, 2.0)
 parts = {
     column: gates.psi_by_part(*padded(table, column), strengths)

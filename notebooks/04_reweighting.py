@@ -196,7 +196,7 @@ correlations = pd.Series(
 )
 correlations.round(2)
 
-# %% mystnb={"figure": {"name": "fig-length", "caption": "Each point a rollout, eight each of 40 prompts: its length less the mean of its group, against φ."}, "image": {"alt": "Two scatter plots of phi against centred completion length: with the sum of Eq. 9 the points rise along a line, with the mean they do not."}}
+# %% mystnb={"figure": {"name": "fig-length", "caption": "Each point a rollout, eight each of 40 prompts: its length less the mean of its group, against \u03c6."}, "image": {"alt": "Two scatter plots of phi against centred completion length: with the sum of Eq. 9 the points rise along a line, with the mean they do not."}}
 figures.length_figure(length_table, correlations)
 
 # %% [markdown]

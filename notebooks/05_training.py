@@ -211,7 +211,7 @@ print(f"{(0.25 / questions) ** 0.5:.2f} for p = 0.5, n = {questions}")
 # of the completions, the spread of $\psi$ and $\phi$, and how much of $\phi$ is length.
 # Thin: the DAPO run, with the $\psi$ and $\phi$ that it measured and did not use.
 
-# %% mystnb={"figure": {"name": "fig-visual-metrics", "caption": "The visual metrics of the VGPO run (thick) and of the DAPO run (thin). Bands: where nine in ten steps of DAPO lie. Its ψ and φ are what they would have been."}, "image": {"alt": "Three small panels of lines over optimiser steps. Focus of the first and second half, for VGPO thick and for DAPO thin, runs side by side. The spread of psi and phi stays where it was. The correlation of phi with length stays near one."}}
+# %% mystnb={"figure": {"name": "fig-visual-metrics", "caption": "The visual metrics of the VGPO run (thick) and of the DAPO run (thin). Bands: where nine in ten steps of DAPO lie. Its \u03c8 and \u03c6 are what they would have been."}, "image": {"alt": "Three small panels of lines over optimiser steps. Focus of the first and second half, for VGPO thick and for DAPO thin, runs side by side. The spread of psi and phi stays where it was. The correlation of phi with length stays near one."}}
 figures.visual_metrics_figure(metrics["vgpo"], beside=metrics["dapo"])
 
 # %%

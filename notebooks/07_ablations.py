@@ -100,7 +100,7 @@ print("both:      ", ((1 + psi) * (1 + phi)[:, None])[0].numpy().round(2))
 # Three schedules are compared: linear $t/T$, exponential (which is $(t/T)^2$) and a
 # step at one half. The bars show what part of a chain each $\gamma$ opens.
 
-# %% mystnb={"figure": {"name": "fig-schedules", "caption": "What compensation adds to a gated token's weight, by schedule, for β = 0.3; above, the tail that each γ opens."}, "image": {"alt": "Three lines over the place in the chain: a straight one, a parabola below it and a step from zero to 0.3 at one half. Bars above them cover the last quarter, half and three quarters."}}
+# %% mystnb={"figure": {"name": "fig-schedules", "caption": "What compensation adds to a gated token's weight, by schedule, for \u03b2 = 0.3; above, the tail that each \u03b3 opens."}, "image": {"alt": "Three lines over the place in the chain: a straight one, a parabola below it and a step from zero to 0.3 at one half. Bars above them cover the last quarter, half and three quarters."}}
 schedules = gates.schedule_table(200)
 schedules.index = schedules.index / 200
 figures.schedules_figure(schedules, (0.25, 0.5, 0.75))
@@ -232,7 +232,7 @@ if there.get(base, 0):
 # How much does it matter how strong, how long and how many? Each number is varied
 # alone, two levels beside the method's own.
 
-# %% mystnb={"figure": {"name": "fig-sweeps", "caption": "The outcome over β, γ and κ, less that of the method's own level (0), with t interval over paired seeds. Levels that were not run are left out."}, "image": {"alt": "Three panels with a point at zero for the method's own level of each number, and points with intervals where other levels were run."}}
+# %% mystnb={"figure": {"name": "fig-sweeps", "caption": "The outcome over \u03b2, \u03b3 and \u03ba, less that of the method's own level (0), with t interval over paired seeds. Levels that were not run are left out."}, "image": {"alt": "Three panels with a point at zero for the method's own level of each number, and points with intervals where other levels were run."}}
 sweep = ablations.sweep_table(outcomes, base, outcome)
 figures.sweeps_figure(sweep, f"{outcome} less {base}")
 

@@ -75,9 +75,8 @@ figures.arms_figure(tables, baseline)
 columns = ["arm", "difference", "low", "high", "p_corrected", "detectable"]
 for name, table in tables.items():
     for row in table[table["mixed"] > 0].itertuples():
-        print(
-            f"{name}, {row.arm}: {row.mixed} of {row.seeds} pairs of different commits"
-        )
+        of = f"{row.mixed} of {row.seeds}"
+        print(f"{name}, {row.arm}: {of} pairs of different commits")
 pd.concat(
     {
         name: table[table["seeds"] > 1][[*columns, "seeds", "verdict"]]
@@ -411,7 +410,7 @@ looks, wrong = mine["looking/looks"], 1 - answers["right"].mean()
 recalled = answers["reads"].mean() * (1 / looks - 1)
 print(f"{baseline}, after: {looks:.3f} of the values are looked up.")
 print(
-    f"An answer recalls {recalled:.3f} values; {wrong:.3f} of the answers are wrong."
+    f"Values recalled, an answer: {recalled:.3f}; answers wrong: {wrong:.3f}."
 )
 print(
     f"So at least {1 - recalled / wrong:.2f} of the wrong ones recall nothing."

@@ -138,7 +138,7 @@ print(f"{len(batches)} micro-batches of {min(map(len, batches))} to", end=" ")
 print(f"{max(map(len, batches))} rows; {alone} rows are left over")
 print(f"{strange:.0%} of a row's company answers another prompt")
 
-# %% mystnb={"figure": {"name": "fig-runs", "caption": "Each point a rollout with an image: φ among the rollouts of its prompt, and in the run of rows in which it happened to stand."}, "image": {"alt": "Scatter plot of phi in runs against phi in groups, a cloud without visible trend. Rows left over in a run of their own are marked as squares and lie at zero."}}
+# %% mystnb={"figure": {"name": "fig-runs", "caption": "Each point a rollout with an image: \u03c6 among the rollouts of its prompt, and in the run of rows in which it happened to stand."}, "image": {"alt": "Scatter plot of phi in runs against phi in groups, a cloud without visible trend. Rows left over in a run of their own are marked as squares and lie at zero."}}
 phi_runs = vgpo.inter_trajectory_weights(weights, mask, runs)
 r = np.corrcoef(phi[has_image], phi_runs[has_image])[0, 1]
 left_over = (runs.bincount() == 1)[runs]

@@ -186,7 +186,7 @@ additive = A[:, None] + gamma * (1 - x.exp())
 same(-gradient[mask], additive[mask])
 same(papo_advantages(A, masked_lp, lp, gamma)[mask], additive[mask])
 
-# %% mystnb={"figure": {"name": "fig-papo", "caption": "PAPO for one token, γ 0.3. Left: what is taken off the loss. Right: the advantage that this amounts to on-policy; dots are the tokens of the four rollouts."}, "image": {"alt": "Two curves against the log-probability that the mask takes away. Left, the term is zero at zero, rises slowly to the right and steeply to the left up to a flat clamp. Right, the added advantage rises to at most 0.3 on the right and falls steeply on the left to about minus 3.8 before it jumps to zero at the clamp."}}
+# %% mystnb={"figure": {"name": "fig-papo", "caption": "PAPO for one token, \u03b3 0.3. Left: what is taken off the loss. Right: the advantage that this amounts to on-policy; dots are the tokens of the four rollouts."}, "image": {"alt": "Two curves against the log-probability that the mask takes away. Left, the term is zero at zero, rises slowly to the right and steeply to the left up to a flat clamp. Right, the added advantage rises to at most 0.3 on the right and falls steeply on the left to about minus 3.8 before it jumps to zero at the clamp."}}
 gap = torch.linspace(-3.2, 12, 800)
 bonus = papo_advantages(torch.zeros(1), -gap[None], torch.zeros(1, 800), gamma)
 figures.papo_figure(
@@ -383,7 +383,7 @@ same(make_method("srpo").shape(toy).advantages, A[:, None] * w)
 #
 # ## All of them, on the same four rollouts
 
-# %% mystnb={"figure": {"name": "fig-neighbours-toy", "caption": "The same four rollouts through every method: advantage of each token. PAPO as on-policy, with γ 0.3; PEPO at the end of its annealing."}, "image": {"alt": "Eight small heat maps of four rollouts by five tokens. VPPO is zero in most cells, PEPO is nearly the group's advantage, entropy shaping raises every cell, PAPO changes single cells by up to 0.3, SRPO and VGPO shift weight between cells of a row."}}
+# %% mystnb={"figure": {"name": "fig-neighbours-toy", "caption": "The same four rollouts through every method: advantage of each token. PAPO as on-policy, with \u03b3 0.3; PEPO at the end of its annealing."}, "image": {"alt": "Eight small heat maps of four rollouts by five tokens. VPPO is zero in most cells, PEPO is nearly the group's advantage, entropy shaping raises every cell, PAPO changes single cells by up to 0.3, SRPO and VGPO shift weight between cells of a row."}}
 end = replace(toy, progress=1.0)
 panels = {"group": A[:, None].expand(4, 5)}
 panels |= shaped_by(end, papo={"gamma": 0.3})

@@ -42,7 +42,7 @@ def credit_by_kind(
     credit for a token that was certain moves nothing.
 
     Args:
-        table: From :func:`~vgpo.studies.tables.token_table`, of sampled answers of the
+        table: From ``vgpo.studies.tables.token_table``, of sampled answers of the
             look-away world; or ``row`` (0, 1, ...), ``token``, ``source``, ``correct``,
             ``log_prob`` and the columns of the scores. ``reads`` and ``decides``, the
             truth, are made from ``source``.
