@@ -8,16 +8,12 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.stats.masses import MASK, MASS
 from vgpo.stats.forgetting import (
     decay_curve,
     progress_profile,
     split_decay,
 )
-
-MASS = torch.tensor([[0.9, 0.3, 0.2, 0.1, 0.1, 0.0]])
-
-
-MASK = torch.tensor([[1, 1, 1, 1, 1, 0]])
 
 
 def test_profile_of_a_row_without_tokens_is_undefined():

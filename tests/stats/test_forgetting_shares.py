@@ -7,16 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.stats.masses import MASK, MASS
 from vgpo.stats.forgetting import (
     accumulation_ratio,
     progress_profile,
     uniform_shares,
 )
-
-MASS = torch.tensor([[0.9, 0.3, 0.2, 0.1, 0.1, 0.0]])
-
-
-MASK = torch.tensor([[1, 1, 1, 1, 1, 0]])
 
 
 def test_ratio_by_hand():

@@ -300,6 +300,41 @@ def test_micro_batches_of_whole_groups_are_shaped_in_the_losss_pass(
         torch.testing.assert_close(values, parameters(own)[key], atol=1e-6, rtol=1e-4)
 
 
+def test_a_run_stopped_within_a_generation_goes_on_in_the_same_trainer(tmp_path):
+    """What was shaped of that generation is not taken for a part of the next one."""
+
+    class StoppedOnce(Scripted):
+        stop_at = 3  # the first micro-batch of the second generation has been shaped
+
+        def _compute_loss(self, model, inputs):
+            loss = super()._compute_loss(model, inputs)
+            if len(self.seen) == self.stop_at:
+                self.stop_at = None
+                raise KeyboardInterrupt
+            return loss
+
+    fields = {
+        "max_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "per_device_train_batch_size": GROUP,
+        "gradient_accumulation_steps": 2,
+    }
+    trainer = make_trainer(tmp_path, StoppedOnce, method="vgpo", **fields)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert len(trainer._shaped_so_far) == 1
+    trainer.train(resume_from_checkpoint="auto")
+    assert trainer.state.global_step == 2 and not trainer._shaped_so_far
+    table = torch.tensor(list(trainer._logs["advantages"])[-2 * GROUP :])
+    last = [
+        row["advantages"][row["mask"].bool()].mean()
+        for seen in trainer.seen[-2:]
+        for row in split(seen)
+    ]
+    torch.testing.assert_close(table.sort().values, torch.stack(last).sort().values)
+
+
 def test_micro_batches_that_split_groups_have_a_pass_of_their_own(
     tmp_path, monkeypatch
 ):

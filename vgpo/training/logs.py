@@ -118,10 +118,7 @@ def mean_advantages(advantages: Tensor, mask: Tensor) -> list[float]:
 
 
 class OnTrainBegin(TrainerCallback):
-    """Calls a function once Trainer has reset what it has logged.
-
-    A second one takes a subclass: Trainer warns of two callbacks of one class.
-    """
+    """Calls a function once Trainer has reset what it has logged."""
 
     def __init__(self, function: Callable[[], None]):
         self._function = function

@@ -26,7 +26,7 @@ class ResumableTrainer(GRPOTrainer):
     def __init__(self, *arguments, **named):
         super().__init__(*arguments, **named)
         self._resumed_notes: dict[str, Any] | None = None
-        self.add_callback(logs.OnTrainBegin(self._go_on_logging))
+        self.add_callback(logs.OnTrainBegin(self._begin))
 
     def _get_train_sampler(self, dataset=None):
         sampler = super()._get_train_sampler(dataset)
@@ -170,6 +170,10 @@ class ResumableTrainer(GRPOTrainer):
             logger.warning("%s: %s; new rollouts are made", checkpoint, reason)
         if notes is not None and "metrics" in notes:  # not in an earlier release's
             self._resumed_notes = notes
+
+    def _begin(self) -> None:
+        """What a run begins with, once Trainer has reset what it has logged."""
+        self._go_on_logging()
 
     def _go_on_logging(self) -> None:
         """In a resumed run, what had been noted since the last log."""

@@ -105,10 +105,6 @@ shuffled. It is there where whole groups are to be shaped in the loss."""
 logger = logging.getLogger(__name__)
 
 
-class _RunRecord(logs.OnTrainBegin):
-    """Beside the one that goes on with the logs."""
-
-
 class VGPOTrainer(ResumableTrainer):
     """Trains a vision-language model with GRPO, DAPO, VGPO or a method of your own.
 
@@ -200,7 +196,6 @@ class VGPOTrainer(ResumableTrainer):
         # What the command line was told, for the record of the run.
         self.told: tuple[TrainArguments | None, ModelConfig | None] = (None, None)
         self.add_callback(MetricsFile())
-        self.add_callback(_RunRecord(lambda: write_run_record(self, *self.told)))
         self.add_callback(FirstSteps(lambda: self._metrics["train"]))
 
     def _signals_of_shared_pass(self) -> Signals | None:
@@ -317,6 +312,12 @@ class VGPOTrainer(ResumableTrainer):
             return 0
         refusals.refuse_unknown_reward(name, self.reward_func_names)
         return self.reward_func_names.index(name)
+
+    def _begin(self) -> None:
+        super()._begin()
+        # Of a generation that the run before was stopped in.
+        self._shaped_so_far = []
+        write_run_record(self, *self.told)
 
     # -- the way of a batch -------------------------------------------------------
 
