@@ -128,6 +128,16 @@ def test_settings_of_one_wording_share_their_cold_start(tmp_path):
     assert [c.wording for c in cells if c.arm == UNTRAINED] == ["shipped", "wordy"]
 
 
+def test_an_arm_with_larger_steps_differs_in_its_rate_alone(tmp_path):
+    arms, settings = ["dapo", "dapo_rate_1.3"], {"a": SMALL | {"learning_rate": 5e-5}}
+    grid = read_grid(written(tmp_path, arms=arms, settings=settings, seeds=1))
+    _, plain, larger = (cell.settings() for cell in grid.cells())
+    assert plain["run"]["learning_rate"] == 5e-5
+    assert larger["run"].pop("learning_rate") == pytest.approx(6.5e-5)
+    del plain["run"]["learning_rate"]
+    assert larger | {"arm": "dapo"} == plain
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -104,6 +104,7 @@ class Arm:
         method: A registered method; its preset gives the loss.
         fields: Fields of ``VGPOConfig`` that differ from the preset.
         worlds: Where it can be run.
+        rate: Factor on the setting's learning rate.
         tells: What it is there for.
     """
 
@@ -111,6 +112,7 @@ class Arm:
     method: str
     fields: Mapping[str, Any] = field(default_factory=dict)
     worlds: tuple[str, ...] = tuple(WORLDS)
+    rate: float = 1.0
     tells: str = ""
 
 
@@ -121,6 +123,13 @@ def _scored(**settings: Any) -> dict[str, Any]:
 _PLAIN = (
     Arm("grpo", "grpo", tells="baseline"),
     Arm("dapo", "dapo", tells="baseline"),
+    Arm(
+        "dapo_rate_1.3",
+        "dapo",
+        rate=1.3,
+        tells="baseline with larger steps: the gradients of oracle_decides, the "
+        "largest of all arms, are 1.30 of the baseline's",
+    ),
     Arm("vgpo_token", "vgpo", tells="the method, scored at a token's own position"),
     Arm(
         "vgpo_prediction",

@@ -15,7 +15,7 @@ A file looks like this; everything but ``arms`` and ``worlds`` may be left out::
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +128,13 @@ class Grid:
     def _cell(self, arm: str, world: str, setting: str, seed: int) -> Cell:
         values = dict(self.settings[setting])
         wording = values.pop("wording", "shipped")
-        method = find_arm(self.baseline if arm == UNTRAINED else arm).method
+        known = find_arm(self.baseline if arm == UNTRAINED else arm)
+        run = TestbedRun(method=known.method, seed=seed, world=world, **values)
         return Cell(
             arm=arm,
             setting=setting,
             wording=wording,
-            run=TestbedRun(method=method, seed=seed, world=world, **values),
+            run=replace(run, learning_rate=run.learning_rate * known.rate),
             evaluation=EVALUATIONS[self.evaluation],
         )
 
