@@ -100,7 +100,7 @@ def test_sentences_say_what_the_seeds_allow():
     table = ablations.ablation_table(outcomes_of(REWARDS), BASE, BASE, OUTCOME)
     said = {line.split()[0]: line for line in evidence.in_words(table, BASE)}
     assert "6 seeds" in said["vgpo_token_intra"]
-    assert "fewer than 6 seeds can find nothing" in said["vgpo_token_step"]
+    assert "4 seeds, and fewer than 6 can find nothing" in said["vgpo_token_step"]
     assert "no interval and no verdict" in said["vgpo_token_beta_0"]
     assert "fewer" not in said["vgpo_token_intra"]
     # Six seeds are the fewest that can reach .05.

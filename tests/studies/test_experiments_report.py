@@ -19,6 +19,7 @@ from vgpo.studies.experiments.records import (
     verdict_table,
 )
 from vgpo.studies.experiments.report import (
+    FEW_SEEDS,
     ONE_SEED,
     as_markdown,
     compare_grid,
@@ -132,6 +133,19 @@ def test_an_arm_with_one_seed_is_no_comparison(places):
     # Of a baseline with one seed nothing but differences is known.
     first = outcomes[outcomes["seed"] == 0]
     assert (compare_grid(first, "dapo")["verdict"] == ONE_SEED).all()
+
+
+@pytest.mark.parametrize("seeds", [2, 5])
+def test_an_arm_still_being_run_changes_nothing_for_those_that_are_done(seeds, places):
+    outcomes = outcome_table(places.records)
+    gone = (outcomes["arm"] == "shuffled") & (outcomes["seed"] >= seeds)
+    alone = compare_grid(outcomes[outcomes["arm"] != "shuffled"], "dapo")
+    beside = compare_grid(outcomes[~gone], "dapo")
+    kept = beside[beside["arm"] != "shuffled"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, alone, check_dtype=False)
+    few = beside.set_index(["outcome", "arm"]).loc["reward/area", "shuffled"]
+    assert few["seeds"] == seeds and few["verdict"] == FEW_SEEDS
+    assert np.isnan(few["p_corrected"]) and few["low"] < few["difference"]
 
 
 def test_steps_of_another_size_are_named(places):

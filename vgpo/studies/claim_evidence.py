@@ -133,9 +133,9 @@ def arms(
     """Arms against a baseline, paired by seed: t interval, sign flips, Holm.
 
     Only arms with at least two seeds are compared, and only those with
-    :data:`~vgpo.stats.seeds.FEWEST_PAIRS` count towards a verdict. P-values are
-    corrected for all arms compared that the grid has, as in the chapter's table;
-    against another arm than the grid's baseline, for those that are named.
+    :data:`~vgpo.stats.seeds.FEWEST_PAIRS` have a p-value and count towards a verdict.
+    P-values are corrected for all such arms that the grid has, as in the chapter's
+    table; against another arm than the grid's baseline, for those that are named.
     """
     table = recorded.grid(grid)
     lacking = [(OPEN, 0.0)] * len(arms)
@@ -157,21 +157,25 @@ def arms(
     compared = pd.DataFrame()
     if enough:
         compared = compare_runs(runs, against, PRIMARY.get(outcome)).set_index("arm")
-        holm = " (Holm)" if (compared["seeds"] > 1).sum() > 1 else ""
+        holm = " (Holm)" if (compared["seeds"] >= FEWEST_PAIRS).sum() > 1 else ""
     for arm in enough:
         row = compared.loc[arm]
-        parts.append(
+        said = (
             f"`{arm}` less `{against}`, {_named(outcome)}: "
             f"{row['difference']:+.3f}, {_ends(row['low'], row['high'])}, "
-            f"p = {row['p_corrected']:.2g}{holm}, {row['seeds']:.0f} seeds; "
-            f"these seeds find {row['detectable']:.3f} or more."
         )
+        decided = row["seeds"] >= FEWEST_PAIRS
+        if decided:
+            said += f"p = {row['p_corrected']:.2g}{holm}, "
+        said += f"{row['seeds']:.0f} seeds"
+        if decided:
+            said += f"; these seeds find {row['detectable']:.3f} or more"
+        parts.append(f"{said}.")
         if row["mixed"]:
             parts.append(
                 "Pairs of different commits, which are not known to give the same "
                 f"numbers: {row['mixed']} of {row['seeds']:.0f}."
             )
-        decided = row["seeds"] >= FEWEST_PAIRS
         if not decided:
             parts.append(f"Fewer than {FEWEST_PAIRS} seeds decide nothing here.")
         verdict = str(row["verdict"]) if decided else OPEN

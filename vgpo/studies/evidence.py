@@ -62,9 +62,8 @@ def compared(outcomes: pd.DataFrame, outcome: str, baseline: str) -> pd.DataFram
         baseline: An arm.
 
     Returns:
-        The columns of :func:`vgpo.stats.seeds.compare_arms` and ``arm``. P-values are
-        corrected for the arms with two seeds and more; arms with a single seed have
-        their difference and nothing else; they come last.
+        As :func:`~vgpo.studies.experiments.report.compare_grid` says; arms with too
+        few seeds for a p-value come last.
     """
     return compare_grid(outcomes[outcomes["outcome"] == outcome], baseline)
 
@@ -253,9 +252,10 @@ def _sentence(arm: str, row: pd.Series, against: str) -> str:
     if row["seeds"] == 1:
         return f"{said}, one seed, so no interval and no verdict."
     said += f" [{row['low']:+.3f}, {row['high']:+.3f}], {row['seeds']} seeds"
-    said += f": {row['verdict']}"
     if row["seeds"] < FEWEST_PAIRS:
-        said += f" (fewer than {FEWEST_PAIRS} seeds can find nothing)"
+        said += f", and fewer than {FEWEST_PAIRS} can find nothing"
+    else:
+        said += f": {row['verdict']}"
     if row["mixed"]:
         pairs = "pair" if row["mixed"] == 1 else "pairs"
         said += f"; {row['mixed']} {pairs} of different commits"

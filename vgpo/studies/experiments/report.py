@@ -3,7 +3,9 @@
 Primary outcomes were fixed before any arm was looked at: the area under the sampled
 training reward, and the sampled accuracy on held-out scans. Everything else is
 secondary. Per world, setting and outcome, all arms are compared with the baseline
-pair by pair (:func:`vgpo.stats.seeds.compare_arms`), p-values corrected by Holm.
+pair by pair (:func:`vgpo.stats.seeds.compare_arms`), p-values corrected by Holm over
+the arms that have seeds enough for a p-value to say anything: an arm that is still
+being run must not change what is said of those that are done.
 
 Pairs of an arm and a baseline that different commits made are counted and named, unless
 a cell that was done again shows that the commits give the same numbers
@@ -17,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from vgpo.files import write_atomically
-from vgpo.stats.seeds import compare_arms
+from vgpo.stats.seeds import FEWEST_PAIRS, Correction, compare_arms
 from vgpo.studies.experiments.cells import Cell
 from vgpo.studies.experiments.commits import again_table, commit_table
 from vgpo.studies.experiments.grid import Grid
@@ -54,6 +56,10 @@ the size of its steps; a baseline with its learning rate scaled to match would t
 ONE_SEED = "one seed"
 """Stands in place of a verdict, as one pair has a difference and no spread."""
 
+FEW_SEEDS = "too few seeds"
+"""Stands in place of a verdict where an arm has an interval, and fewer pairs than
+:data:`~vgpo.stats.seeds.FEWEST_PAIRS`."""
+
 _COLUMNS = ["arm", "mean", "baseline", "difference", "low", "high", "p_value",
             "p_corrected", "correction", "smallest_p", "seeds", "spread", "detectable",
             "verdict"]  # fmt: skip
@@ -72,8 +78,9 @@ def compare_grid(outcomes: pd.DataFrame, baseline: str) -> pd.DataFrame:
         cold start), ``mixed`` (how many of the pairs are of commits that are not known
         to give the same numbers) and the columns of
         :func:`vgpo.stats.seeds.compare_arms`. P-values are corrected for the arms with
-        two pairs and more; arms with one have its difference, and :data:`ONE_SEED` for
-        a verdict.
+        :data:`~vgpo.stats.seeds.FEWEST_PAIRS` pairs and more; arms with fewer have
+        their interval, no corrected p-value, and :data:`FEW_SEEDS` for a verdict; with
+        one, its difference and :data:`ONE_SEED`.
         Places without the baseline, or with nothing but it, are left out.
     """
     wanted = [*PRIMARY, *SECONDARY]
@@ -100,7 +107,7 @@ def compare_grid(outcomes: pd.DataFrame, baseline: str) -> pd.DataFrame:
 def compare_runs(
     runs: pd.DataFrame, baseline: str, margin: float | None
 ) -> pd.DataFrame:
-    """Arms with a pair of seeds and more compared; those with one, its difference.
+    """Arms with seeds enough compared; of the others, what is known of the difference.
 
     Args:
         runs: ``arm``, ``seed``, ``value`` and ``commits`` of one outcome in one world
@@ -114,12 +121,14 @@ def compare_runs(
         :func:`compare_grid` has them.
     """
     pairs = runs["arm"].map(runs.groupby("arm")["seed"].nunique())
-    several, found = runs[pairs > 1], []
-    if several["arm"].nunique() > 1:
-        table = compare_arms(
-            several.rename(columns={"arm": "method"}), baseline, margin=margin
-        )
-        found.append(table.rename_axis("arm").reset_index())
+    base, found = runs["arm"] == baseline, []
+    enough, few = pairs >= FEWEST_PAIRS, (pairs > 1) & (pairs < FEWEST_PAIRS)
+    if (enough & ~base).any():
+        found.append(_compared(runs[enough | base], baseline, "holm", margin))
+    if (few & ~base).any():
+        table = _compared(runs[few | base], baseline, "none", None)
+        table[["p_corrected", "detectable"]] = float("nan")
+        found.append(table.assign(correction=None, verdict=FEW_SEEDS))
     values = runs.pivot(index="seed", columns="arm", values="value")
     single = [
         {"arm": arm, "mean": mean, "baseline": own, "difference": mean - own,
@@ -133,6 +142,15 @@ def compare_runs(
     table = pd.concat(found, ignore_index=True)
     table.insert(1, "mixed", table["arm"].map(_mixed_pairs(runs, baseline)))
     return table
+
+
+def _compared(
+    runs: pd.DataFrame, baseline: str, correction: Correction, margin: float | None
+) -> pd.DataFrame:
+    """:func:`vgpo.stats.seeds.compare_arms`, by arm."""
+    runs = runs.rename(columns={"arm": "method"})
+    table = compare_arms(runs, baseline, correction=correction, margin=margin)
+    return table.rename_axis("arm").reset_index()
 
 
 def _mixed_pairs(runs: pd.DataFrame, baseline: str) -> dict[str, int]:
@@ -261,8 +279,9 @@ def as_markdown(report: dict[str, Any]) -> str:
     lines = [
         f"Grid *{report['grid']}*, {report['finished']} of {report['planned']} cells. "
         f"Each arm against {report['baseline']}, paired by seed: difference with t "
-        "interval, exact sign-flip p corrected by Holm, and the smallest difference "
-        "that so many seeds find with 80 % power.",
+        "interval, exact sign-flip p corrected by Holm over the arms with "
+        f"{FEWEST_PAIRS} seeds or more, and the smallest difference that so many seeds "
+        "find with 80 % power.",
         *_about_cells(report),
     ]
     primary = [row for row in report["comparisons"] if row["primary"]]
