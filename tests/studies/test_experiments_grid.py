@@ -100,7 +100,19 @@ def test_headline_asks_what_was_fixed_beforehand(name, world, decides, root):
               "vgpo_mean", "oracle_reads", "shuffled", "inverted"}  # fmt: skip
     assert set(grid.arms) == wanted | ({"oracle_decides"} if decides else set())
     assert grid.worlds == (world,)
-    assert len(list(grid.cells())) == 1 + 10 * len(grid.arms)
+    further = sum(grid.further_seeds.values())
+    assert len(list(grid.cells())) == 1 + 10 * len(grid.arms) + further
+
+
+def test_further_seeds_come_last_and_for_their_arms_alone(tmp_path):
+    arms = ["dapo", "shuffled", "vgpo_token"]
+    more = {"dapo": 2, "vgpo_token": 1}
+    grid = read_grid(written(tmp_path, arms=arms, seeds=[0, 4], further_seeds=more))
+    found = [(c.run.seed, c.arm) for c in grid.cells() if c.arm != UNTRAINED]
+    assert found == [
+        *((seed, arm) for seed in (0, 4) for arm in arms),
+        (5, "dapo"), (5, "vgpo_token"), (6, "dapo"),
+    ]  # fmt: skip
 
 
 def test_an_arm_is_left_out_where_its_world_cannot_have_it(tmp_path):
@@ -143,6 +155,11 @@ def test_an_arm_with_larger_steps_differs_in_its_rate_alone(tmp_path):
     [
         ({"arms": ["dapo", "vgpoo"]}, "there is no arm 'vgpoo'; there are grpo, dapo"),
         ({"arms": ["vgpo_token"]}, "baseline must be one of the arms"),
+        (
+            {"further_seeds": {"shuffled": 2}},
+            "further_seeds: 'shuffled' must be one of",
+        ),
+        ({"further_seeds": {"dapo": 0}}, "a number of seeds from 1; got 0"),
         ({"worlds": ["moon"]}, "worlds: 'moon' is none of"),
         ({"evaluation": "long"}, "evaluation: 'long' is none of"),
         ({"seeds": [1, 1]}, "seeds: none, or one of them twice"),

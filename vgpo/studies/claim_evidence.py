@@ -129,8 +129,12 @@ def arms(
     outcome: str,
     arms: Sequence[str],
     against: str = BASELINE,
+    margin: float | None = None,
 ) -> Found:
     """Arms against a baseline, paired by seed: t interval, sign flips, Holm.
+
+    ``margin`` says which differences would not matter, for an outcome that is not
+    among the primary ones, whose margins are fixed.
 
     Only arms with at least two seeds are compared, and only those with
     :data:`~vgpo.stats.seeds.FEWEST_PAIRS` have a p-value and count towards a verdict.
@@ -156,7 +160,8 @@ def arms(
     used = runs[runs["arm"].isin([*enough, against])] if enough else runs.head(0)
     compared = pd.DataFrame()
     if enough:
-        compared = compare_runs(runs, against, PRIMARY.get(outcome)).set_index("arm")
+        margin = PRIMARY.get(outcome, margin)
+        compared = compare_runs(runs, against, margin).set_index("arm")
         holm = " (Holm)" if (compared["seeds"] >= FEWEST_PAIRS).sum() > 1 else ""
     for arm in enough:
         row = compared.loc[arm]

@@ -9,7 +9,7 @@ import pandas as pd
 from vgpo.stats.seeds import FEWEST_PAIRS, t_interval
 from vgpo.studies.experiments.arms import find_arm
 from vgpo.studies.experiments.grid import Grid
-from vgpo.studies.experiments.records import grid_records
+from vgpo.studies.experiments.records import Record, grid_records, outcome_table
 from vgpo.studies.experiments.report import compare_grid
 
 PARTS: Mapping[str, str] = {
@@ -42,6 +42,28 @@ COLUMNS = ("world", "setting", "arm", "seed", "outcome", "value", "before", "com
 
 NOT_RUN = "not run"
 """In place of a verdict, where there is no pair of seeds."""
+
+
+def recorded(grid: Grid, experiments: str | Path) -> tuple[list[Record], pd.DataFrame]:
+    """What is there of a grid; of one that was never run, nothing.
+
+    Args:
+        grid: The plan.
+        experiments: The folder of all grids' folders.
+
+    Returns:
+        Its records (:func:`~vgpo.studies.experiments.records.grid_records`) and their
+        outcomes (:func:`~vgpo.studies.experiments.records.outcome_table`); an empty
+        list and an empty table of :data:`COLUMNS` without a finished cell.
+
+    Raises:
+        ValueError: As :func:`~vgpo.studies.experiments.records.grid_records`.
+    """
+    try:
+        cells = grid_records(grid, experiments)
+    except FileNotFoundError:
+        return [], pd.DataFrame(columns=list(COLUMNS))
+    return cells, outcome_table(cells)
 
 
 def with_seeds(outcomes: pd.DataFrame, least: int) -> pd.DataFrame:
@@ -166,10 +188,7 @@ def planned_cells(grid: Grid, experiments: str | Path) -> pd.DataFrame:
         One row per world and setting: ``grid``, ``world``, ``setting``, ``cells``
         (finished), ``planned``, and ``seeds``, by arm where an arm has any.
     """
-    try:
-        records = grid_records(grid, experiments)
-    except FileNotFoundError:
-        records = []
+    records, _ = recorded(grid, experiments)
     keys = ["world", "setting"]
     there = pd.DataFrame(
         [{key: r[key] for key in [*keys, "arm"]} for r in records],
@@ -186,7 +205,7 @@ def planned_cells(grid: Grid, experiments: str | Path) -> pd.DataFrame:
                 "world": world,
                 "setting": setting,
                 "cells": len(mine),
-                "planned": len(arms) * len(grid.seeds),
+                "planned": sum(len(grid.seeds_of(arm)) for arm in arms),
                 "seeds": ", ".join(f"{a} {counts[a]}" for a in arms if a in counts),
             }
         )

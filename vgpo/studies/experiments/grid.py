@@ -10,6 +10,7 @@ A file looks like this; everything but ``arms`` and ``worlds`` may be left out::
       terse: {wording: terse}
       wordy: {wording: wordy, steps: 24}
     seeds: 10              # 0 to 9; or a list
+    further_seeds: {dapo: 4, vgpo_token: 4}  # of these arms four more: 10 to 13
     evaluation: standard   # or quick
     shares: [headline]     # grids whose finished cells of the same settings are taken
 """
@@ -45,6 +46,8 @@ class Grid:
         settings: By name, a ``wording`` and fields of
             :class:`~vgpo.studies.experiments.runs.TestbedRun`.
         seeds: Of the trainings.
+        further_seeds: By arm, how many more seeds it has, after the largest: where an
+            interval straddles what matters, more are planned for the arms it is about.
         baseline: The arm that the others are compared with.
         evaluation: A name of
             :data:`~vgpo.studies.experiments.evaluation.EVALUATIONS`.
@@ -67,6 +70,7 @@ class Grid:
     evaluation: str = "standard"
     description: str = ""
     shares: tuple[str, ...] = ()
+    further_seeds: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for arm in self.arms:
@@ -88,6 +92,12 @@ class Grid:
             raise ValueError(
                 f"shares: {self.name!r} itself, or a grid twice: {list(self.shares)}"
             )
+        for arm, count in self.further_seeds.items():
+            if arm not in self.arms or not isinstance(count, int) or count < 1:
+                raise ValueError(
+                    f"further_seeds: {arm!r} must be one of the arms, with a number of "
+                    f"seeds from 1; got {count!r}"
+                )
         for setting, values in self.settings.items():
             unknown = set(values) - _SETTINGS - {"wording"}
             if unknown:
@@ -101,6 +111,11 @@ class Grid:
                     f"{tuple(WORDINGS)}, got {values['wording']!r}"
                 )
         list(self.cells())
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        """All seeds that an arm has, the further ones last."""
+        after = max(self.seeds) + 1
+        return (*self.seeds, *range(after, after + self.further_seeds.get(arm, 0)))
 
     def starts(self) -> list[tuple[str, str]]:
         """World and wording of each cold start that is needed."""
@@ -119,10 +134,12 @@ class Grid:
         untrained = [self._cell(UNTRAINED, *place, 0) for place in places]
         # Settings of one wording begin with the same.
         yield from {cell.name: cell for cell in untrained}.values()
-        for seed in self.seeds:
+        most = max(self.arms, key=lambda arm: len(self.seeds_of(arm)))
+        for seed in self.seeds_of(most):
             for world, setting in places:
                 for arm in self.arms:
-                    if world in find_arm(arm).worlds:
+                    known = world in find_arm(arm).worlds
+                    if known and seed in self.seeds_of(arm):
                         yield self._cell(arm, world, setting, seed)
 
     def _cell(self, arm: str, world: str, setting: str, seed: int) -> Cell:
