@@ -16,20 +16,29 @@ import pytest
 import torch
 import yaml
 
+from vgpo.studies.experiments import validation
 from vgpo.studies.experiments.arms import ARMS, find_arm
 from vgpo.studies.experiments.cells import (
     LOOKING,
     METRICS,
     RECORD,
     UNTRAINED,
+    VALIDATED,
     VERDICTS,
     Cell,
     read_table,
     run_cell,
 )
-from vgpo.studies.experiments.evaluation import QUICK, questions_of
+from vgpo.studies.experiments.evaluation import (
+    QUICK,
+    Evaluation,
+    Part,
+    evaluate,
+    questions_of,
+)
 from vgpo.studies.experiments.grid import Grid, read_grid
 from vgpo.studies.experiments.places import Places, finished, holder, locked
+from vgpo.studies.experiments.records import validation_table
 from vgpo.studies.experiments.runs import TestbedRun
 from vgpo.studies.experiments.starts import start_folder
 from vgpo.studies.experiments.work import (
@@ -39,6 +48,7 @@ from vgpo.studies.experiments.work import (
     status,
     work,
 )
+from vgpo.testbed.model import load_tiny
 
 SMALL = {
     "steps": 2,
@@ -263,6 +273,39 @@ def test_every_answer_has_its_verdict(recorded):
     outcomes = json.loads((recorded / "first" / RECORD).read_text())["outcomes"]
     mine = verdicts.loc[verdicts["part"] == "sampled", "right"].mean()
     assert outcomes["accuracy/sampled"] == pytest.approx(mine, abs=1e-6)
+
+
+def test_questions_on_the_way_change_nothing_of_a_training(
+    recorded, tmp_path, monkeypatch
+):
+    few = Evaluation((Part("validation", questions=3),), seed=8, max_new_tokens=48)
+    monkeypatch.setattr(validation, "VALIDATION", few)
+    cell = replace(cell_of("dapo"), validate_every=2)
+    start = start_folder(cell.run.world, "shipped", recorded)
+    record = run_cell(cell, start, tmp_path)
+    plain = recorded / "other"
+    for name in (VERDICTS, LOOKING):
+        assert (tmp_path / name).read_bytes() == (plain / name).read_bytes()
+    metrics = [read_table(f / METRICS).drop(columns="step_time") for f in
+               (tmp_path, plain)]  # fmt: skip
+    pd.testing.assert_frame_equal(*metrics, check_exact=True)
+    asked = read_table(tmp_path / VALIDATED)
+    assert asked.groupby("step").size().to_dict() == {0: 6, 2: 6}
+    model, processor = load_tiny(start)
+    untrained = evaluate(model, processor, "misread", few)[0]["right"]
+    assert asked.loc[asked["step"] == 0, "right"].tolist() == untrained.tolist()
+    folder = tmp_path / "grid" / cell.name
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text(json.dumps(record))
+    (tmp_path / VALIDATED).rename(folder / VALIDATED)
+    table = validation_table(folder.parent)
+    assert table["step"].tolist() == [0, 2] and set(table["arm"]) == {"dapo"}
+    wanted = record["outcomes"]["validation/area"]
+    assert table["right"].mean() == pytest.approx(wanted, abs=1e-6)
+    plan = read_grid(written(tmp_path, validate_every=5))
+    assert all(cell.validate_every == 5 for cell in plan.cells())
+    with pytest.raises(ValueError, match="validate_every must be 0 or more"):
+        replace(cell, validate_every=-1)
 
 
 # Who does what -----------------------------------------------------------

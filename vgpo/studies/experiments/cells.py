@@ -2,7 +2,8 @@
 
 A record is a folder of small files: ``record.json`` (settings, provenance, outcomes),
 ``metrics.csv.gz`` (all that was logged, by step), ``verdicts.csv.gz`` (one row per
-answer of the evaluation) and ``looking.csv.gz`` (attention, for some of the answers).
+answer of the evaluation) and ``looking.csv.gz`` (attention, for some of the answers);
+where the grid asks for it, ``validation.csv.gz`` (held-out questions on the way).
 The untrained cold start has a record of the same form, but for the metrics.
 """
 
@@ -32,6 +33,7 @@ from vgpo.studies.experiments.looking import looking, watchers
 from vgpo.studies.experiments.runs import TRAINED_FAMILIES, TestbedRun
 from vgpo.studies.experiments.starts import WORDINGS, start_digest
 from vgpo.studies.experiments.truth import with_truth
+from vgpo.studies.experiments.validation import Validation
 from vgpo.studies.provenance import provenance
 from vgpo.testbed import WORLDS, make_dataset
 from vgpo.testbed.decoding import decode_faster
@@ -46,6 +48,7 @@ RECORD = "record.json"
 METRICS = "metrics.csv.gz"
 VERDICTS = "verdicts.csv.gz"
 LOOKING = "looking.csv.gz"
+VALIDATED = "validation.csv.gz"
 
 _QUESTIONS_FROM = 1000  # the training questions of seed s are those of 1000 + s
 
@@ -62,10 +65,11 @@ class Cell:
             :data:`~vgpo.studies.experiments.starts.WORDINGS`.
         run: World, seed and settings of the training. Its ``method`` is the arm's.
         evaluation: What the model is asked.
+        validate_every: Steps between held-out questions on the way; 0: none.
 
     Raises:
-        ValueError: Unknown arm or wording, an arm that the world cannot have, or
-            settings whose method is not the arm's.
+        ValueError: Unknown arm or wording, an arm that the world cannot have,
+            settings whose method is not the arm's, or ``validate_every`` below 0.
     """
 
     arm: str
@@ -73,8 +77,13 @@ class Cell:
     wording: str
     run: TestbedRun
     evaluation: Evaluation
+    validate_every: int = 0
 
     def __post_init__(self) -> None:
+        if self.validate_every < 0:
+            raise ValueError(
+                f"validate_every must be 0 or more, got {self.validate_every}"
+            )
         if self.wording not in WORDINGS:
             raise ValueError(
                 f"wording must be one of {tuple(WORDINGS)}, got {self.wording!r}"
@@ -115,6 +124,8 @@ class Cell:
             "seed": self.run.seed,
             "run": asdict(self.run),
             "fields": dict(find_arm(self.arm).fields),
+            # A training is the same without; records of those have no such entry.
+            **({"validate_every": self.validate_every} if self.validate_every else {}),
         }
 
 
@@ -164,9 +175,12 @@ def run_cell(
     found: dict[str, float] = {}
     clock.lap("load")
     if cell.arm != UNTRAINED:
-        metrics = _train(cell, model, processor, folder / "work", alive)
+        metrics, validated = _train(cell, model, processor, folder / "work", alive)
         found |= _training_outcomes(metrics)
         _write_table(metrics, folder / METRICS)
+        if validated is not None:
+            found["validation/area"] = float(validated["right"].mean())
+            _write_table(validated, folder / VALIDATED)
         clock.lap("train")
     verdicts, texts = evaluate(model, processor, cell.run.world, cell.evaluation, alive)
     _write_table(verdicts, folder / VERDICTS)
@@ -188,14 +202,21 @@ def run_cell(
     return record
 
 
-def _train(cell: Cell, model, processor, work: Path, alive) -> pd.DataFrame:
-    """Trains ``model`` in place; returns what was logged."""
+def _train(
+    cell: Cell, model, processor, work: Path, alive
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Trains ``model`` in place; returns what was logged, and what was validated."""
     run = cell.run
     world = replace(WORLDS[run.world], families=TRAINED_FAMILIES)
     size, seed = run.steps * run.prompts_per_step, _QUESTIONS_FROM + run.seed
     examples = [world.example(index, seed) for index in range(size)]
     rows = with_truth(make_dataset(size, world, seed), examples)
     watch = watchers(partial(processor.tokenizer.decode, skip_special_tokens=True))
+    callbacks: list[TrainerCallback] = [_Alive(alive)]
+    every, validation = cell.validate_every, None
+    if every:
+        validation = Validation(model, processor, run.world, every, alive)
+        callbacks.append(validation)
     # Nothing of the cells before may be left in the generators.
     set_seed(run.seed)
     trainer = VGPOTrainer(
@@ -209,13 +230,14 @@ def _train(cell: Cell, model, processor, work: Path, alive) -> pd.DataFrame:
         ),
         train_dataset=rows,
         processing_class=processor,
-        callbacks=[_Alive(alive)],
+        callbacks=callbacks,
     )
     # It would print every step of every cell.
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     metrics = read_metrics(work)
-    return metrics[metrics["reward"].notna()].dropna(axis="columns", how="all")
+    logged = metrics[metrics["reward"].notna()].dropna(axis="columns", how="all")
+    return logged, None if validation is None else validation.table()
 
 
 def _training_outcomes(metrics: pd.DataFrame) -> dict[str, float]:

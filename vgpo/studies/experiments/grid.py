@@ -12,6 +12,7 @@ A file looks like this; everything but ``arms`` and ``worlds`` may be left out::
     seeds: 10              # 0 to 9; or a list
     further_seeds: {dapo: 4, vgpo_token: 4}  # of these arms four more: 10 to 13
     evaluation: standard   # or quick
+    validate_every: 6      # steps between held-out questions on the way; 0: none
     shares: [headline]     # grids whose finished cells of the same settings are taken
 """
 
@@ -52,6 +53,7 @@ class Grid:
         evaluation: A name of
             :data:`~vgpo.studies.experiments.evaluation.EVALUATIONS`.
         description: What the grid is there to decide.
+        validate_every: Steps between held-out questions on the way; 0: none.
         shares: Names of other grids. A cell of the same settings that is finished
             there is read where it is, and not done again.
 
@@ -71,6 +73,7 @@ class Grid:
     description: str = ""
     shares: tuple[str, ...] = ()
     further_seeds: Mapping[str, int] = field(default_factory=dict)
+    validate_every: int = 0
 
     def __post_init__(self) -> None:
         for arm in self.arms:
@@ -153,6 +156,7 @@ class Grid:
             wording=wording,
             run=replace(run, learning_rate=run.learning_rate * known.rate),
             evaluation=EVALUATIONS[self.evaluation],
+            validate_every=self.validate_every,
         )
 
 

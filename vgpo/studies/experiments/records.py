@@ -12,6 +12,7 @@ from vgpo.studies.experiments.cells import (
     METRICS,
     RECORD,
     UNTRAINED,
+    VALIDATED,
     VERDICTS,
     read_table,
 )
@@ -151,6 +152,22 @@ def curve_table(
             for table in _tables(cells, METRICS)
         ],
     ).reset_index(KEYS)[[*KEYS, "step", *columns]]
+
+
+def validation_table(cells: str | Path | Sequence[Record]) -> pd.DataFrame:
+    """Share of held-out questions answered right on the way, a row per cell and step.
+
+    Args:
+        cells: As of :func:`outcome_table`, all of a grid that validates.
+
+    Returns:
+        ``world``, ``setting``, ``arm``, ``seed``, ``step`` (updates before), ``right``.
+
+    Raises:
+        FileNotFoundError: A cell was not validated.
+    """
+    table = pd.concat(_tables(cells, VALIDATED)).reset_index(KEYS)
+    return table.groupby([*KEYS, "step"], sort=False)["right"].mean().reset_index()
 
 
 def verdict_table(cells: str | Path | Sequence[Record]) -> pd.DataFrame:

@@ -37,6 +37,7 @@ SECONDARY = (
     "accuracy/noise",
     "accuracy/patches",
     "accuracy/grey",
+    "validation/area",
     "looks/area",
     "reads_right/area",
     "looking/looks",
