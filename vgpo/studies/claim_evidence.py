@@ -27,7 +27,7 @@ from vgpo.stats.seeds import (
 from vgpo.stats.seeds import NOT_DECIDED as OPEN
 from vgpo.studies.experiments.grid import RECIPES, read_grid
 from vgpo.studies.experiments.records import Record, grid_records, outcome_table
-from vgpo.studies.experiments.report import PRIMARY, compare_runs
+from vgpo.studies.experiments.report import MARGINS, compare_runs
 from vgpo.studies.question_seeds import read_record
 
 REPRODUCED = "reproduced at small scale"
@@ -133,8 +133,8 @@ def arms(
 ) -> Found:
     """Arms against a baseline, paired by seed: t interval, sign flips, Holm.
 
-    ``margin`` says which differences would not matter, for an outcome that is not
-    among the primary ones, whose margins are fixed.
+    ``margin`` says which differences would not matter, for an outcome without a
+    margin of its own.
 
     Only arms with at least two seeds are compared, and only those with
     :data:`~vgpo.stats.seeds.FEWEST_PAIRS` have a p-value and count towards a verdict.
@@ -160,7 +160,7 @@ def arms(
     used = runs[runs["arm"].isin([*enough, against])] if enough else runs.head(0)
     compared = pd.DataFrame()
     if enough:
-        margin = PRIMARY.get(outcome, margin)
+        margin = MARGINS.get(outcome, margin)
         compared = compare_runs(runs, against, margin).set_index("arm")
         holm = " (Holm)" if (compared["seeds"] >= FEWEST_PAIRS).sum() > 1 else ""
     for arm in enough:
