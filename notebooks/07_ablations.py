@@ -7,8 +7,10 @@
 # 7B, one seed). *What does each choice do to the advantages, and does a training
 # notice?*
 #
-# The first half follows from the formulas and one group of rollouts. The second reads
-# recorded trainings, in seconds. It says what they say however many there are: an arm
+# **In this chapter.** What each term does to a rollout; what schedule and tail do to a
+# weight; what every arm does to one group. That follows from the formulas, without a
+# training. Then recorded trainings, read in seconds: every arm less the method and less
+# DAPO, the course of training, and sweeps over $\beta$, $\gamma$ and $\kappa$. An arm
 # that was not run stands in every table as "not run".
 
 # %% tags=["parameters", "hide-input"]
@@ -40,11 +42,7 @@ from vgpo.studies.experiments.arms import ARMS
 from vgpo.studies.experiments.cells import run_cell
 from vgpo.studies.experiments.evaluation import QUICK
 from vgpo.studies.experiments.grid import read_grid
-from vgpo.studies.experiments.records import (
-    curve_table,
-    grid_records,
-    outcome_table,
-)
+from vgpo.studies.experiments.records import curve_table
 from vgpo.studies.tables import token_table
 from vgpo.testbed import CHECKPOINTS, WORLDS, load_tiny
 from vgpo.testbed.answers import answer
@@ -154,23 +152,19 @@ print(f"{level['reads']:.2f} against {level['others']:.2f} times the advantage")
 # The two terms are the method; no schedule, tail or gate moves the factors of this
 # group as much as leaving one of them out does. And scored by the state *at* a token,
 # what looks something up does not come first: that state says what comes next
-# ({doc}`02_focus`). Set `base = "vgpo_prediction"` to see the other reading.
+# ([chapter 02](02_focus.ipynb)). Set `base = "vgpo_prediction"` to see the other reading.
 #
 # ## What has been run
 
 # %%
 plan = read_grid(f"../recipes/experiments/{grid}.yaml")
-try:
-    cells = grid_records(plan, "../results/experiments")
-    outcomes = outcome_table(cells)
-except FileNotFoundError:
-    cells, outcomes = [], pd.DataFrame(columns=evidence.COLUMNS)
+cells, outcomes = evidence.recorded(plan, "../results/experiments")
 there = outcomes.groupby("arm")["seed"].nunique()
 for arm in [baseline, *arms]:
-    print(f"{arm:24} {there.get(arm, 0):2} of {len(plan.seeds)} seeds")
+    print(f"{arm:27} {there.get(arm, 0):2} of {len(plan.seeds)} seeds")
 
 # %% [markdown]
-# DAPO and the method itself are the headline's cells ({doc}`08_evaluation`): same
+# DAPO and the method itself are the headline's cells ([chapter 08](08_evaluation.ipynb)): same
 # settings, so never trained twice. An ablation differs from the method in one setting
 # and in nothing else: same start, same prompts, same sampling seed.
 #
@@ -239,7 +233,7 @@ figures.sweeps_figure(sweep, f"{outcome} less {base}")
 # %%
 run = sweep.dropna(subset=["low"])
 print(f"{len(run)} of {len(sweep) - 3} levels were run with two seeds or more")
-sweep
+sweep.set_index(["number", "level"]).round(3)
 
 # %% [markdown]
 # ## Run what is missing

@@ -31,6 +31,7 @@ logging.disable(
 
 import pandas as pd
 import torch
+from IPython.display import display
 
 from vgpo import figures
 from vgpo.stats import seeds as stat
@@ -57,6 +58,14 @@ outcomes = outcomes[outcomes["world"] == world]
 counts = outcomes.groupby("arm")["seed"].nunique()
 arms = ["dapo", "vgpo_token", "vgpo_prediction"]
 there = evidence.planned_cells(plan, experiments)
+
+
+def say(title, sentences):
+    for sentence in sentences:
+        line = f"{title}: {sentence}"
+        print(textwrap.fill(line, 78, subsequent_indent="  "))
+
+
 print(f"{len(cells)} of {there['planned'].sum()} cells are recorded; seeds:")
 print(", ".join(f"{a} {counts.get(a, 0)}" for a in plan.arms))
 
@@ -118,11 +127,11 @@ pd.concat(
 # ## The course of training
 #
 # The paper's Fig. 4 has reward over the steps on the left, and accuracy on held-out
-# questions over the steps on the right, for GRPO, DAPO and VGPO. Held-out questions
-# were asked here before and after training, not in between. So this is the reward of
-# the *rollouts*: the share of right answers among all that a step sampled to learn
-# from. Every step asks new questions, the same of every arm, but over the scans of
-# training. Arms with two seeds and more are drawn.
+# questions over the steps on the right, for GRPO, DAPO and VGPO. Here is the left one.
+# The reward is that of the *rollouts*: the share of right answers among all that a step
+# sampled to learn from. Every step asks new questions, the same of every arm, but over
+# the scans of training. The right one comes with the longer trainings
+# ({numref}`fig-validation`). Arms with two seeds and more are drawn.
 
 # %% mystnb={"figure": {"name": "fig-curves", "caption": "Left: sampled reward over the steps, mean over seeds. Right: each arm less DAPO, paired by seed. Bands: 95 % t intervals step by step; runs are smoothed over three steps first."}, "image": {"alt": "Left, lines of the reward over 24 steps rise together from about one half to about nine tenths, their bands on each other. Right, differences from DAPO within five hundredths of zero: the oracle of decisions lies above zero in the middle of training, the two readings of VGPO below it in the second half."}}
 logged = ["reward", "rewards/looks/mean", "visual/phi_length_corr"]
@@ -166,7 +175,7 @@ grid_view(cells, baseline, arms)
 #
 # Is training steadier with VGPO, as the paper's Fig. 8 shows for 32B? Here is the
 # spread over seeds of each arm's outcomes. The ratio of two such spreads is known
-# within a factor of two with ten seeds; C14 of {doc}`../book/claims` has the test.
+# within a factor of two with ten seeds; C14 of [the claims](../book/claims.md) has the test.
 
 # %%
 steady = outcomes[outcomes["outcome"].isin(main_outcomes.values())]
@@ -195,7 +204,7 @@ parts.pivot(index="part", columns="arm", values="value").loc[
 # Three things stand out, whatever the arm. Families that were never trained gain as
 # much: the habit carries over. Over a grey picture nothing is gained, so that the gain
 # does come through the picture; hiding a third of the tiles costs most of it, as it
-# must. A reviewer asked about questions without a picture (R2 of {doc}`../book/claims`).
+# must. A reviewer asked about questions without a picture (R2 of [the claims](../book/claims.md)).
 # A change below 0.05 would not matter there, a margin that was set when two seeds had
 # been seen:
 
@@ -240,7 +249,7 @@ pd.DataFrame(starts).T.round(3)
 # %% [markdown]
 # The misread model, merely sampled at 0.6, does better than the trained ones do at
 # T = 1. There, reinforcement learning sharpens what the model already knows, and no
-# visual method can show what it is for ({doc}`05_training`). In the look-away world
+# visual method can show what it is for ([chapter 05](05_training.ipynb)). In the look-away world
 # no temperature helps. That is why the arms are compared in this one.
 #
 # ## Does it look more?
@@ -276,7 +285,7 @@ table.pivot(index="quantity", columns="arm", values="value").assign(
 # Attention rises in the second half, in every arm alike. It rises because *more* values
 # are looked up, not because a look is stronger: at reads it is what it was. So a rise
 # of attention after training is no sign of VGPO. It is what the reward asks for, and
-# the comparison that counts is with DAPO (C13 of {doc}`../book/claims`).
+# the comparison that counts is with DAPO (C13 of [the claims](../book/claims.md)).
 #
 # ## Steps of another size
 #
@@ -291,10 +300,19 @@ sizes = (
 sizes.round(3)
 
 # %% [markdown]
-# Ratios to DAPO over the seeds that both have. Where they are off by over 5 %, a
-# DAPO with its learning rate scaled to match belongs beside the arm. That one has not
-# been run. AdamW divides a gradient by its own running size, so that a factor common to
-# all steps changes nothing; a factor that comes and goes does.
+# Ratios to DAPO over the seeds that both have. AdamW divides a gradient by its own
+# running size, so that a factor common to all steps changes nothing; a factor that
+# comes and goes does. So there is one more arm: DAPO at 1.3 of its learning rate, as the
+# largest of these ratios is 1.30. Here is every arm less *that* one. What is left is not
+# the size of the steps.
+
+# %%
+larger = read_grid("../recipes/experiments/larger_steps.yaml")
+_, matched = evidence.recorded(larger, experiments)
+rivals = [arm for arm in larger.arms if arm != larger.baseline]
+for name, outcome in main_outcomes.items():
+    found = evidence.planned_table(matched, rivals, larger.baseline, outcome)
+    say(name, evidence.in_words(found, larger.baseline))
 #
 # ## Why the truth about reads does not win
 #
@@ -344,6 +362,7 @@ for arm in ("oracle_reads", "oracle_decides"):
 
 # %%
 suspects = ["vgpo_token", "vgpo_prediction", "shuffled", *with_truth[2:]]
+suspects = [arm for arm in suspects if arm != baseline]
 
 
 def less_baseline(outcome):
@@ -384,19 +403,16 @@ pd.DataFrame(why).T
 # placebo, whose scores say nothing. Both look up less than DAPO, by about as much. The
 # truth is free of length, so length is not what holds the oracle of reads back. It may
 # be what holds VGPO back: here is the method without $\phi$, an ablation of
-# {doc}`07_ablations`, less the method (Holm over all ablations). Answers get no longer
+# [chapter 07](07_ablations.ipynb), less the method (Holm over all ablations). Answers get no longer
 # or shorter with any arm.
 
 # %%
 recipe = read_grid("../recipes/experiments/ablations.yaml")
-ablated = records.outcome_table(records.grid_records(recipe, experiments))
+_, ablated = evidence.recorded(recipe, experiments)
 for name, outcome in main_outcomes.items():
     method = "vgpo_token"
     table = ablations.ablation_table(ablated, method, method, outcome)
-    words = evidence.in_words(table.loc[[f"{method}_intra"]], method)
-    print(
-        textwrap.fill(f"{name}: {' '.join(words)}", 78, subsequent_indent="  ")
-    )
+    say(name, evidence.in_words(table.loc[[f"{method}_intra"]], method))
 
 # %% [markdown]
 # And why does the oracle of decisions, ahead on the way, not end more accurate? There
@@ -426,6 +442,42 @@ print(f"Right: {greedy:.3f} greedily, {sampled:.3f} at T = 1.")
 # does not. A score of *decisions* can, a little and for a while. What it would have to
 # find is the word before the look, not the look.
 #
+# ## Three times the steps
+#
+# Twenty-four steps are few. Does the order of the arms change if training goes on, or
+# does one of them collapse? These were trained for 72, with all else the same. Every
+# six steps they were asked 200 held-out questions, the same each time and of each arm.
+
+# %% mystnb={"figure": {"name": "fig-longer", "caption": "Left: sampled reward over 72 steps, mean over seeds. Right: each arm less DAPO, paired by seed. Bands: 95 % t intervals step by step; runs are smoothed over five steps first."}, "image": {"alt": "Left, lines of the reward over 72 steps. Right, their differences from DAPO around zero."}}
+longer = read_grid("../recipes/experiments/longer.yaml")
+long_cells, long_outcomes = evidence.recorded(longer, experiments)
+if long_cells:
+    curves_72 = records.curve_table(long_cells, ["reward"])
+    found = evidence.course(curves_72, "reward", longer.baseline, window=5)
+    display(figures.course_figure(found, longer.baseline, "sampled reward"))
+
+# %% mystnb={"figure": {"name": "fig-validation", "caption": "Left: share of 200 held-out questions that are answered right, at T = 1, over the steps of training; mean over seeds. Right: each arm less DAPO, paired by seed. Bands: 95 % t intervals; nothing is smoothed."}, "image": {"alt": "Left, lines of held-out accuracy over 72 steps. Right, their differences from DAPO around zero."}}
+if long_cells:
+    asked_on_the_way = records.validation_table(long_cells)
+    found = evidence.course(
+        asked_on_the_way, "right", longer.baseline, window=1
+    )
+    display(figures.course_figure(found, longer.baseline, "held-out accuracy"))
+
+# %%
+outcomes_72 = {
+    "reward, 72 steps": "reward/area",
+    "held out, on the way": "validation/area",
+    "held out, at the end": "accuracy/sampled",
+}
+rivals = [arm for arm in longer.arms if arm != longer.baseline]
+for name, outcome in outcomes_72.items():
+    found = evidence.planned_table(
+        long_outcomes, rivals, longer.baseline, outcome
+    )
+    say(name, evidence.in_words(found, longer.baseline))
+
+# %% [markdown]
 # ## What a verdict would take
 #
 # How many seeds would decide? The spread of the paired differences says it.
@@ -460,7 +512,7 @@ pd.concat(planned).set_index("grid").drop(columns="seeds")
 # python -m vgpo.studies.claims     # the ledger, from what is there now
 # ```
 #
-# The ablations have a chapter of their own, {doc}`07_ablations`.
+# The ablations have a chapter of their own, [chapter 07](07_ablations.ipynb).
 #
 # ## What it cost
 
@@ -497,15 +549,18 @@ else:
 # 2. Set `baseline = "vgpo_token"`. Which arms are compared with it, and with how many
 #    seeds each? Whose verdict would you trust?
 # 3. Compare two models question by question: load `records.verdict_table(cells)` and
-#    use `vgpo.stats.seeds.mcnemar` on the part `greedy` of two arms with seed 0. Why
-#    does a small $p$ there say nothing about the methods?
+#    use `stat.mcnemar` on the part `greedy` of two arms with seed 0. Why would even a
+#    small $p$ there say nothing about the methods?
 #
 # :::{dropdown} Solutions
 # 1. What earns the reward is the decision, one or two words before the value. Credit
 #    given to the value is taken from it. So the second oracle should win, if any.
 # 2. Those that share a seed with it. One pair has no spread, so no interval; and what
-#    few pairs can find stands in `detectable`.
-# 3. It compares two trained models, of one seed each. Another seed gives two others.
+#    few pairs can find stands in `detectable`. DAPO and both oracles earn more reward
+#    than the method there.
+# 3. Turn the part into a table with `pivot(index="question", columns="arm",
+#    values="right")`: of 400 questions, DAPO and the method disagree in two, $p$ = .5. It
+#    compares two trained models, of one seed each. Another seed gives two others.
 #    Questions make a run's value less noisy; only seeds speak about a method.
 # :::
 #
