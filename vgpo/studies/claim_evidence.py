@@ -43,6 +43,7 @@ _NAMES = {
     "accuracy/greedy": "greedy accuracy, held out",
     "accuracy/text": "sampled accuracy on questions without a picture",
     "reward/area": "sampled reward over all steps",
+    "validation/area": "share of held-out questions right, mean over the steps",
     "looking/looks": "share of values looked up",
     "looking/image_second_half": "attention on the image, second half",
 }
