@@ -125,7 +125,7 @@ def push_of(loss, advantages, change=0.0):
     """How fast the objective grows with each token's log-probability."""
     log_probs = (old + change).requires_grad_()
     loss(log_probs, old, advantages, mask).backward()
-    return -log_probs.grad
+    return 0 - log_probs.grad  # a loss falls where the objective grows
 
 
 push = push_of(grpo_loss, advantages[:, None])
@@ -167,8 +167,8 @@ push = push_of(dapo_loss, advantages[:, None])
 print(push * mask.sum())
 
 # %% [markdown]
-# Times the number of tokens, the push *is* the advantage, and a long completion
-# counts for more than a short one. Now suppose that an update has already raised
+# Times the number of tokens, which is 24 here, the push *is* the advantage. Every word
+# has one vote now, so a long completion counts for more than a short one. Now suppose that an update has already raised
 # every probability by a quarter, $r = 1.25$. Who is still pushed?
 
 # %%
@@ -210,6 +210,10 @@ cosine = state @ prototype / (state.norm() * prototype.norm())
 print("focus:", (cosine + 1) / 2)  # Eq. 4
 
 # %% [markdown]
+# The state leans the way of the picture, without lying on it. A state that points
+# exactly along the prototype has 1, one at a right angle 0.5, one that points the other
+# way 0.
+#
 # For our four answers the scores are chosen by hand, as we would like them to be: high
 # where a value is read (0.7 to 0.9), lower where a tile is named, low for words that
 # bear on nothing. ([Chapter 02](02_focus.ipynb) asks whether real scores are like that.
@@ -243,7 +247,8 @@ print(w)
 # %% [markdown]
 # One token of each row is raised, since a fifth of three or four tokens is less than
 # one, and one always passes: the `1`, the `1`, the `4`, and the `9` of the guess. The
-# gate has to choose somebody in every answer, also where nobody looks.
+# first of them went from 0.80 to 0.96. This rule that lets tokens pass is the *gate*. It
+# has to choose somebody in every answer, also where nobody looks.
 #
 # **Within a completion** (Eq. 7-8). Stretch the weights of an answer to
 # $[0, 1]$ and subtract their mean. This is $\psi$: which *tokens* of this answer
@@ -257,6 +262,11 @@ for i, T in enumerate(lengths.tolist()):
 print(psi)
 
 # %% [markdown]
+# In the first row the two values lead, `7` with +0.41 and `1`, which was raised, with
+# +0.51; `so` comes last with -0.49. Each row adds up to 0, so what some words of an answer
+# gain, its others lose. Mind the fourth row: its weights lie between 0.2 and 0.52, and its
+# $\psi$ is spread as widely as that of the rows that look.
+#
 # **Between completions** (Eq. 9-11). Add up the weights of each answer, then
 # stretch and centre over the group. This is $\phi$: which *answers* are more
 # visual than the others?
@@ -271,14 +281,32 @@ print("accumulated:", s)
 print("phi:        ", phi)
 
 # %% [markdown]
+# The second answer has accumulated most and the guess by far the least. The $\phi$ of the
+# group add up to 0 as well.
+#
 # **Both** (Eq. 12). $\hat A^V_{i,t} = \hat A_i (1 + \psi_{i,t}) (1 + \phi_i)$,
 # and the loss stays DAPO's:
 
 # %%
-shaped = advantages[:, None] * (1 + psi) * (1 + phi)[:, None] * mask  # Eq. 12
+shaped = advantages[:, None] * (1 + psi) * (1 + phi)[:, None]  # Eq. 12
+shaped = shaped.where(mask, 0)  # nothing where there is no token
 push = push_of(dapo_loss, shaped)
 torch.testing.assert_close(push * mask.sum(), shaped)
 print(shaped)
+
+# %% [markdown]
+# One word from end to end, the `1` of the first answer:
+
+# %%
+i, t = 0, 3  # first answer, fourth word
+print(f"focus {rho[i, t]:.2f}, raised to {w[i, t]:.2f}:", end=" ")
+print(f"psi {psi[i, t]:+.2f}; phi of its answer {phi[i]:+.2f}")
+print(f"{advantages[i]:.2f}", end=" ")
+print(f"x {1 + psi[i, t]:.2f} x {1 + phi[i]:.2f} = {shaped[i, t]:.2f}")
+
+# %% [markdown]
+# Under DAPO it is pushed with 0.87 like every word of a right answer, here nearly twice
+# as hard. All words side by side:
 
 # %% tags=["hide-input"] mystnb={"figure": {"name": "fig-one-group-vgpo", "caption": "What each word is pushed by, by DAPO and by VGPO. The shade is the size."}, "image": {"alt": "The four answers twice. Under DAPO all words of an answer have the same number. Under VGPO the values 7 and 1 of the right answers have the largest positive numbers, the 7 and the misread 4 of the third answer the largest negative ones, and the guess, which does not look, has small negative numbers throughout."}}
 panels = {"DAPO": advantages[:, None].expand(4, 8), "VGPO": shaped}
@@ -405,7 +433,8 @@ figures.pushes_figure(words, labels, {"moved by": change.detach()})
 # %%
 sure = probability[mask] > 0.99
 print(f"{sure.float().mean():.0%} of the tokens have probability > 0.99.")
-for name, values in {"push": shaped, "change": change}.items():
+pushes = {"push by DAPO": advantages[:, None] * mask, "push by VGPO": shaped}
+for name, values in {**pushes, "change": change}.items():
     size = values[mask].abs()
     share = size[sure].sum() / size.sum()
     print(f"They have {share:.1%} of the {name}.")
@@ -432,8 +461,8 @@ for name, values in {"push": shaped, "change": change}.items():
 #
 # :::{dropdown} Solution
 # The mean is 0.25, so the advantages are +1.5 and three times -0.5. One rare
-# success is pushed up hard, and each failure is pushed down less than before.
-# The sum over the group stays 0.
+# success is pushed up hard, and each failure is pushed down less than before, the
+# second answer now among them. The sum over the group stays 0.
 # :::
 #
 # **2.** Let the tail be the whole answer, $\gamma = 1$. Which token of the first
@@ -446,8 +475,8 @@ for name, values in {"push": shaped, "change": change}.items():
 # :::{dropdown} Solution
 # Of six tokens $\lfloor 0.2 \cdot 6 \rfloor = 1$ passes: the `7`, with the
 # highest score. It stands second, so it is raised by $0.3 \cdot 2/6 = 10\%$
-# only. The `1` loses its lift of 20 %, and its $\psi$ falls, also because the
-# largest weight has grown. The tail is what gives late tokens a chance.
+# only. The `1` loses its lift of 20 %, and its $\psi$ falls from 0.51 to 0.27, also
+# because the largest weight has grown. The tail is what gives late tokens a chance.
 # :::
 #
 # **3.** Let $\phi$ compare the *mean* weight in place of the sum. Which answer

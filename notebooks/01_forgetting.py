@@ -14,7 +14,8 @@
 #
 # Two small worlds, 3,840 sampled answers each. Each answer went through the model
 # that wrote it, through an untrained network of the same shape, and through an
-# attention that is spread evenly:
+# attention that is spread evenly (`uniform`). Shares are of all attention; *fifths* are
+# those of an answer's length:
 
 # %% tags=["parameters", "hide-input"]
 checkpoint = ""  # folder of another cold start; "" takes the shipped one
@@ -52,16 +53,17 @@ worlds = {
     name: draws.read_record(name, "../results/forgetting")
     for name in ("misread", "look_away")
 }
-pd.concat(
-    {n: draws.beside_nulls(w["observations"]) for n, w in worlds.items()}
-).round(3)
+seen = {n: draws.beside_nulls(w["observations"]) for n, w in worlds.items()}
+pd.concat(seen, names=["world"]).round(3) + 0.0  # no "-0.000"
 
 # %% [markdown]
-# Read the first world from the top. The image's share halves, and text takes over:
-# the first two of the paper's three observations. The untrained network shows both.
-# It even shows the third, over all answers: right ones keep more attention to the end.
-# The ratio, attention of the late half over that of the early half, differs by 0.09.
-# Nothing was learnt there, so nothing was forgotten.
+# Read the first world from the top. From the first fifth to the last, the image's
+# share halves, and text takes over: the first two of the paper's three observations. The
+# untrained network shows both. It even shows the third, that right answers keep more of
+# their attention on the image to the end. The *late/early ratio* says how much: the
+# attention on the image in the late half of an answer over that in the early half. In the
+# untrained network it is larger by 0.09 for right answers than for wrong ones. Nothing was
+# learnt there, so nothing was forgotten.
 #
 # The last row of each world is the one that counts. It compares right and wrong
 # answers *to the same question*. The nulls are at zero. So is the first model. The
@@ -326,9 +328,8 @@ taken = taken[taken["null"] == "trained"].set_index(
     "question_seed", append=True
 )
 columns = ["difference", "low", "high", "p_value", "count"]
-taken.droplevel(1).loc[(slice(None), ["pooled", "over seeds"]), columns].round(
-    3
-)
+taken = taken.droplevel(1).rename_axis(["world", "draws"])
+taken.loc[(slice(None), ["pooled", "over seeds"]), columns].round(3)
 
 # %% [markdown]
 # In the first world one draw of five is "significant", and the four others are not.
@@ -474,7 +475,7 @@ study.comparison_table(
         )
         for name in ("image", "on_tile")
     }
-).round(3)
+).round(4)
 
 # %% [markdown]
 # The table sets right against wrong readings of *the same tile* by different

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Visual forgetting, on a model of your own
 #
-# Does *your* model stop looking at the picture? This chapter asks a vision-language
-# model of Hugging Face ([which were tested](../book/families.md)), on a data set with
-# images. It shows what can be seen without knowing the truth, beside what knows nothing
-# ([chapter 01](01_forgetting.ipynb)).
+# **In this chapter.** *Does your model stop looking at the picture?* Any vision-language
+# model of Hugging Face can be asked ([which were tested](../book/families.md)), on a data
+# set with images. What can be seen without knowing the truth, and is it more than what a
+# network that knows nothing shows as well ([chapter 01](01_forgetting.ipynb))?
 #
 # As published it runs on the two small worlds of this book, taken as if their truth
 # were not known. Parameters change that:
@@ -189,7 +189,8 @@ for name in names[1:]:
 #
 # :::{dropdown} Solution
 # In layer 1: +0.09 [0.03, 0.17], the paper's sign and an interval above 0, in a world
-# whose errors have nothing to do with looking. In the last layer it is -0.00. Choosing
+# whose errors have nothing to do with looking. In the last layer there is none: -0.004,
+# as in the table above. Choosing
 # a layer afterwards is choosing the largest of several draws; say which one before.
 # :::
 #

@@ -145,12 +145,18 @@ for alignment in ("token", "prediction"):
 # They are the same states, handed to tokens one place apart. From here on every
 # token is scored both ways. The completions are reference chains without
 # slips, written over scans the model never saw, so that each read is known.
+#
+# A token's *role* says what it does in the chain `red = 5 . blue = 8 . 5 + 8 = 13`. The
+# first 5 and the first 8 are *values read*; `5 + 8` *repeats* them, and 13 is a *result*.
+# A colour is *read* where the chain finds it on the picture, *asked* where the question
+# named it, and *repeated* later on. What is left are equals signs, other *syntax*, and
+# *filler*.
 
 # %%
 table = table_beside_controls(model, processor, examples)
 table["role"] = focus_study.token_roles(table)
 reads = table["role"].isin(ROLES[:2])
-print(f"{len(table)} tokens, {reads.mean():.0%} of them read the image")
+print(f"{len(table):,} tokens, {reads.mean():.0%} of them read the image")
 
 # %% mystnb={"figure": {"name": "fig-focus-chain", "caption": "One chain, scored at t and at t \u2212 1; colours are the true sources. The lower panel is the upper one, one place to the right."}, "image": {"alt": "Two bar charts over the tokens of one chain. Scored at position t, the equals signs before a value stand out and the values read are low; scored at t minus 1, the values read stand out."}}
 shown = int(np.argmin([abs(len(e.chain) - 30) for e in examples]))
@@ -210,7 +216,8 @@ for kind in ROLES[:2]:
 # comparison in which the rule must fail?
 
 # %%
-controls.loc["results", ["auroc", "low", "high", "reads", "others"]].round(2)
+columns = ["auroc", "low", "high", "reads", "others"]
+controls.loc["results", columns].round(2)
 
 # %% [markdown]
 # These are *results*, the numbers that also follow an equals sign but are worked out
@@ -274,12 +281,18 @@ figures.states_figure(points)
 shares = focus_study.own_digit_shares(model, processor, chains, examples)
 print("the tile's own digit on top:", mean_interval(shares))
 
+# %% [markdown]
+# Four times chance, from a head that was never asked. And how much probability does a
+# state give to digits, all ten together? Here by what it is about to write:
+
 # %%
 of_digit = focus_study.digit_probability
 by_role = pd.Series(of_digit(model, processor, chains.before))
 by_role = by_role.groupby(table["role"]).mean()
-by_role["image token"] = of_digit(model, processor, chains.image).mean().item()
-by_role.round(2).sort_values(ascending=False).rename("probability of a digit")
+of_image = of_digit(model, processor, chains.image)
+by_role["image token"] = of_image.mean().item()
+by_role = by_role.sort_values(ascending=False).round(2)
+by_role.to_frame("probability of a digit")
 
 # %% [markdown]
 # The head was never taught to speak at image tokens, and yet it leans to digits
@@ -402,7 +415,7 @@ few = [e for i, e in enumerate(examples) if i % questions < changed]
 covered = focus_study.occlusion_table(model, processor, few)
 drops = ["drop_image", "drop_tile", "drop_elsewhere"]
 fall = covered.groupby("role")[drops].mean()
-fall.loc[lambda t: t.index.isin(ROLES)].round(2)
+fall.loc[lambda t: t.index.isin(ROLES)].round(2) + 0.0  # no "-0.00"
 
 # %% [markdown]
 # The labels and the model agree. A token that we call a read loses its probability
@@ -414,11 +427,11 @@ fall.loc[lambda t: t.index.isin(ROLES)].round(2)
 figures.dependence_figure(covered)
 
 # %%
-some = {
+scopes = {
     "all tokens": (covered, "drop_image"),
     "values read": (covered[covered["role"] == "value read"], "drop_tile"),
 }
-for where, (tokens, drop) in some.items():
+for where, (tokens, drop) in scopes.items():
     for name, column in ALIGNMENTS.items():
         r, low, high, _ = correlation_interval(
             tokens[column].rank(), tokens[drop].rank(), tokens["row"]
@@ -494,8 +507,11 @@ for name, column in ALIGNMENTS.items():
 # and decide nothing. The reads themselves are all but shut out. At $t - 1$
 # about half of the chosen tokens are reads of values, and most of the rest are
 # numbers that resemble reads and need no picture. So the reviewer's worry is
-# well founded for the one alignment, and holds in part for the other. And now
-# only in the second half of each completion, where the gate of Eq. 6 chooses:
+# well founded for the one alignment, and holds in part for the other.
+#
+# VGPO itself chooses by a *gate* (Eq. 6, the subject of [chapter
+# 03](03_compensation.ipynb)): of the second half of each completion it takes the fifth
+# with the highest score. What does it get hold of there?
 
 # %%
 for name, column in ALIGNMENTS.items():

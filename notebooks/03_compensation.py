@@ -88,7 +88,7 @@ each = chains // len(IMAGE_FAMILIES)
 examples = World().examples(each, IMAGE_FAMILIES, seed=30, split="heldout")
 texts = answer(model, processor, examples, temperature=1.0, seed=seed)
 table = table_beside_controls(model, processor, examples, texts)
-print(f"{len(examples)} sampled completions, {len(table)} tokens")
+print(f"{len(examples)} sampled completions, {len(table):,} tokens")
 
 # %% [markdown]
 # Here is a sampled chain of some length, a sum:
@@ -98,6 +98,11 @@ sums = table[(table["family"] == "sum") & (table["length"] < 56)]
 longest = sums.loc[sums["length"].idxmax(), "row"]
 chain = table[table["row"] == longest]
 print("".join(chain["token"]))
+
+# %% [markdown]
+# Below, a bar is the score of one of its words, and an orange bar is a word that reads
+# the picture. The tail lies on grey ground; triangles mark the words for which the gate
+# is open. Where does it open?
 
 # %% mystnb={"figure": {"name": "fig-compensation", "caption": "Top: three schedules. Below: focus as bars, coloured by the true source of the token; grey ground: the tail; triangles: gated tokens; hatched: what compensation adds. The score is taken from the state at the token, and from the one before it."}, "image": {"alt": "Three panels over the tokens of one chain: schedules that rise linearly, quadratically and in a step; then two bar charts of the focus score. In the tail some bars are gated and raised. With the state at t they are grey bars just before the orange ones that read the image; with the state at t minus 1 orange bars are among them."}}
 of_score = {

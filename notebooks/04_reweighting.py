@@ -65,7 +65,7 @@ for i, length in enumerate(mask.sum(dim=1)):
     w_hat = (w - w.min()) / (w.max() - w.min())  # Eq. 7
     psi[i, :length] = w_hat - w_hat.mean()  # Eq. 8
 print(psi)
-print("sum over each row:", psi.sum(dim=1))
+print("sum over each row:", psi.sum(dim=1).round(decimals=4) + 0.0)
 
 # %% [markdown]
 # Look at the second row. Its weights differ by 0.1 and its $\psi$ by a full 1:
@@ -110,6 +110,9 @@ ours = (
 )
 torch.testing.assert_close(ours, (psi, phi))
 torch.testing.assert_close(vgpo.reweight_advantages(advantages, *ours), shaped)
+
+# %% [markdown]
+# All steps in one picture, a row a rollout and a column a token:
 
 # %% mystnb={"figure": {"name": "fig-toy", "caption": "The same four rollouts, step by step, from weights to advantages."}, "image": {"alt": "Small heat maps of four rollouts by five tokens: the weights, psi, their sums with the mean of the group below, phi, and the final advantages; rows with a positive advantage stay positive and rows with a negative one stay negative."}}
 figures.reweighting_figure(weights, mask, psi, phi, shaped, advantages)
@@ -165,7 +168,7 @@ rollouts_view(table[of_group], asked[mixed * rollouts])
 some = mask.bool() & (advantages != 0)[:, None]
 flipped = (shaped.sign() != advantages.sign()[:, None]) & some
 factor = ((1 + psi) * (1 + phi)[:, None])[mask.bool()]
-print(f"{int(flipped.sum())} of {int(some.sum())} tokens changed sign")
+print(f"{int(flipped.sum())} of {int(some.sum()):,} tokens changed sign")
 print(f"factor: {factor.min():.2f} to {factor.max():.2f}")
 
 # %% [markdown]
@@ -194,7 +197,7 @@ correlations = pd.Series(
     },
     name="r",
 )
-correlations.round(2)
+correlations.round(2).to_frame("r with length")
 
 # %% mystnb={"figure": {"name": "fig-length", "caption": "Each point a rollout, eight each of 40 prompts: its length less the mean of its group, against \u03c6."}, "image": {"alt": "Two scatter plots of phi against centred completion length: with the sum of Eq. 9 the points rise along a line, with the mean they do not."}}
 figures.length_figure(length_table, correlations)

@@ -107,9 +107,10 @@ table = weights.weight_table(full, bytes_per_number=4)
 table
 
 # %%
-print("counted:", table["bytes"].sum(), "->", table["bytes_4bit"].sum())
+counted = [table[column].sum() for column in ("bytes", "bytes_4bit")]
 stored = [weights.stored_bytes(model) for model in (full, four_bit)]
-print("stored: ", stored[0], "->", stored[1])
+for how, (before, after) in {"counted": counted, "stored": stored}.items():
+    print(f"{how:8} {before:,} -> {after:,} bytes")
 
 # %% [markdown]
 # The count and what the two models store agree to the byte. Here about half of
@@ -194,7 +195,7 @@ texts = answer(full, processor, prompts, temperature=1.0, seed=seed)
 scored = study.precision_table(full, models, processor, prompts, texts)
 small = scored[scored["variant"] == "4 bits"]
 moved = (small["ratio"] - 1).abs()
-print(f"{len(small)} tokens")
+print(f"{len(small):,} tokens")
 print(f"KL(full || 4 bits): {small['kl'].mean():.1e} nats a token")
 print(f"probability of the token: {moved.mean():.1%} off on average")
 print(f"by more than the clip of 0.2: {(moved > 0.2).mean():.2%} of tokens")
@@ -221,7 +222,8 @@ robustness_summary(scored)[columns].round(3)
 # What training uses of it are the gate and $\psi$:
 
 # %%
-study.weight_agreement(scored).round(3)
+agreement = study.weight_agreement(scored)
+agreement.set_index(["variant", "alignment"]).round(3)
 
 # %% [markdown]
 # `gate_kept` is the share of gated tokens that stay gated, `psi_change` the mean change

@@ -32,6 +32,13 @@ from vgpo.testbed.answers import answer
 
 pd.options.display.float_format = "{:.2f}".format
 
+
+def by_signal(table, columns, values="auroc"):
+    """A row per signal, a column per value of ``columns``."""
+    wide = study.wide(table, columns, values)
+    return wide.rename_axis(index="signal", columns=None)
+
+
 # %% [markdown]
 # ## All signals of one answer
 #
@@ -48,6 +55,7 @@ example = world.example(3, family="sum", seed=91, split="heldout")
 print(example.question)
 one = vgpo.signals(model, processor, example.image, example.question)
 shown = ["focus_token", "focus_prediction", "attention_last", "k3", "contrast"]
+one = one.set_index("position")
 one[["token", *shown, "layer_cosine", "entropy"]][1:8]
 
 # %% [markdown]
@@ -77,7 +85,8 @@ table = study.signal_table(
 )
 live = study.grade(table, parts=False, resamples=200)
 live = live[live["against"] == "reads"]
-study.labelled(live)[["label", "auroc", "low", "high"]]
+live = study.labelled(live).set_index("label").rename_axis("signal")
+live[["auroc", "low", "high"]]
 
 # %% [markdown]
 # AUROC is the chance that a token that reads the picture scores above one that
@@ -141,7 +150,7 @@ figures.signal_grades_figure(panels, {t: rule[n] for n, t in titles.items()})
 parts = grades[
     (grades["stage"] == "cold start") & (grades["against"] == "reads")
 ]
-study.wide(parts, "part")
+by_signal(parts, "part")
 
 # %% [markdown]
 # The order of signals is much the same in every family and in every fifth of
@@ -157,7 +166,7 @@ study.wide(parts, "part")
 
 # %%
 choice = cold[cold["against"].isin(["decides", "chooses"])]
-study.wide(choice, "against")
+by_signal(choice, "against")
 
 # %% [markdown]
 # **Entropy** finds these words best (.95), for what marks a decision is that the
@@ -183,7 +192,7 @@ everywhere = pd.concat(
     measured.grades.assign(world=name) for name, measured in found.items()
 )
 reads = everywhere.query("part == 'all' and against == 'reads'")
-study.wide(reads.assign(at=reads["world"] + ", " + reads["stage"]), "at")
+by_signal(reads.assign(at=reads["world"] + ", " + reads["stage"]), "at")
 
 # %% [markdown]
 # The order is that of the first world, but for entropy: in the misread world
@@ -198,7 +207,7 @@ study.wide(reads.assign(at=reads["world"] + ", " + reads["stage"]), "at")
 faithful = everywhere.query(
     "against == 'faithful' and stage == 'cold start' and world == 'misread'"
 )
-study.wide(faithful, "world")
+by_signal(faithful, "world")
 
 # %% [markdown]
 # What was said can be told from what was seen by the token's own probability
@@ -218,7 +227,7 @@ compared = ["reads", "numbers", "decides"]
 after = grades.query(
     "part == 'all' and stage in @stages and against in @compared"
 ).sort_values("against", kind="stable")
-study.wide(after.assign(at=after["against"] + ", " + after["stage"]), "at")
+by_signal(after.assign(at=after["against"] + ", " + after["stage"]), "at")
 
 # %% mystnb={"figure": {"name": "fig-signal-training", "caption": "The same signals before and after training, look-away world. Dashed: the rule on the text."}, "image": {"alt": "Four panels of AUROC for each signal, with intervals: reads before and after training, which look alike, and the words that choose whether to look, for which the degraded views and the hidden tile are lower after training and entropy is not."}}
 panels = {
@@ -265,7 +274,7 @@ figures.signal_grades_figure(panels, ruled)
 # %%
 summaries = found["look_away"].summary
 summaries = summaries[summaries["stage"] == "cold start"]
-study.wide(summaries, "quantity", "value")
+by_signal(summaries, "quantity", "value")
 
 # %% [markdown]
 # Three things. The sum of focus *is* the length (.99; so is that of shuffled
@@ -281,7 +290,7 @@ study.wide(summaries, "quantity", "value")
 # ## What it costs
 
 # %%
-pd.DataFrame(found["look_away"].record["costs"])
+pd.DataFrame(found["look_away"].record["costs"]).set_index("measurement")
 
 # %% [markdown]
 # `passes` are forward passes beyond the one that every training makes to score
@@ -332,7 +341,8 @@ print("answered:", completions[chosen])
 figures.methods_figure(shown, list(METHODS), BONUS)
 
 # %%
-group.by_source().T.round(2)
+by_source = group.by_source().T.round(2) + 0.0  # no "-0.00"
+by_source.rename_axis(index="method", columns="source of the tokens")
 
 # %% [markdown]
 # Means over all rollouts of the group, by where tokens truly come from. VGPO's
@@ -348,6 +358,12 @@ group.by_source().T.round(2)
 # $\gamma$, which is .01 beside advantages near 1. One mask serves all, and it
 # leaves some tiles legible: a read of such a tile gets nothing.
 #
+# ## What these grades are not
+#
+# A good detector need not make a good weight. These are grades on worlds of our making,
+# with short words around each read, before and after a few steps of training. What
+# weighting by a signal does to a model is for [chapter 08](08_evaluation.ipynb).
+#
 # ## Exercises
 #
 # Predict first; then type the lines into a cell at the end, or run the command with the
@@ -357,7 +373,7 @@ group.by_source().T.round(2)
 # .67. Is that a detector? Look at the second and the third question before you answer.
 #
 # ```python
-# study.wide(cold[cold["signal"] == "focus_token"], "against")
+# by_signal(cold[cold["signal"] == "focus_token"], "against")
 # ```
 #
 # :::{dropdown} Solution
@@ -372,7 +388,7 @@ group.by_source().T.round(2)
 #
 # ```python
 # found["look_away"].record["stages"]["cold start"]["reads_share"] / 0.2
-# study.wide(summaries[summaries["quantity"] == "reads_chosen"], "quantity", "value")
+# by_signal(summaries[summaries["quantity"] == "reads_chosen"], "quantity", "value")
 # ```
 #
 # :::{dropdown} Solution
@@ -385,8 +401,8 @@ group.by_source().T.round(2)
 # its AUROC for reads, and how much of its sum over an answer is length.
 #
 # ```python
-# study.wide(cold[cold["signal"] == "shuffled"], "against")
-# study.wide(summaries[summaries["signal"] == "shuffled"], "quantity", "value")
+# by_signal(cold[cold["signal"] == "shuffled"], "against")
+# by_signal(summaries[summaries["signal"] == "shuffled"], "quantity", "value")
 # ```
 #
 # :::{dropdown} Solution
@@ -404,6 +420,3 @@ group.by_source().T.round(2)
 #   did not take place, which is what forgetting is. At $t$ it points away.
 # - Whether to look is decided *before* the read. Entropy marks the place and no
 #   signal marks the choice. Whether credit belongs there is for training to say.
-# - A good detector need not make a good weight. These are grades on worlds of our
-#   making, with short words around each read, before and after a few steps of training;
-#   what weighting by a signal does to a model is for [chapter 08](08_evaluation.ipynb).

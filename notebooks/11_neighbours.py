@@ -59,6 +59,20 @@ torch.set_printoptions(precision=2, sci_mode=False, linewidth=78)
 same = torch.testing.assert_close
 
 # %% [markdown]
+# ## VGPO and its neighbours
+#
+# Each method asks for something about every token, its *signal*, and then acts on
+# something with it:
+
+# %%
+method_table()[["signal", "acts on"]]
+
+# %% [markdown]
+# A *masked* log-probability is that of the same token before a picture with squares
+# blacked out; a *hidden* one, without the answer's own description of the picture. Some
+# methods touch the advantage, some the loss, and GPG asks for nothing at all. What each
+# does is easiest to see on numbers small enough to check.
+#
 # ## Four rollouts and what is known of them
 #
 # One question, four answers of five tokens; the last one stops after three.
@@ -324,7 +338,7 @@ same(make_method("pepo").shape(toy).advantages, A[:, None] * (1 - p + p * w))
 
 # %%
 bonus = torch.minimum(0.4 * H, A.abs()[:, None] / 2)
-shaped = (A[:, None] + bonus) * mask
+shaped = (A[:, None] + bonus).where(mask, 0)
 same(make_method("entropy").shape(toy).advantages * mask, shaped)
 print(shaped)
 
@@ -509,7 +523,7 @@ print(f"PEPO's weights: {weights[sampled.mask].std():.3f} around 1")
 # them what they want to know; where it holds only some, they need one pass more.
 
 # %%
-method_table()[["signal", "acts on", "passes", "in whole groups", "gradient"]]
+method_table()[["passes", "in whole groups", "gradient"]]
 
 # %% mystnb={"figure": {"name": "fig-cost", "caption": "Time of a step over DAPO's, with quartiles over rounds; orange marks are the limits that the benchmark checks. Left: every rollout serves one update, all in one micro-batch. Middle: in two, of whole groups. Right: two updates, so that TRL scores rollouts anyway."}, "image": {"alt": "Three panels of points, one per method, at the time of a step over that of DAPO. VGPO, PEPO, entropy shaping and GPG stand at 1 in all of them; PAPO, VPPO and SRPO above 1.1."}}
 record = json.loads(Path("../results/bench/methods.json").read_text())

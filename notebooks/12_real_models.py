@@ -214,7 +214,8 @@ browse(before, after)
 seen = robustness(
     *pairs[after.name], suite, name=after.name, out=scratch / "views", **how
 )
-seen.table[["set", "view", "degraded", "drop", "sight", "verdict"]].round(2)
+shown = ["degraded", "drop", "sight", "verdict"]
+seen.table.set_index(["set", "view"])[shown].round(2)
 
 # %% mystnb={"figure": {"name": "fig-real-sight", "caption": "Accuracy lost under four degraded views, paired by question, with 95 % intervals; the grey stroke marks the whole accuracy of the set."}, "image": {"alt": "Rows for each set and for all together, with four marks each for patches, noise, blank and swapped pictures; noise lies near zero, the others near the grey strokes that mark the full accuracy."}}
 figures.sight_figure(seen.table)

@@ -44,6 +44,36 @@ def test_every_claim_and_objection_has_its_row(recorded):
         assert said and said == sorted(said, key=order.index)
 
 
+def test_the_page_says_how_many_rows_its_tally_leaves_out():
+    """The tally is of the paper's claims and the reviewers' objections alone."""
+    page = (ROOT / "book" / "claims.md").read_text()
+    rows = re.findall(r"^\* - ([CRB])\d+$", page, re.M)
+    own = rows.count("B")
+    tallied = re.search(r"Of (\d+) claims and objections: ([^.]+)\.", page)
+    counts = [int(n) for n in re.findall(r"(\d+) [a-z]", tallied[2])]
+    assert int(tallied[1]) == sum(counts) == len(rows) - own
+    said = (
+        f"Not in this count are {own} questions of this book's own (B1 to B{own}, in "
+        f"the last table); with them there are {len(rows)} rows."
+    )
+    assert said in page
+
+
+@pytest.mark.parametrize(
+    ("group", "said"),
+    [
+        ("book", "1 question of this book's own (B1, in the last table)"),
+        ("paper", None),
+    ],
+)
+def test_one_question_of_the_books_own_or_none(recorded, group, said):
+    kept = {n: w for n, w in WRITTEN["claims"].items() if n[0] != "B"}
+    kept["B1"] = WRITTEN["claims"]["B1"] | {"group": group}
+    page = make_pages(WRITTEN | {"claims": kept}, recorded)["claims"]
+    assert ("Not in this count" in page) == bool(said)
+    assert said is None or said in page
+
+
 def test_a_difference_on_the_page_is_that_of_the_records():
     """By hand, from the records alone."""
     folder = RESULTS / "experiments" / "headline"

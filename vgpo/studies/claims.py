@@ -149,6 +149,7 @@ def make_pages(written: Mapping[str, Any], recorded: Recorded) -> dict[str, str]
     tally = _tally([row for row in rows if row.group != "book"])
     lines = [
         "# The claims, one by one\n\n" + _MADE + f"**{about['verdict']}** {tally}",
+        *_besides(rows),
         "",
         written["introduction"].strip(),
         "",
@@ -188,6 +189,19 @@ def _tally(rows: Sequence[Row]) -> str:
     counts = {name: sum(row.verdict == name for row in rows) for name in VERDICTS}
     said = [f"{count} {name}" for name, count in counts.items() if count]
     return f"Of {len(rows)} claims and objections: {', '.join(said)}."
+
+
+def _besides(rows: Sequence[Row]) -> list[str]:
+    """Why the tally counts fewer rows than the tables have."""
+    names = sorted(row.name for row in rows if row.group == "book")
+    if not names:
+        return []
+    which = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+    asked = "question" if len(names) == 1 else "questions"
+    return [
+        f"Not in this count are {len(names)} {asked} of this book's own ({which}, in "
+        f"the last table); with them there are {len(rows)} rows."
+    ]
 
 
 def _list_table(rows: Sequence[Row]) -> list[str]:
