@@ -125,6 +125,10 @@ for column in ("focus", "focus_prediction"):
     print(f"{column:17}", " ".join(chain["token"][gate].str.strip()))
 
 # %% [markdown]
+# At $t$ the gate opens for signs and for the end of the answer, and for no word that
+# reads. At $t - 1$ it opens for the `3` and the first `8`, which were read, and for three
+# that were not.
+#
 # ## What the parameters do
 #
 # The same chain; the score is that of the state before, at $t - 1$. Move one slider

@@ -164,6 +164,11 @@ mixed = int(((grouped.mean(1) > 0.2) & (grouped.mean(1) < 0.8)).int().argmax())
 of_group = table["row"] // rollouts == mixed
 rollouts_view(table[of_group], asked[mixed * rollouts])
 
+# %% [markdown]
+# The line below the settings says who gains. By the state at $t$, the words that read the
+# picture get *less* than the others. Choose "at t − 1" for the state that scores, and they
+# get more. This is one group; here are all tokens of all groups:
+
 # %%
 some = mask.bool() & (advantages != 0)[:, None]
 flipped = (shaped.sign() != advantages.sign()[:, None]) & some
@@ -172,6 +177,9 @@ print(f"{int(flipped.sum())} of {int(some.sum()):,} tokens changed sign")
 print(f"factor: {factor.min():.2f} to {factor.max():.2f}")
 
 # %% [markdown]
+# No sign has changed, as the formula promises. But some tokens count over twenty times as
+# much as others, and it matters what decides that.
+#
 # ## How much of φ is length?
 #
 # $s_i$ is a *sum* over tokens. All focus scores are positive, so a longer
