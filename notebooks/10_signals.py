@@ -59,10 +59,14 @@ one = one.set_index("position")
 one[["token", *shown, "layer_cosine", "entropy"]][1:8]
 
 # %% [markdown]
+# The `3` at position 5 was read off the picture. There attention, `k3` and `contrast` rise
+# far above the rows around it. `focus_prediction` has its highest score there, 0.70;
+# `focus_token` has the same 0.70 one row up, at the equals sign.
+#
 # Each column is what one method goes by. VGPO takes `focus_token` (its code) or
 # `focus_prediction`; PAPO and VPPO take `k3`, the log-probability a masked
 # picture removes, bent to be positive; SRPO takes `contrast` itself; PEPO
-# `layer_cosine`; entropy shaping `entropy`. Two more stand in the table: ToR takes
+# `layer_cosine`; entropy shaping `entropy`. Two more stand in the next table: ToR takes
 # `absolute_contrast`, to no picture at all; VEPO compares whole distributions
 # before a noisy picture, `jsd`. Attention is nobody's signal, since
 # fast kernels never form it, and the natural thing to compare with.
