@@ -49,7 +49,7 @@ figures.source_figure(clean.example(5, family="sum"))
 # The architecture is the one the paper trains,
 # `Qwen2_5_VLForConditionalGeneration`; only the sizes are small. The pixels are
 # real too: the digits are 1,797 scans of handwriting
-# {cite}`alpaydin1998optdigits`.
+# {cite:p}`alpaydin1998optdigits`.
 #
 # ## Pictures and questions
 #
