@@ -228,7 +228,7 @@ for how, answers in {"greedy": greedy, "sampled": sampled}.items():
     by_place[how] = found.groupby("j")["wrong"].mean()
 by_place["taught"] = 0.9 * slips.set_axis(places)
 by_place["reads (sampled)"] = found.groupby("j").size()
-pd.DataFrame(by_place).round(2)
+pd.DataFrame(by_place).rename_axis("place").round(2)
 
 # %% [markdown]
 # Sampled values are wrong about as often as the chains taught it, one in five
@@ -249,23 +249,16 @@ for wanted in (True, False):
         for t, e in zip(sampled["sum"], asked["sum"], strict=True)
         if correct(t, e) is wanted and len(e.colours) > 4
     )
-    print(
-        "right" if wanted else "wrong",
-        "|",
-        example.question,
-        "|",
-        example.answer,
-    )
-    print(
-        "  shown:",
-        *[
-            f"{c}={v}"
-            for c, v in zip(example.colours, example.values, strict=True)
-        ],
-    )
+    grade = "right" if wanted else "wrong"
+    print(f"{grade} | {example.question} | {example.answer}")
+    shown = zip(example.colours, example.values, strict=True)
+    print("  shown:", *[f"{colour}={value}" for colour, value in shown])
     print(textwrap.fill(f"  said: {text}", 76))
 
 # %% [markdown]
+# Misreading is not the only slip. The wrong one reads four of nine tiles, each of them
+# rightly, adds 22 and 4 to 18, and stops.
+#
 # ## Does it look?
 #
 # A model can be right without looking, from habits of the questions. So every

@@ -336,7 +336,7 @@ chosen = runs[
     runs["family"].isin(TRAINED_FAMILIES) & (runs["method"] == "vgpo")
 ]
 by_seed = chosen.groupby(["way", "when", "seed"])["accuracy"].mean()
-by_seed.unstack("seed").round(3)
+by_seed.unstack("seed").sort_index(ascending=[True, False]).round(3)
 
 # %% mystnb={"figure": {"name": "fig-adapter-runs", "caption": "Accuracy of samples on held-out scans before and after 24 steps of VGPO, a line per seed."}, "image": {"alt": "Two columns of lines from before to after training, for all weights and for QLoRA; all lines rise."}}
 figures.adapter_runs_figure(by_seed)
