@@ -78,8 +78,8 @@ for family in FAMILIES:
 # to all others.
 #
 # In `Total ?` and in counting the question names no colour. There the chain names the
-# colours itself, tile by tile, so the names are reads as well. A bar is read from the three tiles of
-# its column:
+# colours itself, tile by tile, so the names are reads as well. A bar is read from the
+# three tiles of its column:
 
 # %% mystnb={"figure": {"name": "fig-sources-chart", "caption": "A chart: each height is read from the tiles of one column."}, "image": {"alt": "A bar chart with numbered tiles on the left and its chain of thought as coloured boxes on the right. Under each height stand the numbers of the three tiles of its column."}}
 figures.source_figure(clean.example(12, family="chart"))

@@ -168,8 +168,9 @@ print(push * mask.sum())
 
 # %% [markdown]
 # Times the number of tokens, which is 24 here, the push *is* the advantage. Every word
-# has one vote now, so a long completion counts for more than a short one. Now suppose that an update has already raised
-# every probability by a quarter, $r = 1.25$. Who is still pushed?
+# has one vote now, so a long completion counts for more than a short one. Now suppose
+# that an update has already raised every probability by a quarter, $r = 1.25$. Who is
+# still pushed?
 
 # %%
 raised = torch.tensor(1.25).log()
@@ -263,9 +264,9 @@ print(psi)
 
 # %% [markdown]
 # In the first row the two values lead, `7` with +0.41 and `1`, which was raised, with
-# +0.51; `so` comes last with -0.49. Each row adds up to 0, so what some words of an answer
-# gain, its others lose. Mind the fourth row: its weights lie between 0.2 and 0.52, and its
-# $\psi$ is spread as widely as that of the rows that look.
+# +0.51; `so` comes last with -0.49. Each row adds up to 0, so what some words of an
+# answer gain, its others lose. Mind the fourth row: its weights lie between 0.2 and 0.52,
+# and its $\psi$ is spread as widely as that of the rows that look.
 #
 # **Between completions** (Eq. 9-11). Add up the weights of each answer, then
 # stretch and centre over the group. This is $\phi$: which *answers* are more

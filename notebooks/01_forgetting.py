@@ -62,8 +62,8 @@ pd.concat(seen, names=["world"]).round(3) + 0.0  # no "-0.000"
 # untrained network shows both. It even shows the third, that right answers keep more of
 # their attention on the image to the end. The *late/early ratio* says how much: the
 # attention on the image in the late half of an answer over that in the early half. In the
-# untrained network it is larger by 0.09 for right answers than for wrong ones. Nothing was
-# learnt there, so nothing was forgotten.
+# untrained network it is larger by 0.09 for right answers than for wrong ones. Nothing
+# was learnt there, so nothing was forgotten.
 #
 # The last row of each world is the one that counts. It compares right and wrong
 # answers *to the same question*. The nulls are at zero. So is the first model. The
