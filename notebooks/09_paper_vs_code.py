@@ -304,9 +304,9 @@ counts.set_index("γ")
 #
 # ## 7. Off by one, ties and floors
 #
-# $t / T$ is $t / (T - 1)$ counted from 0; tokens tied at the threshold all
-# pass; the number of winners is floored in float64, so that `0.29 * 100`
-# gives 28.
+# Three small differences. The schedule is $t / (T - 1)$ with $t$ counted from 0, in place
+# of $t / T$ counted from 1. Tokens tied at the gate's threshold all pass. And the number
+# of tokens that pass is rounded down in float64, where `0.29 * 100` gives 28.
 
 # %%
 theirs = released.factors_from_cosines(
