@@ -222,7 +222,7 @@ by_family = pd.concat(
 by_family["score"] = by_family["score"].map(figures.SCORE_LABELS)
 ends = by_family.groupby("family")[["base", "best"]].first()
 precision = by_family.pivot(index="family", columns="score", values="precision")
-precision.join(ends).round(2)
+precision.join(ends).map("{:.2f}".format)
 
 # %% [markdown]
 # With states at $t - 1$ charts and comparisons leave nothing to gain; sums and

@@ -448,7 +448,7 @@ refused, accepted = verdicts.loc["recipe_reward"].iloc[-2:]
 measured[11] = (
     f"refuses {refused:.0%} of right, accepts {accepted:.0%} of wrong"
 )
-verdicts[["right refused", "wrong accepted"]].round(2)
+verdicts[["right refused", "wrong accepted"]].map("{:.0%}".format)
 
 # %% [markdown]
 # Do not read these as error rates. The table was written to hold hard cases, and our
