@@ -11,6 +11,7 @@ import yaml
 
 from book.builder import BuildError
 from book.builder.api import write_pages
+from book.builder.bars import one_bar
 from book.builder.example import with_example
 from book.builder.house import fill
 from book.builder.inline import inline
@@ -72,11 +73,13 @@ def stage(root: Path, notebooks: Path, folder: Path) -> None:
 
 
 def finish(pages: Path) -> None:
-    """Drawings into the pages of a built book, its tables made readable, its claims to
-    be had by verdict, and its lines kept from ending within "95 %"."""
+    """Drawings into the pages of a built book, its tables made readable, its hidden
+    cells under one bar, its claims to be had by verdict, and its lines kept from ending
+    within "95 %"."""
     for path in pages.rglob("*.html"):
         page = path.read_text(encoding="utf-8")
-        finished = with_verdicts(readable(inline(unbroken(page), path.parent)))
+        finished = one_bar(readable(inline(unbroken(page), path.parent)))
+        finished = with_verdicts(finished)
         if finished != page:
             path.write_text(finished, encoding="utf-8")
 
