@@ -51,7 +51,9 @@ def split(text: str, names: str) -> dict[str, str]:
         )
         listed.append(f"- {{doc}}`{name}`: {'; '.join(parts) or title.lower()}")
     words = re.sub(r"<!--.*?-->\s*", "", start, flags=re.DOTALL)
-    index = "\n".join([words.rstrip(), "", names, "", "Everything:", "", *listed, ""])
+    # In a box of its own, so that the style sheet can stack its columns on a phone.
+    table = [":::{div} public-names", names, ":::"]
+    index = "\n".join([words.rstrip(), "", *table, "", "Everything:", "", *listed, ""])
     return {"api": index, **pages}
 
 

@@ -17,15 +17,18 @@ _LABEL = re.compile(r"<th((?: [^>]*)?)>([^<>]{12,})</th>")
 _PRINTED = re.compile(r'(<div class="output [^>]*><div class="highlight">)<pre>(.*?)'
                       r"</pre>", re.DOTALL)  # fmt: skip
 _COLUMNS = re.compile(r"^\s*\S.*?\S {2,}\S", re.MULTILINE)
+_GOES_ON = re.compile(r"  (?! )([^\s<>]+)")
 _CODE = re.compile(r"`([^`<>]+)`")
 _THEAD = re.compile(r"<thead>(.*?)</thead>", re.DOTALL)
 _NAMES = re.compile(r"<th([^>]*)>(.*?)</th>", re.DOTALL)
 _BODY = re.compile(r"<tbody>(\s*)</tbody>")
-_LONG_NUMBER = re.compile(r"(-?)(\d{5,})|(-?)(\d{4,})\.0+")
+_LONG_NUMBER = re.compile(r"-?\d{5,}|-?\d{4,}\.0+")
+_WHOLE_NUMBER = re.compile(r"(-?)(\d+)(?:\.0+)?")
 # Not scoped in any browser: the rules of one table would be those of the page.
 _STYLE = re.compile(r"<style scoped>[^<]*\.dataframe[^<]*</style>\s*")
 _WORDY = 20  # characters of a cell that wants a column of some width
 _MANY = 8  # columns of a table that needs smaller type to be seen whole
+_FULL = 78  # characters of a line that is full, as the notebooks fill it
 _WIDEST = 88  # characters of a line that may be one of columns: more is running text
 
 NOT_APPLICABLE = '<span class="not-applicable" title="not applicable">n/a</span>'
@@ -54,14 +57,36 @@ def _marked(match: re.Match[str]) -> str:
     text = re.sub(r"<[^>]*>", "", match[2])
     columns = len(_COLUMNS.findall(text)) > 1 or "tensor([" in text
     if not columns or max(map(len, text.splitlines())) > _WIDEST:
-        return match[0]
+        return f"{match[1]}<pre>{_unfilled(match[2])}</pre>"
     return f'{match[1]}<pre class="columns">{match[2]}</pre>'
+
+
+def _unfilled(text: str) -> str:
+    """Printed lines as one, where one goes on, indented, for want of room in the last.
+
+    A sentence that was filled into lines of a terminal would be broken twice on a
+    narrow page: where the page ends, and where the terminal's line did.
+    """
+    said, last, may = [], 0, False
+    for line in text.split("\n"):
+        found = _GOES_ON.match(line) if may else None
+        goes_on = found is not None and last + 1 + len(found[1]) > _FULL
+        if goes_on:
+            said[-1] += " " + line.lstrip()
+        else:
+            said.append(line)
+        # What was indented from the start is a list, not the rest of a sentence.
+        last, may = len(line), goes_on or not line.startswith(" ")
+    return "\n".join(said)
 
 
 def _readable_table(table: str) -> str:
     table = _THEAD.sub(_one_heading, table)
     rows = [_CELL.findall(row) for row in _ROW.findall(table)]
     width = max(map(len, rows), default=0)
+    # Those of the index take as much room as any.
+    heads = [_NAMES.findall(row) for row in _ROW.findall(table)]
+    columns = max(len(h) + len(row) for h, row in zip(heads, rows, strict=True))
     # Cells of the index are <th>, so the n-th <td> of a row is of the n-th column.
     words = {
         column
@@ -76,6 +101,14 @@ def _readable_table(table: str) -> str:
         if column < len(row) and len(row[column].strip()) > _WORDY
     }
 
+    # Where one number is grouped by thousands, so are all of its column.
+    grouped = {
+        column
+        for row in rows
+        for column, inside in enumerate(row)
+        if _LONG_NUMBER.fullmatch(inside.strip())
+    }
+
     def row(match: re.Match[str]) -> str:
         text = match[0]
         column = -1
@@ -84,7 +117,8 @@ def _readable_table(table: str) -> str:
             nonlocal column
             column += 1
             inside = found[1].strip()
-            shown = NOT_APPLICABLE if inside in _NOTHING else _grouped(found[1])
+            shown = NOT_APPLICABLE if inside in _NOTHING else found[1]
+            shown = _grouped(shown) if column in grouped else shown
             kind = ' class="words"' if column in words else ""
             kind = ' class="words long"' if column in wordy else kind
             return f"<td{kind}>{shown}</td>"
@@ -109,7 +143,7 @@ def _readable_table(table: str) -> str:
 
     table = _CODE.sub(r"<code>\1</code>", _ROW.sub(row, table))
     heads = _NAMES.findall(table)
-    if width >= _MANY:
+    if columns >= _MANY:
         table = table.replace('class="dataframe"', 'class="dataframe wide"', 1)
     nothing = f'<tbody><tr><td class="words" colspan="{len(heads)}">none</td></tr>'
     return _BODY.sub(f"{nothing}</tbody>", table)
@@ -131,7 +165,7 @@ def _one_heading(match: re.Match[str]) -> str:
     count = named[-1]
     index = names[:count]
     corner = [text.strip() for _, text in columns[:count]]
-    merged = "".join(f"<th>{text}</th>" for _, text in index)
+    merged = "".join(f'<th class="name">{text}</th>' for _, text in index)
     merged += "".join(f"<th{how}>{text}</th>" for how, text in columns[count:])
     above = rows[:-2]
     if any(corner):
@@ -147,12 +181,9 @@ def _one_heading(match: re.Match[str]) -> str:
 
 
 def _grouped(cell: str) -> str:
-    """A long whole number by thousands: 11864 and 11864.00 as 11,864."""
-    found = _LONG_NUMBER.fullmatch(cell.strip())
-    if not found:
-        return cell
-    sign, digits = (found[1], found[2]) if found[2] else (found[3], found[4])
-    return f"{sign}{int(digits):,}"
+    """A whole number by thousands: 1864 and 1864.00 as 1,864."""
+    found = _WHOLE_NUMBER.fullmatch(cell.strip())
+    return f"{found[1]}{int(found[2]):,}" if found else cell
 
 
 def _is_number(text: str) -> bool:

@@ -1,6 +1,7 @@
 """Drawings in the pages, and tables as people read them."""
 
 import re
+import textwrap
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -113,6 +114,11 @@ def test_the_name_of_an_index_stands_in_the_row_of_the_columns():
     assert headings(last) == [["", "k", "n", "r_low"]]
     levels = table.groupby("k")[["n"]].agg(["mean", "max"])
     assert headings(levels) == [["", "n"], ["k", "mean", "max"]]
+    # Above its labels, which stand left.
+    page = BeautifulSoup(
+        readable(table.set_index(["k", "n"])._repr_html_()), "html.parser"
+    )
+    assert [head.get_text() for head in page.select("thead th.name")] == ["k", "n"]
 
 
 def test_the_name_of_the_columns_stands_above_them():
@@ -135,6 +141,9 @@ def test_long_numbers_are_grouped_and_others_are_left():
         ["787,456", "11,864"], ["-65,664", "0.125"],
     ]  # fmt: skip
     assert cells(pd.DataFrame({"year": [2026]}))[0][0].get_text() == "2026"
+    # In one column all are written alike.
+    column = cells(pd.DataFrame({"n": [787456, 1152, -4608, 0]}))
+    assert [cell.get_text() for [cell] in column] == ["787,456", "1,152", "-4,608", "0"]
 
 
 def test_a_table_without_rows_says_so():
@@ -196,6 +205,24 @@ def test_whole_pages_are_finished_where_they_need_it(folder):
     assert (folder / "two.html").read_text(encoding="utf-8") == "<p>`a` NaN</p>"
 
 
+def test_a_table_of_many_columns_is_set_smaller_those_of_its_index_counted():
+    table = pd.DataFrame([range(7)])
+    assert "dataframe wide" in readable(table._repr_html_())
+    assert "dataframe wide" not in readable(table[[0, 1, 2, 3, 4, 5]]._repr_html_())
+    nested = table.set_index([0, 1, 2])
+    assert "dataframe wide" not in readable(nested._repr_html_())
+
+
+def test_sentences_filled_for_a_terminal_are_lines_of_their_own_again():
+    said = ["word " * 40 + "end.", "A short one.", "more " * 30 + "end."]
+    filled = "\n".join(textwrap.fill(s, 78, subsequent_indent="  ") for s in said)
+    page = '<div class="output stream"><div class="highlight"><pre>{}</pre></div></div>'
+    assert readable(page.format(filled)) == page.format("\n".join(said))
+    listed = f"Asked:\n  shown: {'x' * 70}\n  said: {'x' * 70}"
+    for kept in ("Asked:\n  what is it?", "def f():\n  return 1\n    2", listed):
+        assert readable(page.format(kept)) == page.format(kept)
+
+
 # Spaces ---------------------------------------------------------------------------
 
 
@@ -204,8 +231,12 @@ def test_whole_pages_are_finished_where_they_need_it(folder):
     [
         ("its 95 % interval", "95\u00a0% interval"),
         ("a card of 24 GB", "24\u00a0GB"),
-        ("Fig. 5 and Eq. 7-8", "Fig.\u00a05 and Eq.\u00a07-8"),
+        ("Fig. 5 and Eq. 7-8", "Fig.\u00a05 and Eq.\u00a07-\u20608"),
         ("state at t − 1", "t\u00a0−\u00a01"),
+        ("greedy and T = 1", "T\u00a0=\u00a01"),
+        ("it was -0.010 [-0.020, +0.000]", "[-0.020,\u00a0+0.000]"),
+        ("on 2026-11-25", "2026-\u206011-\u206025"),
+        ("rates of 1e-6", "1e-\u20606"),
         ("5 questions", "5 questions"),
     ],
 )
@@ -228,7 +259,19 @@ def test_paths_may_be_broken_after_a_slash_and_options_may_not_be_broken():
     page = BeautifulSoup(unbroken(name.format("tests/a/b.py")), "html.parser")
     assert page.get_text() == "tests/a/b.py"
     assert len(page.select("wbr")) == 2
-    for plain in ("a/", "x", "a//b"):
+    for plain in ("a/", "x", "a//b", "1/3"):
         assert unbroken(name.format(plain)) == name.format(plain)
     option = BeautifulSoup(unbroken(name.format("--max_steps")), "html.parser")
     assert option.span["class"] == ["pre", "whole"]
+
+
+def test_commands_are_broken_at_slashes_and_not_within_an_option():
+    command = "python -m vgpo.train --config a/b.yaml --check\n"
+    page = (
+        '<div class="highlight-{} x"><div class="highlight"><pre>{}</pre></div></div>'
+    )
+    found = BeautifulSoup(unbroken(page.format("bash", command)), "html.parser")
+    assert found.get_text() == command
+    whole = [span.get_text() for span in found.select(".whole")]
+    assert whole == ["-m", "--config", "--check"] and len(found.select("wbr")) == 1
+    assert unbroken(page.format("python", command)) == page.format("python", command)

@@ -159,7 +159,7 @@ def completion_states(
         alignment: ``"token"`` takes the state at each token's own position, after
             the model has read it, as the released code does. ``"prediction"``
             takes the state one position before, which produced the token's
-            log-probability. The paper's h_{i,t} can be read either way.
+            log-probability. The paper's :math:`h_{i,t}` can be read either way.
 
     Returns:
         (B, T, D) in the dtype of ``hidden_states``, a view without gradient.
