@@ -224,7 +224,7 @@ const VGPOCurves = (() => {
       titles[0].textContent = `${label}, mean over seeds`;
       titles[1].textContent =
         `difference to ${data.baseline}, paired by seed` +
-        (intervals().length ? ", with its 95 % interval" :
+        (intervals().length ? ", with its 95\u00a0% interval" :
           shown().length > 1 ? ` (intervals are drawn for up to ${BANDS} methods)` : "");
       curves.replaceChildren(chart(width, HEIGHT.curves, label, (method) => {
         const { mean, seeds: runs } = current.methods[method];
@@ -367,7 +367,7 @@ const VGPOCurves = (() => {
       return element("table", {},
         element("thead", {}, element("tr", {}, ...heads.map((h) => element("th", { scope: "col" }, h)))),
         element("tbody", {}, ...rows.map((row) => element("tr", {},
-          ...row.map((cell, i) => i ? element("td", {}, cell) : element("th", { scope: "row" }, cell))))));
+          ...row.map((cell, i) => i ? element("td", { "data-head": heads[i] }, cell) : element("th", { scope: "row" }, cell))))));
     }
 
     // What the package says of whole runs, with a dot for each seed.
@@ -386,7 +386,7 @@ const VGPOCurves = (() => {
           number(row.p), String(Object.keys(row.seeds).length), row.verdict,
         ]);
         return element("section", {}, element("h4", {}, label),
-          tableOf(["method", "mean", `less ${data.baseline}, seed by seed`, "difference, 95 %", "p", "seeds", "verdict"], body));
+          tableOf(["method", "mean", `less ${data.baseline}, seed by seed`, "difference, 95\u00a0%", "p", "seeds", "verdict"], body));
       });
       table.replaceChildren(...groups);
     }

@@ -324,7 +324,7 @@ const VGPOMemory = (() => {
         bar,
         element("p", { class: "vm-key" }, element("span", { class: "vm-kept" }), " kept from step to step",
           element("span", { class: "vm-then" }), ` at the largest moment, "${found.peak}"`,
-          element("span", { class: "vm-line" }), ` end of the card, ${gigabytes(room)}`),
+          element("span", { class: "vm-line" }), ` end of the card of ${s.card}, which holds ${gigabytes(room)}`),
         element("div", { class: "vm-table" }, table), ...notes);
     }
     draw();
