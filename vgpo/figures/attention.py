@@ -47,7 +47,7 @@ def attention_split_figure(table: pd.DataFrame, per_line: int = 32) -> Figure:
         for kind, colour in ATTENTION_COLOURS.items():
             place.bar(
                 x, some[kind], bottom=bottom, width=0.86, color=colour,
-                alpha=0.45 if kind == "generated" else 1.0, linewidth=0,
+                alpha=0.75 if kind == "generated" else 1.0, linewidth=0,
             )  # fmt: skip
             bottom += some[kind].to_numpy()
         place.set_xticks(x, map(word_label, some["token"]), rotation=90, fontsize=8)
@@ -219,7 +219,7 @@ def ratio_figure(
                 continue
             jitter = spread.uniform(-0.11, 0.11, len(values))
             axes.scatter(
-                values, y + shift + jitter, s=7, alpha=0.45, color=colour, lw=0,
+                values, y + shift + jitter, s=6, alpha=0.9, color=colour, lw=0,
                 rasterized=True,
             )  # fmt: skip
             key = right if group is None else (name, right)
@@ -276,7 +276,7 @@ def ratio_length_figure(
     for name, colour in zip(names, cycle(PALETTE), strict=False):
         some = known if name is None else known[known[group] == name]
         axes.scatter(
-            some["length"], some["ratio"], s=10, alpha=0.45, color=colour, lw=0,
+            some["length"], some["ratio"], s=9, alpha=0.9, color=colour, lw=0,
             marker=MARKS[PALETTE.index(colour)], rasterized=True,
         )  # fmt: skip
         middles = _medians_by_length(some, "ratio")

@@ -29,7 +29,7 @@ def runs_figure(phi, phi_runs, correlation: float, alone) -> Figure:
     for name, (chosen, i) in kinds.items():
         if chosen.any():
             axes.scatter(
-                phi[chosen], phi_runs[chosen], s=12 + 14 * i, alpha=0.6 + 0.3 * i,
+                phi[chosen], phi_runs[chosen], s=12 + 14 * i, alpha=0.9,
                 color=PALETTE[i], marker=MARKS[i], lw=0, rasterized=True, label=name,
             )  # fmt: skip
     axes.legend(

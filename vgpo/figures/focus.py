@@ -156,9 +156,9 @@ def states_figure(points: pd.DataFrame) -> Figure:
         colour = PALETTE[(5, 1, 3, 2, 4, 0)[i % 6]]
         mine = points[points["kind"] == kind]
         look = {"color": colour, "marker": MARKS[PALETTE.index(colour)], "lw": 0}
-        plane.scatter(mine["x"], mine["y"], s=10, alpha=0.65, rasterized=True, **look)
+        plane.scatter(mine["x"], mine["y"], s=8, alpha=0.9, rasterized=True, **look)
         y = i + jitter.uniform(-0.3, 0.1, len(mine))
-        strips.scatter(mine["cosine"], y, s=9, alpha=0.5, rasterized=True, **look)
+        strips.scatter(mine["cosine"], y, s=7, alpha=0.9, rasterized=True, **look)
         middle = mine["cosine"].median()
         strips.plot([middle] * 2, [i - 0.4, i + 0.2], color=INK, lw=2.2)
         strips.text(

@@ -27,7 +27,7 @@ def nf4_figure(normalised, levels) -> Figure:
     figure, axes = plt.subplots(figsize=(7.2, 2.7), layout="constrained")
     axes.hist(
         np.asarray(normalised).ravel(), bins=101, range=(-1.01, 1.01),
-        color=PALETTE[0], alpha=0.65, density=True, histtype="stepfilled", lw=0,
+        color=PALETTE[0], alpha=0.85, density=True, histtype="stepfilled", lw=0,
     )  # fmt: skip
     top = axes.get_ylim()[1]
     for level in np.asarray(levels):
@@ -85,8 +85,8 @@ def precision_figure(table: pd.DataFrame, clip: float = 0.2) -> Figure:
     axes[0].scatter(
         before,
         table["focus"] - before,
-        s=5,
-        alpha=0.5,
+        s=3,
+        alpha=0.9,
         lw=0,
         color=PALETTE[0],
         rasterized=True,

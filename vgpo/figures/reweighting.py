@@ -101,7 +101,7 @@ def length_figure(table: pd.DataFrame, correlations: Mapping[str, float]) -> Fig
         axes, ("sum", "mean"), (PALETTE[0], PALETTE[1]), strict=True
     ):
         place.scatter(
-            length, table[how], s=9, alpha=0.6, color=colour, rasterized=True,
+            length, table[how], s=8, alpha=0.9, color=colour, rasterized=True,
             marker=MARKS[PALETTE.index(colour)],
         )  # fmt: skip
         place.set_title(

@@ -29,7 +29,7 @@ def reward_figure(metrics: dict[str, pd.DataFrame], window: int = 5) -> Figure:
         log = log.dropna(subset=["reward"])
         colour = METHOD_COLOURS[method]
         mean = log["reward"].rolling(window, min_periods=1, center=True).mean()
-        axes.plot(log["step"], log["reward"], color=colour, lw=0.7, alpha=0.6)
+        axes.plot(log["step"], log["reward"], color=colour, lw=0.7, alpha=0.85)
         axes.plot(log["step"], mean, **line_look(colour, marks=False), lw=2.2)
         ends[method] = float(mean.iloc[-1])
         last = log["step"].iloc[-1]
