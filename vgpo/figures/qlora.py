@@ -27,7 +27,7 @@ def nf4_figure(normalised, levels) -> Figure:
     figure, axes = plt.subplots(figsize=(7.2, 2.7), layout="constrained")
     axes.hist(
         np.asarray(normalised).ravel(), bins=101, range=(-1.01, 1.01),
-        color=PALETTE[0], alpha=0.85, density=True, histtype="stepfilled", lw=0,
+        color=PALETTE[0], alpha=0.7, density=True, histtype="stepfilled", lw=0,
     )  # fmt: skip
     top = axes.get_ylim()[1]
     for level in np.asarray(levels):
