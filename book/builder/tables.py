@@ -28,6 +28,7 @@ _WHOLE_NUMBER = re.compile(r"(-?)(\d+)(?:\.0+)?")
 _STYLE = re.compile(r"<style scoped>[^<]*\.dataframe[^<]*</style>\s*")
 _WORDY = 20  # characters of a cell that wants a column of some width
 _MANY = 8  # columns of a table that needs smaller type to be seen whole
+_MOST = 10  # columns of one that needs still smaller type
 _FULL = 78  # characters of a line that is full, as the notebooks fill it
 _WIDEST = 88  # characters of a line that may be one of columns: more is running text
 
@@ -144,7 +145,8 @@ def _readable_table(table: str) -> str:
     table = _CODE.sub(r"<code>\1</code>", _ROW.sub(row, table))
     heads = _NAMES.findall(table)
     if columns >= _MANY:
-        table = table.replace('class="dataframe"', 'class="dataframe wide"', 1)
+        size = "wide widest" if columns >= _MOST else "wide"
+        table = table.replace('class="dataframe"', f'class="dataframe {size}"', 1)
     nothing = f'<tbody><tr><td class="words" colspan="{len(heads)}">none</td></tr>'
     return _BODY.sub(f"{nothing}</tbody>", table)
 

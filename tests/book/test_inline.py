@@ -209,6 +209,8 @@ def test_a_table_of_many_columns_is_set_smaller_those_of_its_index_counted():
     table = pd.DataFrame([range(7)])
     assert "dataframe wide" in readable(table._repr_html_())
     assert "dataframe wide" not in readable(table[[0, 1, 2, 3, 4, 5]]._repr_html_())
+    assert "wide widest" not in readable(table._repr_html_())
+    assert "wide widest" in readable(pd.DataFrame([range(9)])._repr_html_())
     nested = table.set_index([0, 1, 2])
     assert "dataframe wide" not in readable(nested._repr_html_())
 
