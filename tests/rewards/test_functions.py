@@ -80,6 +80,10 @@ SAME_WITHOUT_ALGEBRA = [
     ("b", "B"),
     ("light  blue", "Light blue"),
     ("$7$", "7"),
+    ("7\\ ", "7"),  # LaTeX's own blank, of which grading strips the blank
+    ("7", "7\\ "),
+    (r"5\ \text{cm}\ ", "5 cm"),
+    (r"\{1, 2\}\ ", r"\{2, 1\}"),
     (r"\(7\)", "$$7$$"),
     ("30°", r"30^\circ"),
     ("7", r"\boxed{7}"),

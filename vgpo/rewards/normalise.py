@@ -277,7 +277,8 @@ def _undressed(text: str) -> str:
     before = None
     while text != before:
         before = text
-        text = " ".join(text.split()).removesuffix("\\\\")
+        # A backslash at the end is what is left of a line break, or of LaTeX's blank.
+        text = " ".join(text.split()).rstrip("\\")
         for opening, closing in _DELIMITERS:
             if len(text) > len(opening + closing) - 1:
                 inside = text.removeprefix(opening).removesuffix(closing)
