@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from PIL import Image
 
@@ -406,6 +407,29 @@ def test_answers_of_several_types():
         "B",
         "7",
     ]
+
+
+@pytest.mark.parametrize("source", [None, 5, 2.5, b"rows", {"problem": "?"}, [1]])
+def test_what_is_no_source_is_told_by_its_type(source):
+    with pytest.raises(ValueError, match=f"got {type(source).__name__}"):
+        load_questions(source)
+
+
+def test_a_source_without_a_name_is_refused():
+    with pytest.raises(ValueError, match="name is empty"):
+        load_questions("")
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 4, 3), np.uint8), torch.zeros(3, 4, 4)])
+def test_an_array_is_no_picture(array):
+    with pytest.raises(ValueError, match=r"PIL\.Image\.fromarray"):
+        load_questions([{"problem": "?", "answer": "1", "image": array}])
+
+
+@pytest.mark.parametrize("wrong", [{"limit": 2.5}, {"limit": True}, {"suffix": 5}])
+def test_settings_of_another_type_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must be"):
+        load_questions([{"problem": "?", "answer": "1"}], **wrong)
 
 
 def test_only_lists_of_dictionaries_are_rows():

@@ -20,6 +20,7 @@ from PIL import Image
 
 from vgpo.data import PROMPT_SUFFIX, find_bad_rows, load_rows, to_prompts
 from vgpo.data.loading import shared_rows
+from vgpo.data.questions import load_questions
 
 NOISE = np.random.default_rng(0).integers(0, 255, (56, 84, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(NOISE)
@@ -268,6 +269,7 @@ BROKEN = {
     "numbers.jsonl": "1\n2\n",
     "zero.csv": "",
     "head.csv": "problem,answer\n",
+    "twice.csv": "problem,answer,answer\n?,3,4\n",
     "ragged.csv": "problem,answer\n?,3\n?,3,4,5\n",
     "zero.parquet": "",
     "cut.parquet": "PAR1cut",
@@ -280,6 +282,45 @@ def test_a_broken_file_is_named(name, tmp_path):
     with pytest.raises(ValueError, match=rf"dataset: '.*{name}' (cannot|has no)") as no:
         load_rows(str(tmp_path / name))
     assert "error occurred while generating" not in str(no.value)
+
+
+@pytest.mark.parametrize("name", ["head.csv", "list.json", "none.parquet"])
+def test_a_table_without_rows_says_that(name, tmp_path):
+    path = tmp_path / name
+    table = Dataset.from_dict({"problem": ["?"], "answer": ["3"]})
+    if name == "none.parquet":
+        table.select([]).to_parquet(path)
+    else:
+        path.write_text("problem,answer\n" if name == "head.csv" else "[]")
+    with pytest.raises(ValueError, match=f"{name}' has no rows$"):
+        load_rows(str(path))
+
+
+def test_a_part_without_rows_is_named(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(WHOLE)
+    with pytest.raises(ValueError, match=r"has no rows in 'train\[:0\]'"):
+        load_rows(str(tmp_path / "rows.jsonl"), "train[:0]")
+
+
+def test_of_two_columns_of_one_name_none_is_passed_over(tmp_path):
+    (tmp_path / "rows.csv").write_text("problem;answer;answer\n?;3;4\n")
+    with pytest.raises(ValueError, match="several of its columns are called answer"):
+        load_rows(str(tmp_path / "rows.csv"))
+    (tmp_path / "rows.csv").write_text(",problem,answer,\n0,?,3,\n")
+    assert len(load_rows(str(tmp_path / "rows.csv"))) == 1
+
+
+@pytest.mark.parametrize("start", ["null", "\ufeff\n null", 'null\n{"problem": "a"}'])
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_a_file_that_begins_with_null_ends_in_no_crash(start, kind, tmp_path):
+    file = tmp_path / f"rows.{kind}"
+    file.write_text(start, encoding="utf-8")
+    with pytest.raises(ValueError, match="begins with null"):
+        load_rows(str(file))
+    with pytest.raises(ValueError, match="begins with null"):
+        load_questions(str(file), limit=1, streaming=True)
+    with pytest.raises(ValueError, match=rf"{file.name} begins with null"):
+        load_rows(str(tmp_path))
 
 
 def test_unknown_kind_of_file_is_refused(tmp_path):

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from datasets import Dataset
 from PIL import Image
 
@@ -108,8 +110,10 @@ def load_questions(
         mine: 1 questions, 1 left out - row 1: column 'answer': None is no reference \
 answer; drop the row, or fill it in
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be at least 1, got {limit}")
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise ValueError(f"limit must be a whole number, at least 1, got {limit!r}")
+    if suffix is not None and not isinstance(suffix, str):
+        raise ValueError(f"suffix must be text, got {suffix!r}")
     if streaming and limit is None:
         raise ValueError("streaming reads a part of the source: set limit, too")
     entry = CATALOGUE.get(source) if isinstance(source, str) else None
@@ -224,9 +228,11 @@ def _elsewhere(rows: Dataset, column: str) -> dict[int, str]:
 
 
 def _from_dictionaries(rows: Sequence[Mapping[str, Any]]) -> Dataset:
-    if isinstance(rows, Mapping) or not all(isinstance(row, Mapping) for row in rows):
+    listed = isinstance(rows, Sequence) and not isinstance(rows, bytes)
+    if not listed or not all(isinstance(row, Mapping) for row in rows):
         raise ValueError(
-            "source must be a name, a path, a data set or a list of dictionaries"
+            "source must be a name, a path, a data set or a list of dictionaries, got "
+            f"{type(rows).__name__}"
         )
     names = dict.fromkeys(name for row in rows for name in row)
     kept: dict[str, list[Any]] = {}
@@ -285,6 +291,11 @@ def _kept_picture(value: Any) -> dict[str, Any]:
         return {"bytes": buffer.getvalue(), "path": None}
     if isinstance(value, bytes | bytearray | memoryview):
         return {"bytes": bytes(value), "path": None}
+    if isinstance(value, np.ndarray | torch.Tensor):
+        raise ValueError(
+            "source: a picture is an array; make an image of it, by "
+            "PIL.Image.fromarray of height x width x 3 values in uint8"
+        )
     if isinstance(value, io.IOBase):
         return {"bytes": value.read(), "path": None}
     if isinstance(value, Mapping):

@@ -1,7 +1,9 @@
 """Splits of files, folders and data sets on the hub, as they are kept."""
 
+import codecs
 import glob
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +48,16 @@ FILE_TYPES = {
 
 _SEPARATORS = ",;\t"
 
+# What the library says of a split without rows: of any kind of file, of Parquet.
+_NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0, got 0")
+
 
 def read_split(
     name: str, split: str | None, config: str | None, first: int | None
 ) -> Dataset:
     """A split, the only one there is if ``split`` is None; of it the ``first`` rows."""
+    if not name:
+        raise ValueError("the data set's name is empty; give a name or a path")
     if name == TESTBED:
         return make_dataset(first or 64, split=split or "heldout").select_columns(
             ["prompt", "image", "answer"]
@@ -114,6 +121,7 @@ def _require_there(path: Path) -> None:
         ConnectionError: As ``vgpo.hub.require_hub`` says.
     """
     if path.exists():
+        _refuse_null_first(path)
         return
     name = path.as_posix()
     try:
@@ -155,10 +163,15 @@ def load_split(name: str, split: str, config: str | None = None) -> Dataset:
     except (OSError, ValueError, DatasetsError) as error:
         # The library says that an error occurred; which, its cause says.
         cause = error.__cause__ if isinstance(error, DatasetsError) else None
+        said = str(cause or error)
+        if any(words in said for words in _NO_ROWS):
+            part = "" if split == "train" else f" in {split!r}"
+            raise ValueError(f"dataset: {name!r} has no rows{part}") from error
+        if path.exists():
+            raise ValueError(f"dataset: {name!r} cannot be loaded ({said})") from error
         raise ValueError(
             f"dataset: {name!r} cannot be loaded, neither from a folder or file nor "
-            f"from the hub ({cause or error})"
-            f"{did_you_mean(name, [*CATALOGUE, TESTBED])}"
+            f"from the hub ({said}){did_you_mean(name, [*CATALOGUE, TESTBED])}"
         ) from error
     if path.is_dir() and set(rows.column_names) <= {"image", "label"}:
         return _from_its_table(path, split) or rows
@@ -171,11 +184,14 @@ def file_arguments(path: Path) -> tuple[str, dict[str, Any]]:
     A CSV file's values are texts as they stand there: 007, NA and True are answers.
 
     Raises:
-        ValueError: It is of no known kind, or has no header that can be read.
+        ValueError: It is of no known kind, has no header that can be read or one that
+            has a name twice, or begins with null.
     """
     kind = FILE_TYPES.get(path.suffix.lower())
     if kind is None:
         raise ValueError(f"it is none of {', '.join(FILE_TYPES)}")
+    if kind == "json":
+        _refuse_null_first(path)
     # In a name, the library would take [ and * for a pattern.
     how: dict[str, Any] = {"data_files": glob.escape(str(path))}
     if kind == "csv":
@@ -191,9 +207,42 @@ def file_arguments(path: Path) -> tuple[str, dict[str, Any]]:
             )
         except UnicodeDecodeError as error:
             raise ValueError(f"it is not in UTF-8, save it as that: {error}") from error
+        _refuse_name_twice(path, mark)
         text = Features({name: Value("string") for name in names})
         how |= {"sep": mark, "features": text, **plain}
     return kind, how
+
+
+def _refuse_name_twice(path: Path, mark: str) -> None:
+    """Refuses a table with two columns of one name, of which one would be passed over.
+
+    Raises:
+        ValueError: A name stands twice.
+    """
+    plain = {"index_col": False, "na_filter": False, "dtype": str}
+    names = list(pd.read_csv(path, sep=mark, header=None, nrows=1, **plain).iloc[0])
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise ValueError(f"several of its columns are called {', '.join(twice)}")
+
+
+def _refuse_null_first(path: Path) -> None:
+    """Refuses a null in the place of the first row, at which pyarrow's reader crashes.
+
+    With a segmentation fault, as of pyarrow 26, which ends the whole process.
+
+    Args:
+        path: A file, or a folder that may have JSON files at any depth.
+
+    Raises:
+        ValueError: A JSON file begins with null.
+    """
+    files = (f for f in path.rglob("*.json*") if f.is_file())
+    for one in files if path.is_dir() else [path]:
+        with one.open("rb") as file:
+            start = file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip()
+        if re.match(rb"null\b", start):
+            raise ValueError(f"{one.name} begins with null, which is no row")
 
 
 def _from_its_table(folder: Path, split: str) -> Dataset | None:
