@@ -1,6 +1,6 @@
 """Where a line must not end: before a unit, within t − 1, p = 1, a date or an interval,
-before a comma; and where it may: within a path, after a slash, and in a signature,
-before a name and after its "(".
+before a comma; and where it may: within a path, after a slash, in a signature, before a
+name and after its "(", and in the index, after a dot.
 
 Markdown writes ``95 %`` with a space at which a line may end, and a formula is a box
 after which one may end, even before the comma that follows.
@@ -29,6 +29,8 @@ _SIGNATURE = re.compile(
     r'(<span class="sig-prename descclassname">.*?</span></span>|'
     r'<span class="sig-paren">\(</span>)'
 )
+_INDEX = re.compile(r"<table [^>]*\bgenindextable\b.*?</table>", re.DOTALL)
+_DOT = re.compile(r"(?<=\w)\.(?=\w)(?![^<>]*>)")  # not of an address
 _SPACE = "\u00a0"
 _JOINED = "\u2060"
 
@@ -61,6 +63,7 @@ def unbroken(page: str) -> str:
     """
     page = _PATH.sub(lambda path: _SLASH.sub("/<wbr>", path[0]), page)
     page = _SHELL.sub(lambda lines: lines[1] + _command(lines[2]), page)
+    page = _INDEX.sub(lambda table: _DOT.sub(".<wbr>", table[0]), page)
     page = _SIGNATURE.sub(r"\1<wbr>", page)
     page = _OPTION.sub('<span class="pre whole">', page)
     parts = _PARTS.split(page)

@@ -277,3 +277,13 @@ def test_commands_are_broken_at_slashes_and_not_within_an_option():
     whole = [span.get_text() for span in found.select(".whole")]
     assert whole == ["-m", "--config", "--check"] and len(found.select("wbr")) == 1
     assert unbroken(page.format("python", command)) == page.format("python", command)
+
+
+def test_names_of_the_index_are_broken_after_their_dots_and_addresses_are_not():
+    link = '<a href="book/api.html#vgpo.stats.a">a (in module vgpo.stats)</a>'
+    page = '<table class="{}"><tr><td>{}</td></tr></table>'
+    found = unbroken(page.format("indextable genindextable", link))
+    assert found == page.format(
+        "indextable genindextable", link.replace("vgpo.stats)", "vgpo.<wbr>stats)")
+    )
+    assert unbroken(page.format("table", link)) == page.format("table", link)
