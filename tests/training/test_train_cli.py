@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from vgpo import VGPOConfig, VGPOTrainer
 from vgpo.train import main
 from vgpo.training.build import build_trainer, reward_functions
 from vgpo.training.metrics import read_metrics
+from vgpo.training.preflight import preflight
 from vgpo.training.settings import TrainArguments, parse
 
 RECIPES = (
@@ -284,6 +286,95 @@ def test_unknown_field_of_a_recipe_is_refused(tmp_path):
     file.write_text("output_dir: runs/x\nvisual_gate_ratio: 0.5\n")
     with pytest.raises(ValueError, match="visual_gate_ratio"):
         parse(["--config", str(file), *ON_CPU])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--presett", "dapo"], "no setting 'presett'; did you mean 'preset'"),
+        (["--max-step=3"], "did you mean 'max_steps'"),
+        (["--qqqqqq", "--zzzzzz", "1"], "'qqqqqq' (and --zzzzzz); --help lists"),
+        (["recipes/tiny_cpu.yaml"], "did you mean --config?"),
+        (["dapo"], "dapo: this belongs to no setting"),
+    ],
+)
+def test_a_word_that_is_no_setting_is_told_the_nearest(tmp_path, words, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        settings(tmp_path, *words)
+
+
+def test_a_recipe_may_stand_behind_an_equals_sign(recipe):
+    _, args, _ = parse([f"--config={recipe('tiny_cpu')}", "--preset=dapo"])
+    assert (args.max_steps, args.method) == (24, "dapo")
+
+
+def test_a_wrong_value_is_answered_in_a_few_lines(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--max_steps", "nan"])
+    said = capsys.readouterr().err
+    assert "invalid int value: 'nan'" in said
+    assert len(said.splitlines()) < 5
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is a GPU")
+class TestWithoutGPU:
+    """Recipes for a card, where there is none."""
+
+    FOR_A_CARD = ("--model_name_or_path", "testbed", "--dataset", "testbed")
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            (["--bf16", "true"], "bf16: no GPU is here"),
+            (["--bf16_full_eval", "true"], "with use_cpu true"),
+            (["--fp16", "true"], "fp16: float16 needs a GPU"),
+            (["--fp16", "true", "--use_cpu", "true"], "leave fp16 out"),
+        ],
+    )
+    def test_what_needs_one_is_refused_with_the_cure(self, tmp_path, given, said):
+        with pytest.raises(ValueError, match=said):
+            parse(["--output_dir", str(tmp_path), *given])
+        names = [name.removeprefix("--") for name in given[::2]]
+        with pytest.raises(ValueError, match=said):
+            VGPOConfig(output_dir=str(tmp_path), **dict.fromkeys(names, True))
+
+    def test_a_recipe_is_checked_all_the_same(self, tmp_path, recipe, capsys):
+        given = [
+            *("--config", recipe("qwen2_5_vl_7b_qlora_1gpu"), *self.FOR_A_CARD),
+            *("--output_dir", str(tmp_path), "--testbed_size", "8"),
+        ]
+        with pytest.raises(SystemExit) as done:
+            main([*given, "--check"])
+        said = capsys.readouterr().out
+        assert done.value.code == 1
+        assert "8 of 8 references get 1" in said
+        assert "memory, expected on one card" in said  # and not on a CPU
+        assert "PROBLEM: bf16: no GPU is here" in said
+        assert "1 to mend before a start" in said
+        with pytest.raises(SystemExit, match="bf16: no GPU is here"):
+            main(given)
+
+    def test_a_check_for_this_cpu_is_one_for_a_cpu(self, tmp_path, recipe, capsys):
+        with pytest.raises(SystemExit) as done:
+            main(
+                [
+                    *("--config", recipe("qwen2_5_vl_7b_qlora_1gpu"), "--check"),
+                    *(*self.FOR_A_CARD, "--output_dir", str(tmp_path)),
+                    *("--testbed_size", "8", "--use_cpu", "true"),
+                ]
+            )
+        assert done.value.code == 0
+        assert "memory, expected on one CPU" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
+def test_vllm_that_is_not_there_is_told_before_weights_are_loaded(tmp_path):
+    script, args, model = settings(tmp_path, *TINY, "--use_vllm", "true")
+    found = preflight(script, args, model)
+    assert any("vLLM's cache holds" in fact for fact in found.facts)
+    assert any("pip install vllm" in problem for problem in found.problems)
+    with pytest.raises(ValueError, match="pip install vllm"):
+        build_trainer(script, args, model)
 
 
 def test_missing_recipe_is_named(tmp_path):

@@ -35,6 +35,7 @@ from vgpo.rewards import (
 )
 from vgpo.testbed import CHECKPOINT, load_tiny
 from vgpo.training.config import VGPOConfig
+from vgpo.training.machine import refuse_missing_vllm
 from vgpo.training.settings import TrainArguments
 from vgpo.training.trainer import VGPOTrainer
 
@@ -278,6 +279,7 @@ def build_trainer(
         ValueError: Model, data set or a reward is missing, or a setting would do
             nothing; the message says which.
     """
+    refuse_missing_vllm(args.use_vllm)
     rewards = reward_functions(arguments, args)
     if args.dynamic_sampling_reward in arguments.rewards:
         # The command line's word for it; the trainer knows functions by their names.

@@ -27,6 +27,7 @@ from trl import GRPOConfig
 from vgpo.method.plain import RECIPE
 from vgpo.method.shaping import METHODS, Method, did_you_mean, make_method
 from vgpo.method.visual import VGPO
+from vgpo.training.machine import refuse_missing_gpu
 
 # VGPO's settings, and the fields they are under here.
 _FIELD_OF = {
@@ -122,7 +123,8 @@ class VGPOConfig(GRPOConfig):
             by default the first one.
 
     Raises:
-        ValueError: A value is out of range; the message names the field.
+        ValueError: A value is out of range, or needs a GPU that is not here; the
+            message names the field.
 
     Example:
         >>> config = VGPOConfig.preset("vgpo", output_dir="runs/vgpo")
@@ -196,6 +198,9 @@ class VGPOConfig(GRPOConfig):
             self.gradient_checkpointing = not on_cpu
         if self.bf16 is None and on_cpu:
             self.bf16 = False
+        # TRL trains in bfloat16 where nothing else is said.
+        bf16 = not self.fp16 if self.bf16 is None else self.bf16
+        refuse_missing_gpu(bf16 or self.bf16_full_eval, self.fp16, self.use_cpu)
         self._name_checkpointing_anew()
         super().__post_init__()
         self.make_method()

@@ -61,7 +61,7 @@ def footprint(
         processes=args.world_size,
         zero_stage=0 if plugin is None else plugin.zero_stage,
         card="80 GB",
-        device="cuda" if torch.cuda.is_available() and not args.use_cpu else "cpu",
+        device="cuda" if _is_for_a_card(args) else "cpu",
     )
     found = estimate(config, settings)
     if settings.colocated:
@@ -71,6 +71,13 @@ def footprint(
         if one.fits:
             return one
     return one
+
+
+def _is_for_a_card(args: VGPOConfig) -> bool:
+    """Whether there is a card, or a recipe for one is looked at where there is none."""
+    if args.use_cpu or torch.cuda.is_available():
+        return not args.use_cpu
+    return bool(args.bf16) and not torch.accelerator.is_available()
 
 
 def _optimizer(name: str) -> str:

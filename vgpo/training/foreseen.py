@@ -1,13 +1,13 @@
 """What the trainer would refuse at its construction, asked before there is one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from datasets import Dataset
 from transformers import PreTrainedConfig, ProcessorMixin
 from trl import ModelConfig
 
-from vgpo.training import refusals
+from vgpo.training import machine, refusals
 from vgpo.training.build import adapters, quantization, reward_functions
 from vgpo.training.config import VGPOConfig
 from vgpo.training.settings import TrainArguments
@@ -54,6 +54,22 @@ def refused(
         questions.append(partial(refusals.refuse_unknown_reward, judge, known))
     if engine := _together(arguments, args, model):
         questions.append(partial(refusals.refuse_rows_without_image, rows, engine))
+    return _answers(questions)
+
+
+def lacking(args: VGPOConfig) -> list[str]:
+    """What the settings ask for and this machine has not, each in its own words.
+
+    Args:
+        args: The trainer's settings.
+    """
+    bf16 = bool(args.bf16 or args.bf16_full_eval)
+    gpu = partial(machine.refuse_missing_gpu, bf16, args.fp16, args.use_cpu)
+    return _answers([gpu, partial(machine.refuse_missing_vllm, args.use_vllm)])
+
+
+def _answers(questions: Sequence[Callable[[], object]]) -> list[str]:
+    """What those that refuse say."""
     found = []
     for ask in questions:
         try:

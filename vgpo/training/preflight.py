@@ -30,7 +30,7 @@ from vgpo.training.build import (
 )
 from vgpo.training.config import VGPOConfig
 from vgpo.training.footprint import footprint, in_words
-from vgpo.training.foreseen import refused
+from vgpo.training.foreseen import lacking, refused
 from vgpo.training.settings import TrainArguments
 from vgpo.training.traps import traps
 from vgpo.training.workarounds import tokenized
@@ -117,6 +117,8 @@ def preflight(
     if longest and not found.problems:
         _look_at_memory(found, config, longest, arguments, args, model)
     found.warnings += traps(train_rows, arguments, args, model)
+    # After the memory, which is that of the machine that has all of it.
+    found.problems += lacking(args)
     return found
 
 
@@ -132,7 +134,7 @@ def _look_at_memory(found, config, longest, arguments, args, model) -> None:
             "vLLM's share of the card has no room for one rollout: raise "
             "vllm_gpu_memory_utilization, or shorten answers"
         )
-    if expected.settings.device == "cuda":
+    if expected.settings.device == "cuda" and torch.cuda.is_available():
         room = torch.cuda.get_device_properties(0).total_memory
         if expected.total > (1 - SPARE) * room:
             found.warnings.append(

@@ -13,10 +13,13 @@ from trl import ModelConfig, TrlParser
 
 from vgpo.data.prompts import ON_BAD_ROW
 from vgpo.data.splits import PROMPT_SUFFIX
+from vgpo.method.shaping import did_you_mean
 from vgpo.rewards.functions import GRADING_SECONDS
 from vgpo.training.config import VGPOConfig
+from vgpo.training.machine import MissingGPUError
 
 _REWARDS = ("accuracy", "recipe", "format", "overlong")
+_USAGE = "python -m vgpo.train --config RECIPE.yaml [--SETTING VALUE ...]"
 
 
 @dataclass
@@ -192,6 +195,8 @@ class TrainArguments:
 
 # -- settings ---------------------------------------------------------------------
 
+_KINDS = (TrainArguments, VGPOConfig, ModelConfig)
+
 
 def _check_types(values: Mapping[str, Any], settings: type) -> None:
     """Refuses values that the fields' types do not allow, by name.
@@ -273,22 +278,65 @@ def parse(
         SystemExit: A value on the command line is not among a field's choices, or
             ``--help``.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    kinds = (TrainArguments, VGPOConfig, ModelConfig)
+    arguments = _config_apart(sys.argv[1:] if arguments is None else arguments)
     preset, recipe = _preset_and_recipe(arguments)
     if isinstance(recipe.get("rewards"), str):
         recipe["rewards"] = [recipe["rewards"]]  # one reward needs no list
-    for kind in kinds:
+    for kind in _KINDS:
         _check_types(recipe, kind)
-    parser = TrlParser(kinds, prog="vgpo.train", allow_abbrev=False)
+    try:
+        return _read(arguments, preset)
+    except MissingGPUError:
+        # A recipe for a card can be looked at anywhere: the check tells what is missing
+        # beside all else that it finds, and expects the memory that a card needs.
+        like_a_card = {"use_cpu": True, "gradient_checkpointing": True}
+        script, args, model = _read(arguments, preset, **like_a_card)
+        if not script.check:
+            raise
+        args.use_cpu = False
+        return script, args, model
+
+
+def _read(
+    arguments: list[str], preset: str, **defaults: Any
+) -> tuple[TrainArguments, VGPOConfig, ModelConfig]:
+    """Settings out of defaults, preset, recipe and command line, in this order."""
+    parser = TrlParser(_KINDS, prog="vgpo.train", usage=_USAGE, allow_abbrev=False)
     # Dropout would blur focus scores, which are taken in training mode.
     parser.set_defaults_with_config(
-        lora_dropout=0.0, **VGPOConfig.preset_fields(preset)
+        lora_dropout=0.0, **defaults, **VGPOConfig.preset_fields(preset)
     )
     try:
-        return parser.parse_args_and_config(arguments)
+        *settings, unknown = parser.parse_args_and_config(
+            arguments, return_remaining_strings=True
+        )
     except (TypeError, ZeroDivisionError) as error:
         raise ValueError(f"a setting has no usable value ({error})") from error
+    if unknown:
+        raise ValueError(_unknown(unknown, [action.dest for action in parser._actions]))
+    script, args, model = settings
+    return script, args, model
+
+
+def _config_apart(arguments: Sequence[str]) -> list[str]:
+    """``--config=FILE`` as two words, the only form in which TRL looks for it."""
+    apart: list[str] = []
+    for one in arguments:
+        name, mark, value = one.partition("=")
+        apart += [name, value] if mark and name == "--config" else [one]
+    return apart
+
+
+def _unknown(words: Sequence[str], known: Sequence[str]) -> str:
+    """What is said of words that are no settings, or belong to none."""
+    names = [word for word in words if word.startswith("--")]
+    if not names:
+        cure = "; did you mean --config?" if words[0].endswith(".yaml") else ""
+        return f"{' '.join(words)}: this belongs to no setting{cure}"
+    name = names[0].partition("=")[0].removeprefix("--")
+    more = f" (and {', '.join(names[1:])})" if names[1:] else ""
+    near = did_you_mean(name.replace("-", "_"), known)
+    return f"there is no setting {name!r}{more}{near}; --help lists them"
 
 
 def _preset_and_recipe(arguments: list[str]) -> tuple[str, dict[str, Any]]:
