@@ -168,7 +168,7 @@ def arms(
         row = compared.loc[arm]
         said = (
             f"`{arm}` less `{against}`, {_named(outcome)}: "
-            f"{row['difference']:+.3f}, {_ends(row['low'], row['high'])}, "
+            f"{row['difference']:+z.3f}, {_ends(row['low'], row['high'])}, "
         )
         decided = row["seeds"] >= FEWEST_PAIRS
         if decided:
@@ -223,7 +223,7 @@ def before_after(
         gain, p = t_interval(change), sign_flip_p_value(change)
         parts.append(
             f"{_named(outcome)} {rows['before'].iloc[0]:.3f} before, "
-            f"{rows['value'].mean():.3f} after: {gain.value:+.3f}, "
+            f"{rows['value'].mean():.3f} after: {gain.value:+z.3f}, "
             f"{_ends(gain.low, gain.high)}, p = {p:.2g}, {gain.count} seeds"
         )
         if counts:
@@ -295,7 +295,7 @@ def forgetting(
     for null in nulls:
         row = table.loc[(null, quantity)]
         parts.append(
-            f"{names[null]} {row['value']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+            f"{names[null]} {row['value']:+z.3f} [{row['low']:+z.3f}, {row['high']:+z.3f}]"
         )
         what = f"{world}, {quantity}"
         _check((expect or {}).get(null), row["low"], row["high"], what)
@@ -320,11 +320,11 @@ def forest(
     _check(expect, pooled["low"], pooled["high"], f"{world}, forest")
     return Found(
         f"World *{world}*, right less wrong to the same question: "
-        f"{pooled['difference']:+.3f} "
-        f"[{pooled['low']:+.3f}, {pooled['high']:+.3f}], p = {pooled['p_value']:.2g}, "
+        f"{pooled['difference']:+z.3f} "
+        f"[{pooled['low']:+z.3f}, {pooled['high']:+z.3f}], p = {pooled['p_value']:.2g}, "
         f"{pooled['count']:.0f} questions; over {over['count']:.0f} draws "
-        f"{over['difference']:+.3f}, t interval [{over['low']:+.3f}, "
-        f"{over['high']:+.3f}], p = {over['p_value']:.2g}.",
+        f"{over['difference']:+z.3f}, t interval [{over['low']:+z.3f}, "
+        f"{over['high']:+z.3f}], p = {over['p_value']:.2g}.",
         seconds={f"forgetting {world}": record["seconds"]},
     )
 
@@ -396,7 +396,7 @@ def _named(outcome: str) -> str:
 def _ends(low: float, high: float) -> str:
     if low != low:
         return "no spread between seeds, so no interval"
-    return f"95 % [{low:+.3f}, {high:+.3f}]"
+    return f"95 % [{low:+z.3f}, {high:+z.3f}]"
 
 
 def _check(expect: str | None, low: float, high: float, what: str) -> None:

@@ -267,10 +267,10 @@ def in_words(table: pd.DataFrame, against: str) -> list[str]:
 
 
 def _sentence(arm: str, row: pd.Series, against: str) -> str:
-    said = f"{arm} less {against}: {row['difference']:+.3f}"
+    said = f"{arm} less {against}: {row['difference']:+z.3f}"
     if row["seeds"] == 1:
         return f"{said}, one seed, so no interval and no verdict."
-    said += f" [{row['low']:+.3f}, {row['high']:+.3f}], {row['seeds']} seeds"
+    said += f" [{row['low']:+z.3f}, {row['high']:+z.3f}], {row['seeds']} seeds"
     if row["seeds"] < FEWEST_PAIRS:
         said += f", and fewer than {FEWEST_PAIRS} can find nothing"
     else:
