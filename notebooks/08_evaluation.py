@@ -389,10 +389,12 @@ def less_baseline(outcome):
     return found.reindex(suspects)
 
 
+told_as = "{difference:+z.3f} [{low:+z.3f}, {high:+z.3f}]"
+
+
 def told(outcome):
     return less_baseline(outcome).apply(
-        lambda row: "{difference:+z.3f} [{low:+z.3f}, {high:+z.3f}]".format(**row),
-        axis=1,
+        lambda row: told_as.format(**row), axis=1
     )
 
 

@@ -9,7 +9,8 @@ from scipy import stats
 
 from vgpo.explorer.curves import curves_data, curves_view
 from vgpo.explorer.page import View, asset
-from vgpo.stats.seeds import compare_arms, paired_differences, t_interval
+from vgpo.stats.arms import compare_so_far
+from vgpo.stats.seeds import paired_differences, t_interval
 
 QUANTILES = [None, None] + [float(stats.t.ppf(0.975, n - 1)) for n in range(2, 12)]
 
@@ -128,7 +129,8 @@ def test_whole_runs_are_compared_by_the_package():
     data = curves_data(runs(), "dapo", metrics={"reward": "right answers"})
     [comparison] = data["worlds"][0]["comparisons"]
     means = runs(worlds=("near",)).groupby(["method", "seed"], as_index=False)["reward"]
-    table = compare_arms(means.mean(), "dapo", value="reward")
+    values = means.mean().rename(columns={"reward": "value"})
+    table = compare_so_far(values, "dapo")
     for row in comparison["rows"]:
         for name in ("difference", "low", "high"):
             assert row[name] == pytest.approx(table.loc[row["method"], name], rel=1e-4)

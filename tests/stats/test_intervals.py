@@ -286,3 +286,35 @@ def test_lengths_must_agree():
         auroc_interval([1, 2, 3], [True, False], [0, 0])
     with pytest.raises(ValueError, match="y: need one per token"):
         correlation_interval([1, 2, 3], [1, 2], [0, 0, 1])
+
+
+def test_tokens_without_a_score_change_no_area_under_the_curve():
+    rng = np.random.default_rng(3)
+    scores, positive = rng.normal(size=60), rng.random(60) < 0.4
+    rows = np.arange(60) // 5
+    whole = auroc_interval(scores, positive, rows, resamples=200)
+    # Among them a response that has no score at all.
+    found = auroc_interval(
+        np.append(scores, [np.nan] * 6),
+        np.append(positive, [True, False] * 3),
+        np.append(rows, [0, 0, 1, 1, 99, 99]),
+        resamples=200,
+    )
+    assert found == whole
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_tokens_without_a_value_change_no_correlation(within):
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=60)
+    y = x + rng.normal(size=60)
+    rows = np.arange(60) // 5
+    whole = correlation_interval(x, y, rows, within=within, resamples=200)
+    found = correlation_interval(
+        np.append(x, [np.nan, 5.0, np.nan]),
+        np.append(y, [5.0, np.nan, np.nan]),
+        np.append(rows, [0, 1, 99]),
+        within=within,
+        resamples=200,
+    )
+    assert found == whole

@@ -7,11 +7,11 @@ import torch
 from scipy import stats
 
 from vgpo import figures
+from vgpo.stats.arms import ONE_SEED
 from vgpo.stats.seeds import FEWEST_PAIRS
 from vgpo.studies import ablations, evidence
 from vgpo.studies.experiments.arms import ARMS
 from vgpo.studies.experiments.grid import read_grid
-from vgpo.studies.experiments.report import ONE_SEED
 
 BASE, OUTCOME = "vgpo_token", "reward/area"
 REWARDS = {

@@ -60,9 +60,10 @@ def test_before_and_after_over_seeds(outcomes):
 def test_planned_and_not_recorded(tmp_path):
     grid = read_grid(ROOT / RECIPES / "ablations.yaml")
     (row,) = evidence.planned_cells(grid, HEADLINE.parent).to_dict("records")
-    assert row["planned"] == len(grid.arms) * len(grid.seeds)
+    further = sum(grid.further_seeds.values())
+    assert row["planned"] == len(grid.arms) * len(grid.seeds) + further
     # The headline's cells count, up to as many seeds as are planned here.
-    first = [f"{a} {len(grid.seeds)}" for a in ("dapo", "vgpo_token")]
+    first = [f"{a} {len(grid.seeds_of(a))}" for a in ("dapo", "vgpo_token")]
     assert row["seeds"].startswith(", ".join(first))
     assert 18 <= row["cells"] <= row["planned"]
     (row,) = evidence.planned_cells(grid, tmp_path).to_dict("records")

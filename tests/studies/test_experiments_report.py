@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from vgpo.stats.arms import FEW_SEEDS, ONE_SEED
 from vgpo.studies.experiments.cells import LOOKING, METRICS, RECORD, UNTRAINED, VERDICTS
 from vgpo.studies.experiments.grid import Grid
 from vgpo.studies.experiments.places import Places
@@ -19,8 +20,6 @@ from vgpo.studies.experiments.records import (
     verdict_table,
 )
 from vgpo.studies.experiments.report import (
-    FEW_SEEDS,
-    ONE_SEED,
     as_markdown,
     compare_grid,
     cost_table,

@@ -5,6 +5,9 @@ import pytest
 
 from tests.conftest import ROOT
 from vgpo.studies.curves import grid_view, runs_view
+from vgpo.studies.experiments.grid import read_grid
+from vgpo.studies.experiments.records import grid_records, outcome_table
+from vgpo.studies.experiments.report import compare_grid
 from vgpo.studies.groups import group_arguments, rollouts_view
 from vgpo.testbed import World
 
@@ -65,3 +68,24 @@ def test_recorded_runs_are_shown_with_what_came_out_of_them(make):
 def test_a_folder_without_runs_is_told(tmp_path):
     with pytest.raises(FileNotFoundError):
         runs_view(tmp_path)
+
+
+def test_view_and_report_of_a_grid_say_the_same():
+    cells = grid_records(
+        read_grid(ROOT / "recipes/experiments/headline.yaml"),
+        ROOT / "results" / "experiments",
+    )
+    reported = compare_grid(outcome_table(cells), "dapo").set_index(["outcome", "arm"])
+    (world,) = grid_view(cells).data["worlds"]
+    shown = {
+        comparison["label"]: comparison["rows"] for comparison in world["comparisons"]
+    }
+    for label, outcome in (
+        ("share of right answers, sampled in training, mean over steps", "reward/area"),
+        ("accuracy on held-out scans, sampled", "accuracy/sampled"),
+    ):
+        assert len(shown[label]) > 5
+        for row in shown[label]:
+            wanted = reported.loc[(outcome, row["method"])]
+            assert row["verdict"] == wanted["verdict"]
+            assert row["p"] == pytest.approx(wanted["p_corrected"], rel=1e-4)

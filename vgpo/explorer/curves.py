@@ -10,7 +10,8 @@ import pandas as pd
 from scipy import stats
 
 from vgpo.explorer.page import View
-from vgpo.stats.seeds import compare_arms, paired_differences
+from vgpo.stats.arms import compare_so_far
+from vgpo.stats.seeds import paired_differences
 
 _KEYS = ["world", "method", "seed", "step"]
 _DIGITS = 6  # significant, of what is shown in a chart
@@ -23,6 +24,7 @@ def curves_view(
     metrics: Mapping[str, str] | None = None,
     outcomes: pd.DataFrame | None = None,
     shown: Sequence[str] | None = None,
+    margins: Mapping[str, float] | None = None,
     title: str = "Training runs",
 ) -> View:
     """Training runs by world, method and seed, to be compared by pointing at them.
@@ -32,7 +34,7 @@ def curves_view(
     with Student's t interval over the seeds
     (:func:`vgpo.stats.seeds.t_interval`). Tables compare whole runs: the mean over
     steps of each measure, and ``outcomes``
-    (:func:`vgpo.stats.seeds.compare_arms`, p-values corrected by Holm).
+    (:func:`vgpo.stats.arms.compare_so_far`, p-values corrected by Holm).
 
     Args:
         curves: A row per step of a run: ``world``, ``method``, ``seed``, ``step``, and
@@ -43,6 +45,9 @@ def curves_view(
             ``outcome`` and ``value``.
         shown: Methods that are drawn at first; by default the baseline and the
             two others with most seeds.
+        margins: Differences that would not matter, by outcome or column of what was
+            logged (there of the mean over steps); without one a verdict can be
+            "difference found" or "not decided".
         title: Of the view.
 
     Returns:
@@ -60,7 +65,12 @@ def curves_view(
         View('Training runs')
     """
     data = curves_data(
-        curves, baseline, metrics=metrics, outcomes=outcomes, shown=shown
+        curves,
+        baseline,
+        metrics=metrics,
+        outcomes=outcomes,
+        shown=shown,
+        margins=margins,
     )
     return View(
         title,
@@ -80,6 +90,7 @@ def curves_data(
     metrics: Mapping[str, str] | None = None,
     outcomes: pd.DataFrame | None = None,
     shown: Sequence[str] | None = None,
+    margins: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """What the page is given, checked; the arguments are those of
     :func:`curves_view`.
@@ -129,7 +140,9 @@ def curves_data(
             {
                 "name": str(world),
                 "runs": _runs(part, metrics),
-                "comparisons": _comparisons(ends[ends["world"] == world], baseline),
+                "comparisons": _comparisons(
+                    ends[ends["world"] == world], baseline, margins or {}
+                ),
             }
             for world, part in curves.groupby("world", sort=False)
         ],
@@ -168,7 +181,9 @@ def _means_over_steps(curves: pd.DataFrame, metrics: Mapping[str, str]) -> pd.Da
     return tidy.assign(outcome=labels)
 
 
-def _comparisons(outcomes: pd.DataFrame, baseline: str) -> list[dict[str, Any]]:
+def _comparisons(
+    outcomes: pd.DataFrame, baseline: str, margins: Mapping[str, float]
+) -> list[dict[str, Any]]:
     """Every method against the baseline, for each outcome, over the seeds of both."""
     found = []
     outcomes = outcomes[np.isfinite(outcomes["value"])]
@@ -177,8 +192,9 @@ def _comparisons(outcomes: pd.DataFrame, baseline: str) -> list[dict[str, Any]]:
         runs = runs[runs["seed"].isin(of_baseline.index)]
         if runs["method"].nunique() < 2 or of_baseline.empty:
             continue
-        rows = []
-        for method, row in compare_arms(runs, baseline).iterrows():
+        rows, metric = [], runs["metric"].iloc[0]
+        margin = margins.get(outcome if pd.isna(metric) else metric)
+        for method, row in compare_so_far(runs, baseline, margin=margin).iterrows():
             mine = runs[runs["method"] == method].set_index("seed")["value"]
             paired = paired_differences(mine, of_baseline.loc[mine.index])
             rows.append(
@@ -196,7 +212,6 @@ def _comparisons(outcomes: pd.DataFrame, baseline: str) -> list[dict[str, Any]]:
                     },
                 }
             )
-        metric = runs["metric"].iloc[0]
         found.append({"label": outcome, "metric": metric, "rows": rows})
     return found
 

@@ -286,7 +286,7 @@ def auroc_interval(
     counting half.
 
     Args:
-        scores: (N,) one score per token.
+        scores: (N,) one score per token; tokens without one, NaN, are left out.
         positive: (N,) bool, True on tokens that should score high.
         rows: (N,) which response each token belongs to.
         resamples: Bootstrap resamples.
@@ -307,7 +307,9 @@ def auroc_interval(
     """
     scores = np.asarray(scores, dtype=np.float64)
     positive = np.asarray(positive, dtype=bool)
-    owner, size = _owners(rows, scores=scores, positive=positive)
+    owner, size, known = _owners(rows, scores=scores, positive=positive)
+    # A NaN would be sorted above all numbers.
+    scores, positive = scores[known], positive[known]
     # A resample repeats responses, so all it needs is how often the positives of
     # one response beat the others of another.
     wins = np.zeros((size, size))
@@ -345,7 +347,7 @@ def correlation_interval(
     """Pearson correlation over tokens.
 
     Args:
-        x: (N,) one value per token.
+        x: (N,) one value per token; tokens for which this or ``y`` is NaN are left out.
         y: (N,) one value per token.
         rows: (N,) which response each token belongs to.
         within: Subtract each response's own means first, so that differences
@@ -366,8 +368,8 @@ def correlation_interval(
         1.0
     """
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    owner, size = _owners(rows, x=x, y=y)
-    data = pd.DataFrame({"x": x, "y": y})
+    owner, size, known = _owners(rows, x=x, y=y)
+    data = pd.DataFrame({"x": x[known], "y": y[known]})
     if within:
         data -= data.groupby(owner).transform("mean")
     # Far from zero, sums of squares would lose the digits that matter.
@@ -420,16 +422,20 @@ def _jackknife_ends(
 
 def _owners(
     rows: Sequence[int] | np.ndarray, **values: np.ndarray
-) -> tuple[np.ndarray, int]:
-    """The response of each token as 0, 1, ..., and how many there are."""
+) -> tuple[np.ndarray, int, np.ndarray]:
+    """The response of each token without a NaN as 0, 1, ..., how many there are, and
+    which tokens these are.
+    """
     rows = np.asarray(rows)
     for name, value in values.items():
         if value.shape != rows.shape:
             raise ValueError(
                 f"{name}: need one per token, got {value.shape} for {rows.shape} rows."
             )
-    names, owner = np.unique(rows, return_inverse=True)
-    return owner, len(names)
+    missing = [np.isnan(np.asarray(value, np.float64)) for value in values.values()]
+    known = ~np.logical_or.reduce(missing)
+    names, owner = np.unique(rows[known], return_inverse=True)
+    return owner, len(names), known
 
 
 def _of_counts(

@@ -295,7 +295,8 @@ def forgetting(
     for null in nulls:
         row = table.loc[(null, quantity)]
         parts.append(
-            f"{names[null]} {row['value']:+z.3f} [{row['low']:+z.3f}, {row['high']:+z.3f}]"
+            f"{names[null]} {row['value']:+z.3f} "
+            f"[{row['low']:+z.3f}, {row['high']:+z.3f}]"
         )
         what = f"{world}, {quantity}"
         _check((expect or {}).get(null), row["low"], row["high"], what)
@@ -321,7 +322,8 @@ def forest(
     return Found(
         f"World *{world}*, right less wrong to the same question: "
         f"{pooled['difference']:+z.3f} "
-        f"[{pooled['low']:+z.3f}, {pooled['high']:+z.3f}], p = {pooled['p_value']:.2g}, "
+        f"[{pooled['low']:+z.3f}, {pooled['high']:+z.3f}], "
+        f"p = {pooled['p_value']:.2g}, "
         f"{pooled['count']:.0f} questions; over {over['count']:.0f} draws "
         f"{over['difference']:+z.3f}, t interval [{over['low']:+z.3f}, "
         f"{over['high']:+z.3f}], p = {over['p_value']:.2g}.",

@@ -8,6 +8,7 @@ import pandas as pd
 from vgpo.explorer.curves import curves_view
 from vgpo.explorer.page import View
 from vgpo.studies.experiments.records import Record, curve_table, outcome_table
+from vgpo.studies.experiments.report import MARGINS
 from vgpo.studies.experiments.runs import TRAINED_FAMILIES, load_runs
 
 METRICS = {
@@ -56,8 +57,15 @@ def grid_view(
         metrics=_logged(curves),
         outcomes=outcomes.assign(outcome=outcomes["outcome"].map(OUTCOMES)),
         shown=shown,
+        margins=_margins(),
         title=f"Recorded trainings, {_seeds(curves)}",
     )
+
+
+def _margins() -> dict[str, float]:
+    """Those of a grid's report, by the names of the view."""
+    named = {OUTCOMES[name]: m for name, m in MARGINS.items() if name in OUTCOMES}
+    return named | {"reward": MARGINS["reward/area"]}
 
 
 def _seeds(curves: pd.DataFrame) -> str:

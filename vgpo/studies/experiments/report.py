@@ -3,7 +3,7 @@
 Primary outcomes were fixed before any arm was looked at: the area under the sampled
 training reward, and the sampled accuracy on held-out scans. Everything else is
 secondary. Per world, setting and outcome, all arms are compared with the baseline
-pair by pair (:func:`vgpo.stats.seeds.compare_arms`), p-values corrected by Holm over
+pair by pair (:func:`vgpo.stats.arms.compare_so_far`), p-values corrected by Holm over
 the arms that have seeds enough for a p-value to say anything: an arm that is still
 being run must not change what is said of those that are done.
 
@@ -19,7 +19,8 @@ from typing import Any
 import pandas as pd
 
 from vgpo.files import write_atomically
-from vgpo.stats.seeds import FEWEST_PAIRS, Correction, compare_arms
+from vgpo.stats.arms import compare_so_far
+from vgpo.stats.seeds import FEWEST_PAIRS
 from vgpo.studies.experiments.cells import Cell
 from vgpo.studies.experiments.commits import again_table, commit_table
 from vgpo.studies.experiments.grid import Grid
@@ -58,18 +59,6 @@ STEP_SIZE = ("abs_advantage/area", "grad_norm/area")
 the size of its steps; a baseline with its learning rate scaled to match would tell."""
 
 
-ONE_SEED = "one seed"
-"""Stands in place of a verdict, as one pair has a difference and no spread."""
-
-FEW_SEEDS = "too few seeds"
-"""Stands in place of a verdict where an arm has an interval, and fewer pairs than
-:data:`~vgpo.stats.seeds.FEWEST_PAIRS`."""
-
-_COLUMNS = ["arm", "mean", "baseline", "difference", "low", "high", "p_value",
-            "p_corrected", "correction", "smallest_p", "seeds", "spread", "detectable",
-            "verdict"]  # fmt: skip
-
-
 def compare_grid(outcomes: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Every arm against the baseline, for each world, setting and outcome.
 
@@ -83,9 +72,8 @@ def compare_grid(outcomes: pd.DataFrame, baseline: str) -> pd.DataFrame:
         cold start), ``mixed`` (how many of the pairs are of commits that are not known
         to give the same numbers) and the columns of
         :func:`vgpo.stats.seeds.compare_arms`. P-values are corrected for the arms with
-        :data:`~vgpo.stats.seeds.FEWEST_PAIRS` pairs and more; arms with fewer have
-        their interval, no corrected p-value, and :data:`FEW_SEEDS` for a verdict; with
-        one, its difference and :data:`ONE_SEED`.
+        :data:`~vgpo.stats.seeds.FEWEST_PAIRS` pairs and more; what arms with fewer have
+        says :func:`vgpo.stats.arms.compare_so_far`.
         Places without the baseline, or with nothing but it, are left out.
     """
     wanted = [*PRIMARY, *SECONDARY]
@@ -125,37 +113,11 @@ def compare_runs(
         ``arm``, ``mixed`` and the columns of :func:`vgpo.stats.seeds.compare_arms`, as
         :func:`compare_grid` has them.
     """
-    pairs = runs["arm"].map(runs.groupby("arm")["seed"].nunique())
-    base, found = runs["arm"] == baseline, []
-    enough, few = pairs >= FEWEST_PAIRS, (pairs > 1) & (pairs < FEWEST_PAIRS)
-    if (enough & ~base).any():
-        found.append(_compared(runs[enough | base], baseline, "holm", margin))
-    if (few & ~base).any():
-        table = _compared(runs[few | base], baseline, "none", None)
-        table[["p_corrected", "detectable"]] = float("nan")
-        found.append(table.assign(correction=None, verdict=FEW_SEEDS))
-    values = runs.pivot(index="seed", columns="arm", values="value")
-    single = [
-        {"arm": arm, "mean": mean, "baseline": own, "difference": mean - own,
-         "seeds": 1, "verdict": ONE_SEED}
-        for arm in dict.fromkeys(runs.loc[pairs == 1, "arm"])
-        if arm != baseline
-        for mean, own in values[[arm, baseline]].dropna().to_numpy()
-    ]  # fmt: skip
-    if single:
-        found.append(pd.DataFrame(single, columns=_COLUMNS))
-    table = pd.concat(found, ignore_index=True)
+    named = runs.rename(columns={"arm": "method"})
+    table = compare_so_far(named, baseline, margin=margin)
+    table = table.rename_axis("arm").reset_index()
     table.insert(1, "mixed", table["arm"].map(_mixed_pairs(runs, baseline)))
     return table
-
-
-def _compared(
-    runs: pd.DataFrame, baseline: str, correction: Correction, margin: float | None
-) -> pd.DataFrame:
-    """:func:`vgpo.stats.seeds.compare_arms`, by arm."""
-    runs = runs.rename(columns={"arm": "method"})
-    table = compare_arms(runs, baseline, correction=correction, margin=margin)
-    return table.rename_axis("arm").reset_index()
 
 
 def _mixed_pairs(runs: pd.DataFrame, baseline: str) -> dict[str, int]:
