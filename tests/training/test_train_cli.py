@@ -291,9 +291,9 @@ def test_unknown_field_of_a_recipe_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--presett", "dapo"], "no setting 'presett'; did you mean 'preset'"),
+        (["--presett", "dapo"], "no setting --presett; did you mean 'preset'"),
         (["--max-step=3"], "did you mean 'max_steps'"),
-        (["--qqqqqq", "--zzzzzz", "1"], "'qqqqqq' (and --zzzzzz); --help lists"),
+        (["--qqqqqq", "--zzzzzz", "1"], "--qqqqqq (and --zzzzzz); --help lists"),
         (["recipes/tiny_cpu.yaml"], "did you mean --config?"),
         (["dapo"], "dapo: this belongs to no setting"),
     ],

@@ -336,7 +336,7 @@ def _unknown(words: Sequence[str], known: Sequence[str]) -> str:
     name = names[0].partition("=")[0].removeprefix("--")
     more = f" (and {', '.join(names[1:])})" if names[1:] else ""
     near = did_you_mean(name.replace("-", "_"), known)
-    return f"there is no setting {name!r}{more}{near}; --help lists them"
+    return f"there is no setting --{name}{more}{near}; --help lists them"
 
 
 def _preset_and_recipe(arguments: list[str]) -> tuple[str, dict[str, Any]]:
