@@ -309,17 +309,17 @@ def auroc_interval(
     positive = np.asarray(positive, dtype=bool)
     owner, size, known = _owners(rows, scores=scores, positive=positive)
     # A NaN would be sorted above all numbers.
-    scores, positive = scores[known], positive[known]
+    values, flags = scores[known], positive[known]
     # A resample repeats responses, so all it needs is how often the positives of
     # one response beat the others of another.
     wins = np.zeros((size, size))
     for other in range(size):
-        beaten = np.sort(scores[(owner == other) & ~positive])
-        below = np.searchsorted(beaten, scores[positive], side="left")
-        up_to = np.searchsorted(beaten, scores[positive], side="right")
-        np.add.at(wins[:, other], owner[positive], (below + up_to) / 2)
-    hits = np.bincount(owner[positive], minlength=size)
-    rest = np.bincount(owner[~positive], minlength=size)
+        beaten = np.sort(values[(owner == other) & ~flags])
+        below = np.searchsorted(beaten, values[flags], side="left")
+        up_to = np.searchsorted(beaten, values[flags], side="right")
+        np.add.at(wins[:, other], owner[flags], (below + up_to) / 2)
+    hits = np.bincount(owner[flags], minlength=size)
+    rest = np.bincount(owner[~flags], minlength=size)
 
     def auroc(counts: np.ndarray) -> np.ndarray:
         pairs = (counts @ hits) * (counts @ rest)
