@@ -25,8 +25,9 @@ from vgpo.stats.seeds import (
     verdict,
 )
 from vgpo.stats.seeds import NOT_DECIDED as OPEN
+from vgpo.studies.evidence import recorded as recorded_cells
 from vgpo.studies.experiments.grid import RECIPES, read_grid
-from vgpo.studies.experiments.records import Record, grid_records, outcome_table
+from vgpo.studies.experiments.records import Record
 from vgpo.studies.experiments.report import MARGINS, compare_runs
 from vgpo.studies.question_seeds import read_record
 
@@ -83,23 +84,25 @@ class Recorded:
 
     def grid(self, name: str) -> pd.DataFrame | None:
         """Outcomes of a grid's finished cells; None if there are none."""
-        if name not in self._kept:
-            try:
-                self._kept[name] = outcome_table(self._cells(name))
-            except FileNotFoundError:
-                self._kept[name] = None
-        return self._kept[name]
+        try:
+            cells, outcomes = self._of(name)
+        except FileNotFoundError:  # there is not even a plan
+            return None
+        return outcomes if cells else None
 
-    def _cells(self, name: str) -> list[Record]:
-        plan = read_grid(self.recipes / f"{name}.yaml")
-        return grid_records(plan, self.folder / "experiments")
+    def _of(self, name: str) -> tuple[list[Record], pd.DataFrame]:
+        """Cells and outcomes of a grid, read once for all claims."""
+        if name not in self._kept:
+            plan = read_grid(self.recipes / f"{name}.yaml")
+            self._kept[name] = recorded_cells(plan, self.folder / "experiments")
+        return self._kept[name]
 
     def seconds(self, name: str, world: str, runs: pd.DataFrame) -> dict[str, float]:
         """Seconds of those cells of a grid that ``runs`` names (``arm``, ``seed``)."""
         wanted = set(zip(runs["arm"], runs["seed"], strict=True))
         used = [
             record
-            for record in self._cells(name)
+            for record in self._of(name)[0]
             if record["world"] == world and (record["arm"], record["seed"]) in wanted
         ]
         # By the folder it lies in: claims that share a cell pay for it once.
