@@ -22,7 +22,6 @@ live = False  # whether one small training is run here and now, half a minute
 
 # %% tags=["hide-input"]
 import logging
-import textwrap
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -50,21 +49,15 @@ from vgpo.testbed.answers import answer
 pd.set_option("display.precision", 3)
 arms = [base, *ablations.arms_of(base)]
 
-
-def say(sentences):
-    for sentence in sentences:
-        print(textwrap.fill(sentence, 78, subsequent_indent="  "))
-
-
 # %% [markdown]
 # ## Four choices in four lines
 #
 # Focus $\rho$ says how much a token looks. What late tokens of the tail gain is the
-# *compensation* (Eq. 5), $\psi$ compares a token with its own rollout (Eq. 8), $\varphi$
+# *compensation* (Eq. 5), $\psi$ compares a token with its own rollout (Eq. 8), $\phi$
 # a rollout with its group (Eq. 11), and the advantage is multiplied by both (Eq. 12):
 #
 # $$
-# \hat A^V_{i,t} = \hat A_i \, (1 + \psi_{i,t}) \, (1 + \varphi_i)
+# \hat A^V_{i,t} = \hat A_i \, (1 + \psi_{i,t}) \, (1 + \phi_i)
 # $$
 #
 # Here is one rollout of eight tokens, with its group taken to be itself and a
@@ -190,10 +183,10 @@ first[shown].rename(index=short).round(3)
 # same change. In words, as far as it goes:
 
 # %%
-say(evidence.in_words(first, base))
+print(evidence.wrapped(evidence.in_words(first, base)))
 
 # %%
-say(evidence.in_words(second, baseline))
+print(evidence.wrapped(evidence.in_words(second, baseline)))
 
 # %% [markdown]
 # "Not decided" is no "no effect": look at `detectable`, the smallest difference that so
@@ -205,7 +198,7 @@ say(evidence.in_words(second, baseline))
 
 # %%
 accuracy = ablations.ablation_table(outcomes, base, base, "accuracy/sampled")
-say(evidence.in_words(accuracy, base))
+print(evidence.wrapped(evidence.in_words(accuracy, base)))
 
 # %% [markdown]
 # ## The course of training
@@ -275,7 +268,7 @@ else:
 #    a token's weight? Why can that not explain a loss of 11.8 points?
 #
 # :::{dropdown} Solutions
-# 1. 0/0: there is no range to scale by. The package gives $\varphi = 0$ there, a factor
+# 1. 0/0: there is no range to scale by. The package gives $\phi = 0$ there, a factor
 #    of 1; so would anybody who has to pick.
 # 2. The one without the token term: reads then get 1.04 times the advantage, as
 #    everybody does, instead of 1.35. Without compensation they get *more*, 1.48:

@@ -20,7 +20,6 @@ live = False  # whether one small training is run here and now, half a minute
 # %% tags=["hide-input"]
 import json
 import logging
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -58,13 +57,6 @@ outcomes = outcomes[outcomes["world"] == world]
 counts = outcomes.groupby("arm")["seed"].nunique()
 arms = ["dapo", "vgpo_token", "vgpo_prediction"]
 there = evidence.planned_cells(plan, experiments)
-
-
-def say(title, sentences):
-    for sentence in sentences:
-        line = f"{title}: {sentence}"
-        print(textwrap.fill(line, 78, subsequent_indent="  "))
-
 
 print(f"{len(cells)} of {there['planned'].sum()} cells are recorded; seeds:")
 print(", ".join(f"{a} {counts.get(a, 0)}" for a in plan.arms))
@@ -319,7 +311,8 @@ _, matched = evidence.recorded(larger, experiments)
 rivals = [arm for arm in larger.arms if arm != larger.baseline]
 for name, outcome in main_outcomes.items():
     found = evidence.planned_table(matched, rivals, larger.baseline, outcome)
-    say(name, evidence.in_words(found, larger.baseline))
+    said = evidence.in_words(found, larger.baseline)
+    print(evidence.wrapped(said, about=name))
 
 # %% [markdown]
 # Six seeds and four rows: by the rule nothing can be found here ($p$ is .12 at best, .03
@@ -436,7 +429,8 @@ _, ablated = evidence.recorded(recipe, experiments)
 for name, outcome in main_outcomes.items():
     method = "vgpo_token"
     table = ablations.ablation_table(ablated, method, method, outcome)
-    say(name, evidence.in_words(table.loc[[f"{method}_intra"]], method))
+    said = evidence.in_words(table.loc[[f"{method}_intra"]], method)
+    print(evidence.wrapped(said, about=name))
 
 # %% [markdown]
 # And why does the oracle of decisions, ahead on the way, not end more accurate? There
@@ -499,7 +493,8 @@ for name, outcome in outcomes_72.items():
     found = evidence.planned_table(
         long_outcomes, rivals, longer.baseline, outcome
     )
-    say(name, evidence.in_words(found, longer.baseline))
+    said = evidence.in_words(found, longer.baseline)
+    print(evidence.wrapped(said, about=name))
 
 # %% [markdown]
 # Nobody collapses. DAPO is ahead between steps 8 and 25, while the model learns to look;

@@ -25,7 +25,6 @@ threads = 1  # torch threads
 # %% tags=["hide-input"]
 import json
 import logging
-import textwrap
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -602,8 +601,7 @@ pd.concat(trained)[shown].round(3)
 # %%
 for name, table in trained.items():
     print(name.upper())
-    for sentence in evidence.in_words(table, plan.baseline):
-        print(textwrap.fill(sentence, 78, subsequent_indent="  "))
+    print(evidence.wrapped(evidence.in_words(table, plan.baseline)))
 
 # %% [markdown]
 # Eight methods, six seeds each: no $p$ could have come out below .25, so no difference can

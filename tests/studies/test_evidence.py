@@ -222,6 +222,15 @@ def test_six_seeds_of_three_arms_cannot_find_a_difference_and_say_so():
     assert said.endswith("6 seeds: difference found.")
 
 
+def test_what_is_said_is_wrapped_loses_no_word_and_names_what_it_is_about():
+    said = ["vgpo_token less dapo: " + "-0.012 " * 20 + "end.", "Short."]
+    page = evidence.wrapped(said, about="reward")
+    assert max(map(len, page.splitlines())) <= 78
+    first, second = page.split("\nreward: ")
+    assert first.split() == f"reward: {said[0]}".split() and second == said[1]
+    assert evidence.wrapped(said[1:]) == "Short." and evidence.wrapped([]) == ""
+
+
 def test_cells_of_the_headline_count_for_the_neighbours():
     plan = read_grid(ROOT / RECIPES / "neighbours.yaml")
     outcomes = outcome_table(grid_records(plan, HEADLINE.parent))

@@ -1,5 +1,6 @@
 """Tables of what the recorded trainings did, for the chapter on evaluation."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -264,6 +265,25 @@ def in_words(table: pd.DataFrame, against: str) -> list[str]:
             "no difference can be found, only that none would matter."
         )
     return said
+
+
+def wrapped(sentences: Sequence[str], about: str = "") -> str:
+    """Sentences of :func:`in_words` for a page: one after the other, 78 columns wide.
+
+    Args:
+        sentences: What is said.
+        about: What each of them is about, put before it.
+
+    Example:
+        >>> print(wrapped(["no cell", "one cell"], about="reward"))
+        reward: no cell
+        reward: one cell
+    """
+    lead = f"{about}: " if about else ""
+    return "\n".join(
+        textwrap.fill(lead + sentence, 78, subsequent_indent="  ")
+        for sentence in sentences
+    )
 
 
 def _sentence(arm: str, row: pd.Series, against: str) -> str:

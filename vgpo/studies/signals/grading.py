@@ -271,11 +271,12 @@ def wide(table: pd.DataFrame, columns: str, values: str = "auroc") -> pd.DataFra
     Example:
         >>> table = pd.DataFrame({"signal": ["k3", "k3"], "part": ["a", "b"],
         ...                       "auroc": [0.9, 0.8]})
-        >>> wide(table, "part")
-        part                      a    b
-        k3 to a masked picture  0.9  0.8
+        >>> wide(table, "part").reset_index()
+        part                  signal    a    b
+        0     k3 to a masked picture  0.9  0.8
     """
     spread = table.pivot(index="signal", columns=columns, values=values)
     order = [name for name in SIGNALS if name in spread.index]
     spread = spread.loc[order, list(dict.fromkeys(table[columns]))]
-    return spread.set_axis([SIGNALS[name].label for name in order])
+    labels = pd.Index([SIGNALS[name].label for name in order], name="signal")
+    return spread.set_axis(labels)
