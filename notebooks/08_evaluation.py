@@ -306,13 +306,18 @@ sizes.round(3)
 # largest of these ratios is 1.30. Here is every arm less *that* one.
 
 # %%
-larger = read_grid("../recipes/experiments/larger_steps.yaml")
-_, matched = evidence.recorded(larger, experiments)
-rivals = [arm for arm in larger.arms if arm != larger.baseline]
-for name, outcome in main_outcomes.items():
-    found = evidence.planned_table(matched, rivals, larger.baseline, outcome)
-    said = evidence.in_words(found, larger.baseline)
-    print(evidence.wrapped(said, about=name))
+def tell(name, outcomes):
+    """What a whole grid says of its arms, outcome by outcome, in words."""
+    its = read_grid(f"../recipes/experiments/{name}.yaml")
+    _, found = evidence.recorded(its, experiments)
+    rivals = [arm for arm in its.arms if arm != its.baseline]
+    for about, outcome in outcomes.items():
+        table = evidence.planned_table(found, rivals, its.baseline, outcome)
+        said = evidence.in_words(table, its.baseline)
+        print(evidence.wrapped(said, about))
+
+
+tell("larger_steps", main_outcomes)
 
 # %% [markdown]
 # Six seeds and four rows: by the rule nothing can be found here ($p$ is .12 at best, .03
@@ -468,7 +473,7 @@ print(f"Right: {greedy:.3f} greedily, {sampled:.3f} at T = 1.")
 
 # %% mystnb={"figure": {"name": "fig-longer", "caption": "Left: sampled reward over 72 steps, mean over seeds. Right: each arm less DAPO, paired by seed. Bands: 95 % t intervals step by step; runs are smoothed over five steps first."}, "image": {"alt": "Left, two lines of the reward over 72 steps rise together from one half to above 0.9 by step 30 and stay there. Right, VGPO less DAPO dips to minus five hundredths at step 12 and is within a hundredth of zero from step 30 on."}}
 longer = read_grid("../recipes/experiments/longer.yaml")
-long_cells, long_outcomes = evidence.recorded(longer, experiments)
+long_cells, _ = evidence.recorded(longer, experiments)
 if long_cells:
     curves_72 = records.curve_table(long_cells, ["reward"])
     found = evidence.course(curves_72, "reward", longer.baseline, window=5)
@@ -483,18 +488,14 @@ if long_cells:
     display(figures.course_figure(found, longer.baseline, "held-out accuracy"))
 
 # %%
-outcomes_72 = {
-    "reward, 72 steps": "reward/area",
-    "held out, on the way": "validation/area",
-    "held out, at the end": "accuracy/sampled",
-}
-rivals = [arm for arm in longer.arms if arm != longer.baseline]
-for name, outcome in outcomes_72.items():
-    found = evidence.planned_table(
-        long_outcomes, rivals, longer.baseline, outcome
-    )
-    said = evidence.in_words(found, longer.baseline)
-    print(evidence.wrapped(said, about=name))
+tell(
+    "longer",
+    {
+        "reward, 72 steps": "reward/area",
+        "held out, on the way": "validation/area",
+        "held out, at the end": "accuracy/sampled",
+    },
+)
 
 # %% [markdown]
 # Nobody collapses. DAPO is ahead between steps 8 and 25, while the model learns to look;

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from nbclient.exceptions import CellTimeoutError
 from nbformat import NotebookNode
 from traitlets.config import Config
 
@@ -40,7 +41,10 @@ def last_started_cell(notebook: NotebookNode) -> tuple[int, NotebookNode] | None
 
 def error_text(error: Exception) -> str:
     """The end of a traceback, without colours."""
-    if isinstance(error, papermill.exceptions.PapermillExecutionError):
+    if isinstance(error, CellTimeoutError):
+        # Its own message repeats the cell, which stands above, in fragments.
+        text = "Timed out: the cell took longer than it may. More time: --timeout 3600"
+    elif isinstance(error, papermill.exceptions.PapermillExecutionError):
         text = "\n".join(error.traceback)
     else:
         text = f"{type(error).__name__}: {error}"

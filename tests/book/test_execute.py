@@ -91,7 +91,10 @@ def test_a_run_says_whether_it_prints_what_was_published(project, capsys):
 
 FAILURES = {
     "an error": ("1 / 0", "ZeroDivisionError: division by zero"),
-    "a hang": ("import time\ntime.sleep(60)", "timed out"),
+    "a hang": (
+        "import time\ntime.sleep(60)",
+        "Timed out: the cell took longer than it may. More time: --timeout",
+    ),
     "a dead kernel": ("import os\nos._exit(1)", "DeadKernelError"),
 }
 
