@@ -34,7 +34,8 @@ from vgpo import figures
 from vgpo.method.plain import DAPO_LOSS
 from vgpo.method.shaping import Method, Shaped, register
 from vgpo.method.visual import VGPO, visual_factors, visual_statistics
-from vgpo.stats.seeds import detectable_difference, t_interval
+from vgpo.stats.power import detectable_difference
+from vgpo.stats.seeds import t_interval
 from vgpo.studies.curves import runs_view
 from vgpo.studies.experiments import (
     TRAINED_FAMILIES,

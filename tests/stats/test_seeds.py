@@ -11,6 +11,7 @@ from statsmodels.stats.power import TTestPower
 
 from vgpo.stats import seeds
 from vgpo.stats.intervals import Interval
+from vgpo.stats.power import detectable_by_sign_flips, detectable_difference
 from vgpo.stats.seeds import (
     DIFFERENCE,
     NO_EFFECT,
@@ -18,7 +19,6 @@ from vgpo.stats.seeds import (
     SMALL_DIFFERENCE,
     compare_arms,
     correct_p_values,
-    detectable_difference,
     mcnemar,
     paired_differences,
     seeds_needed,
@@ -226,6 +226,35 @@ def test_a_difference_so_large_is_found_four_times_in_five(count, alpha):
     assert found == pytest.approx(0.8, abs=0.008)  # four standard errors
 
 
+@pytest.mark.parametrize(("count", "arms"), [(6, 1), (7, 2), (7, 3), (8, 4), (9, 9)])
+def test_where_all_seeds_must_agree_the_power_is_a_product(count, arms):
+    # Only one p-value is small enough: all n differences of one sign.
+    assert 2 ** (1 - count) <= 0.05 / arms < 2 * 2 ** (1 - count)
+    found = detectable_by_sign_flips(count, alpha=0.05 / arms)
+    assert found == pytest.approx(stats.norm.ppf(0.8 ** (1 / count)), abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("count", "arms", "samples"), [(8, 1, 400), (10, 9, 300), (16, 9, 100)]
+)
+def test_the_verdict_finds_such_a_difference_four_times_in_five(count, arms, samples):
+    effect = detectable_by_sign_flips(count, alpha=0.05 / arms)
+    drawn = np.random.default_rng(count).normal(effect, 1, size=(samples, count))
+    said = [
+        seeds.verdict(seeds.t_interval(d), min(1, arms * sign_flip_p_value(d)))
+        for d in drawn
+    ]
+    error = (0.8 * 0.2 / samples) ** 0.5
+    assert said.count(DIFFERENCE) / samples == pytest.approx(0.8, abs=3.5 * error)
+
+
+@pytest.mark.parametrize(("count", "arms"), [(1, 1), (5, 1), (6, 2), (7, 4), (8, 9)])
+def test_where_no_p_value_is_small_enough_nothing_is_large_enough(count, arms):
+    assert detectable_by_sign_flips(count, alpha=0.05 / arms) == inf
+    least = smallest_sign_flip_p_value(count, arms)
+    assert least > 0.05 and count < seeds_needed(arms)
+
+
 def test_smallest_difference_in_units_and_at_its_limits():
     assert detectable_difference(6, 0.02) == pytest.approx(
         0.02 * detectable_difference(6)
@@ -342,7 +371,7 @@ def test_arms_against_a_baseline():
         assert row["spread"] == pytest.approx((mine - other).std())
         assert row["seeds"] == len(mine)
         assert row["detectable"] == pytest.approx(
-            row["spread"] * detectable_difference(len(mine), alpha=0.05 / 3)
+            row["spread"] * detectable_by_sign_flips(len(mine), alpha=0.05 / 3)
         )
     np.testing.assert_allclose(
         table["p_corrected"], correct_p_values(table["p_value"], "holm")
@@ -369,8 +398,9 @@ def test_correction_changes_the_verdict_and_is_named():
     assert plain.loc["a", "verdict"] == DIFFERENCE
     assert (plain["correction"] == "none").all()
     assert plain.loc["a", "detectable"] == pytest.approx(
-        gain.std(ddof=1) * detectable_difference(6)
+        gain.std(ddof=1) * detectable_by_sign_flips(6)
     )
+    assert holm.loc["a", "detectable"] == inf  # six seeds of two arms find nothing
 
 
 def test_another_column_may_be_compared():

@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 from vgpo.stats.seeds import DIFFERENCE, NO_EFFECT, NOT_DECIDED, SMALL_DIFFERENCE
 from vgpo.studies import claim_evidence as evidence
 from vgpo.studies import claims
+from vgpo.studies.ablations import ablation_table
 from vgpo.studies.claim_evidence import Found, Recorded, verdict_of_arms
 from vgpo.studies.claims import make_pages, make_row
 
@@ -49,9 +50,13 @@ def test_the_page_says_how_many_rows_its_tally_leaves_out():
     page = (ROOT / "book" / "claims.md").read_text()
     rows = re.findall(r"^\* - ([CRB])\d+$", page, re.M)
     own = rows.count("B")
-    tallied = re.search(r"Of (\d+) claims and objections: ([^.]+)\.", page)
-    counts = [int(n) for n in re.findall(r"(\d+) [a-z]", tallied[2])]
-    assert int(tallied[1]) == sum(counts) == len(rows) - own
+    for letter, whose in (
+        ("C", "the paper's claims"),
+        ("R", "its reviewers' objections"),
+    ):
+        tallied = re.search(rf"Of (\d+) of {whose}: ([^.]+)\.", page)
+        counts = [int(n) for n in re.findall(r"(\d+) [a-z]", tallied[2])]
+        assert int(tallied[1]) == sum(counts) == rows.count(letter)
     said = (
         f"Not in this count are {own} questions of this book's own (B1 to B{own}, in "
         f"the last table); with them there are {len(rows)} rows."
@@ -62,7 +67,9 @@ def test_the_page_says_how_many_rows_its_tally_leaves_out():
 def test_one_question_of_the_books_own_is_one(recorded):
     kept = {n: w for n, w in WRITTEN["claims"].items() if n[0] != "B"}
     kept["B1"] = WRITTEN["claims"]["B1"]
-    page = make_pages(WRITTEN | {"claims": kept}, recorded)["claims"]
+    texts = {k: t for k, t in WRITTEN["texts"].items() if t["claim"] in kept}
+    written = WRITTEN | {"claims": kept, "texts": texts, "findings": []}
+    page = make_pages(written, recorded)["claims"]
     assert "1 question of this book's own (B1, in the last table)" in page
 
 
@@ -212,3 +219,55 @@ def test_few_seeds_decide_nothing_however_far_apart(seeds, decided):
     found = token_arm(recorded, "any")
     assert ("decide nothing" in found.text) != decided
     assert (verdict_of_arms([found]) == claims.NOT_REPRODUCED) == decided
+
+
+def test_margins_set_after_a_look_are_shown_on_the_seeds_run_since(recorded):
+    """By hand, from the records alone."""
+    grid = recorded.grid("headline")
+    rows = grid[(grid["outcome"] == "accuracy/sampled/sum") & (grid["seed"] >= 10)]
+    values = rows.pivot(index="seed", columns="arm", values="value")
+    paired = (values["vgpo_token"] - values["dapo"]).dropna()
+    low, high = stats.t.interval(
+        0.95, len(paired) - 1, loc=paired.mean(), scale=stats.sem(paired)
+    )
+    page = (ROOT / "book" / "claims.md").read_text()
+    assert (
+        f"Over the {len(paired)} seeds alone that were run after the margin was set: "
+        f"{paired.mean():+.3f}, 95 % [{low:+.3f}, {high:+.3f}]."
+    ) in page
+
+
+def test_ablations_are_corrected_together_as_in_their_chapter(recorded):
+    options = {
+        "grid": "ablations", "world": "look_away", "outcome": "accuracy/sampled",
+        "arms": ["vgpo_token_intra"], "against": "vgpo_token",
+    }  # fmt: skip
+    found = evidence.arms(recorded, among="ablations", **options)
+    _, outcomes = evidence.recorded_cells(
+        evidence.read_grid(recorded.recipes / "ablations.yaml"),
+        recorded.folder / "experiments",
+    )
+    chapter = ablation_table(outcomes, "vgpo_token", "vgpo_token", "accuracy/sampled")
+    p = chapter.loc["vgpo_token_intra", "p_corrected"]
+    assert f"p = {p:.2g} (Holm)" in found.text
+    with pytest.raises(ValueError, match=r"^among: must be"):
+        evidence.arms(recorded, among="friends", **options)
+
+
+def test_evidence_that_does_not_count_gives_no_verdict(recorded):
+    options = {
+        "grid": "headline", "world": "look_away", "outcome": "reward/area",
+        "arms": ["vgpo_token"], "against": "grpo",
+    }  # fmt: skip
+    assert len(evidence.arms(recorded, **options).verdicts) == 1
+    shown = evidence.arms(recorded, counts=False, **options)
+    assert shown.verdicts == () and "`vgpo_token` less `grpo`" in shown.text
+
+
+def test_what_no_size_of_a_difference_could_show_is_said_so(recorded):
+    """Six seeds of many arms: the smallest p, corrected, is above .05."""
+    found = evidence.arms(
+        recorded, grid="neighbours", world="look_away", outcome="accuracy/sampled",
+        arms=["papo"], against="vgpo_token",
+    )  # fmt: skip
+    assert "6 seeds; so few seeds for so many arms find no difference." in found.text

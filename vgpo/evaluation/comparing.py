@@ -11,12 +11,8 @@ from scipy import stats
 from vgpo.evaluation.runs import EvaluatedRun, pictures_of, scores
 from vgpo.stats.intervals import Interval, mean_interval
 from vgpo.stats.pairs import paired_shares_interval
-from vgpo.stats.seeds import (
-    correct_p_values,
-    detectable_difference,
-    mcnemar,
-    verdict,
-)
+from vgpo.stats.power import detectable_difference
+from vgpo.stats.seeds import correct_p_values, mcnemar, verdict
 
 TOGETHER = "together"
 """The row of all questions of all sets."""

@@ -30,15 +30,15 @@ sampling seed; so they are compared by their difference, seed by seed.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import stats
 from statsmodels.stats import contingency_tables, multitest, proportion
 
 from vgpo.stats.intervals import Interval
+from vgpo.stats.power import check_count, check_share, detectable_by_sign_flips
 
 EXACT = 16
 """Most differences of which all sign flips are counted, 2^16 of them."""
@@ -50,16 +50,17 @@ RESAMPLES = 100_000
 """Sign flips drawn at random where there are more differences than :data:`EXACT`."""
 
 DIFFERENCE = "difference found"
-"""The interval does not hold 0."""
+"""The interval does not hold 0, and the p-value is small enough."""
 
 SMALL_DIFFERENCE = "difference found, within the margin"
-"""The interval does not hold 0, and every effect in it would be too small to matter."""
+"""The same, and every effect in the interval would be too small to matter."""
 
 NO_EFFECT = "no effect within the margin"
-"""The interval holds 0, and no effect in it would matter."""
+"""No difference was found, and no effect in the interval would matter; it may leave 0
+out all the same."""
 
 NOT_DECIDED = "not decided"
-"""The interval holds 0, and effects that would matter."""
+"""No difference was found, and the interval holds effects that would matter."""
 
 VERDICTS = (DIFFERENCE, SMALL_DIFFERENCE, NO_EFFECT, NOT_DECIDED)
 """What :func:`verdict` may say."""
@@ -119,7 +120,7 @@ def t_interval(
         0.024 [0.008, 0.040] (n = 3)
     """
     values = _finite(values, "values")
-    _check_share(confidence, "confidence")
+    check_share(confidence, "confidence")
     mean, count = float(values.mean()), len(values)
     if _constant(values):
         return Interval(mean, float("nan"), float("nan"), count)
@@ -245,8 +246,8 @@ def smallest_sign_flip_p_value(
         >>> smallest_sign_flip_p_value(6, comparisons=4)
         0.125
     """
-    _check_count(count, "count")
-    _check_count(comparisons, "comparisons")
+    check_count(count, "count")
+    check_count(comparisons, "comparisons")
     _check_correction(correction)
     factor = 1 if correction == "none" else comparisons
     return min(1.0, factor * 2.0 ** (1 - count))
@@ -275,58 +276,11 @@ def seeds_needed(
         >>> [seeds_needed(m) for m in (1, 2, 5, 12)]
         [6, 7, 8, 9]
     """
-    _check_share(alpha, "alpha")
+    check_share(alpha, "alpha")
     count = 2
     while smallest_sign_flip_p_value(count, comparisons, correction) > alpha:
         count += 1
     return count
-
-
-def detectable_difference(
-    count: int, spread: float = 1.0, *, power: float = 0.8, alpha: float = 0.05
-) -> float:
-    r"""Smallest true paired difference that a t test finds with the given power.
-
-    The difference :math:`\delta` for which the two-sided paired t test at level
-    alpha rejects with probability ``power``, by the noncentral t distribution with
-    noncentrality :math:`\delta \sqrt n / s`. In standard deviations of the paired
-    difference, at 80 %, rounded up: n = 3: 3.27, 5: 1.69, 6: 1.44, 8: 1.16, 10: 1.00,
-    16: 0.75, 20: 0.67. (``TTestPower.solve_power`` of statsmodels agrees with these,
-    but not everywhere: five seeds at level 0.0025 need 3.78, it says 2.98.)
-
-    The sign-flip test finds such a difference about as often with ten seeds (79 % in
-    1,000 samples), less often with six (60 %), and never with five.
-
-    Args:
-        count: Seeds of either method, paired.
-        spread: Standard deviation of the paired difference; with 1 the answer is in
-            such standard deviations. Estimated from few seeds it is itself uncertain:
-            five measured differences hold it within a factor of 0.6 to 2.9.
-        power: In (0, 1), above ``alpha``.
-        alpha: In (0, 1): level of the test; of m arms corrected by Holm, ``0.05 / m``
-            for a difference that is to be found alone.
-
-    Returns:
-        In the units of ``spread``; infinite for one seed.
-
-    Raises:
-        ValueError: A number is out of range.
-
-    Example:
-        >>> round(detectable_difference(10), 2)
-        1.0
-        >>> round(detectable_difference(3, spread=0.01), 3)
-        0.033
-    """
-    _check_count(count, "count")
-    _check_share(alpha, "alpha")
-    if not alpha < power < 1:
-        raise ValueError(f"power: must be between alpha and 1, got {power}.")
-    if not (np.isfinite(spread) and spread >= 0):
-        raise ValueError(f"spread: must be finite and at least 0, got {spread}.")
-    if count == 1:
-        return float("inf")
-    return float(spread) * _detectable_in_spreads(int(count), power, alpha)
 
 
 def correct_p_values(
@@ -405,7 +359,7 @@ def verdict(
         >>> verdict(Interval(0.001, -0.004, 0.006, 10), margin=0.01)
         'no effect within the margin'
     """
-    _check_share(alpha, "alpha")
+    check_share(alpha, "alpha")
     if margin is not None and not margin > 0:
         raise ValueError(f"margin: must be above 0, got {margin}.")
     if p_value is not None and not (np.isnan(p_value) or 0 <= p_value <= 1):
@@ -453,9 +407,11 @@ def compare_arms(
           (:func:`smallest_sign_flip_p_value`). Where it is above ``alpha`` there were
           too few seeds to find anything: see :func:`seeds_needed`.
         - ``seeds``: pairs; ``spread``: standard deviation of their differences.
-        - ``detectable``: :func:`detectable_difference` of this many seeds and this
-          spread, by a t test at ``alpha`` / arms (at ``alpha`` uncorrected): what an
-          arm that differs alone would have to reach. NaN where the spread is 0.
+        - ``detectable``: :func:`~vgpo.stats.power.detectable_by_sign_flips` of this
+          many seeds and this spread, at ``alpha`` / arms (at ``alpha`` uncorrected):
+          what an arm that differs alone would have to reach for the verdict to find
+          it four times in five. Infinite where so few seeds can find nothing; NaN
+          where the spread is 0.
         - ``verdict``: of the interval and of ``p_corrected``, so that a difference
           needs both.
 
@@ -518,7 +474,7 @@ def compare_arms(
         spread = float("nan") if _constant(paired) else float(paired.std(ddof=1))
         detectable = float("nan")
         if not np.isnan(spread):
-            detectable = detectable_difference(count, spread, alpha=level)
+            detectable = detectable_by_sign_flips(count, spread, alpha=level)
         rows.append(
             {
                 "method": arm,
@@ -564,7 +520,7 @@ def wilson_interval(right: int, count: int, *, confidence: float = 0.95) -> Inte
         >>> print(wilson_interval(0, 60))
         0.000 [0.000, 0.060] (n = 60)
     """
-    _check_share(confidence, "confidence")
+    check_share(confidence, "confidence")
     if not (0 <= right <= count and right == int(right) and count == int(count)):
         raise ValueError(
             f"right: must be a whole number from 0 to count, got {right} of {count}."
@@ -620,25 +576,6 @@ def mcnemar(
 # -------------------------------------------------------------------------
 
 
-@lru_cache
-def _detectable_in_spreads(count: int, power: float, alpha: float) -> float:
-    # Student's t of n paired differences is noncentral t if their mean is not 0. Both
-    # tails reject; the lower one, P(T < -bound), is taken as the upper one of the
-    # mirrored distribution, since scipy's cdf is NaN far out.
-    freedom = count - 1
-    bound = stats.t.ppf(1 - alpha / 2, freedom)
-
-    def lacking(shift: float) -> float:
-        return float(stats.nct.sf(bound, freedom, [shift, -shift]).sum() - power)
-
-    # At a shift of 2 bounds + 2 it is found nearly always; few degrees of freedom need
-    # more, since then the standard error itself may come out far too large.
-    most = 2 * bound + 2
-    while lacking(most) < 0:
-        most *= 2
-    return float(optimize.brentq(lacking, 0, most) / np.sqrt(count))
-
-
 def _in_the_order_of(values: pd.Series, baseline: pd.Series) -> pd.Series:
     """``baseline`` with its seeds in the order of ``values``, which has the same."""
     for name, series in (("values", values), ("baseline", baseline)):
@@ -677,16 +614,6 @@ def _verdicts(values: Sequence[bool] | np.ndarray, name: str) -> np.ndarray:
     if given.ndim != 1 or not np.isin(given, (0, 1)).all():
         raise ValueError(f"{name}: must be one-dimensional, True or False each.")
     return given.astype(bool)
-
-
-def _check_share(value: float, name: str) -> None:
-    if not 0 < value < 1:
-        raise ValueError(f"{name}: must be in (0, 1), got {value}.")
-
-
-def _check_count(value: int, name: str) -> None:
-    if value < 1 or value != int(value):
-        raise ValueError(f"{name}: must be a whole number from 1, got {value}.")
 
 
 def _check_correction(correction: str) -> None:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from scipy.stats import pearsonr
 
@@ -25,6 +26,7 @@ from vgpo.stats.seeds import (
     verdict,
 )
 from vgpo.stats.seeds import NOT_DECIDED as OPEN
+from vgpo.studies.ablations import arms_of
 from vgpo.studies.evidence import recorded as recorded_cells
 from vgpo.studies.experiments.grid import RECIPES, read_grid
 from vgpo.studies.experiments.records import Record
@@ -134,19 +136,30 @@ def arms(
     arms: Sequence[str],
     against: str = BASELINE,
     margin: float | None = None,
+    among: str = "grid",
+    fresh_from: int | None = None,
+    counts: bool = True,
 ) -> Found:
     """Arms against a baseline, paired by seed: t interval, sign flips, Holm.
 
     ``margin`` says which differences would not matter, for an outcome without a
-    margin of its own.
+    margin of its own. ``fresh_from`` is the first seed that was run after the margin
+    had been set; those seeds are shown alone as well. ``counts`` says whether the
+    verdict of the claim follows from it.
 
     Only arms with at least two seeds are compared, and only those with
     :data:`~vgpo.stats.seeds.FEWEST_PAIRS` have a p-value and count towards a verdict.
-    P-values are corrected for all such arms that the grid has, as in the chapter's
-    table; against another arm than the grid's baseline, for those that are named.
+    P-values are corrected for all such arms that the grid has (``among="grid"``), or
+    for the ablations of ``against`` alone (``"ablations"``), as in the chapter's
+    table.
+
+    Raises:
+        ValueError: ``among`` is neither.
     """
+    if among not in ("grid", "ablations"):
+        raise ValueError(f'among: must be "grid" or "ablations", got {among!r}.')
     table = recorded.grid(grid)
-    lacking = [(OPEN, 0.0)] * len(arms)
+    lacking = [(OPEN, 0.0)] * len(arms) if counts else []
     if table is None:
         named = ", ".join(f"`{arm}`" for arm in arms)
         text = f"{named} against `{against}`, grid *{grid}*: not recorded yet."
@@ -155,11 +168,11 @@ def arms(
     runs = runs[runs["value"].notna()]
     own = set(runs.loc[runs["arm"] == against, "seed"])
     runs = runs[runs["seed"].isin(own)]
-    if against != BASELINE:
-        runs = runs[runs["arm"].isin([*arms, against])]
-    counts = runs.groupby("arm")["seed"].nunique()
-    enough = [arm for arm in arms if counts.get(arm, 0) >= 2]
-    few = [f"`{arm}` ({counts.get(arm, 0)})" for arm in arms if arm not in enough]
+    if among == "ablations":
+        runs = runs[runs["arm"].isin([*arms_of(against), against])]
+    pairs = runs.groupby("arm")["seed"].nunique()
+    enough = [arm for arm in arms if pairs.get(arm, 0) >= 2]
+    few = [f"`{arm}` ({pairs.get(arm, 0)})" for arm in arms if arm not in enough]
     parts, found = [], lacking[: len(few)]
     used = runs[runs["arm"].isin([*enough, against])] if enough else runs.head(0)
     compared = pd.DataFrame()
@@ -177,9 +190,13 @@ def arms(
         if decided:
             said += f"p = {row['p_corrected']:.2g}{holm}, "
         said += f"{row['seeds']:.0f} seeds"
-        if decided:
+        if decided and np.isinf(row["detectable"]):
+            said += "; so few seeds for so many arms find no difference"
+        elif decided:
             said += f"; these seeds find {row['detectable']:.3f} or more"
         parts.append(f"{said}.")
+        if fresh_from is not None:
+            parts.append(_fresh(runs, arm, against, fresh_from))
         if row["mixed"]:
             parts.append(
                 "Pairs of different commits, which are not known to give the same "
@@ -188,10 +205,26 @@ def arms(
         if not decided:
             parts.append(f"Fewer than {FEWEST_PAIRS} seeds decide nothing here.")
         verdict = str(row["verdict"]) if decided else OPEN
-        found.append((verdict, float(row["difference"])))
+        if counts:
+            found.append((verdict, float(row["difference"])))
     if few:
         parts.append(f"Too few seeds to compare with `{against}`: {', '.join(few)}.")
     return Found(" ".join(parts), tuple(found), recorded.seconds(grid, world, used))
+
+
+def _fresh(runs: pd.DataFrame, arm: str, against: str, first: int) -> str:
+    """The same difference over the seeds that nobody had seen."""
+    values = runs[runs["seed"] >= first].pivot(
+        index="seed", columns="arm", values="value"
+    )
+    pairs = values.reindex(columns=[arm, against]).dropna()
+    if len(pairs) < 2:
+        return f"Of the seeds from {first} on there are too few ({len(pairs)})."
+    alone = t_interval(paired_differences(pairs[arm], pairs[against]))
+    return (
+        f"Over the {alone.count} seeds alone that were run after the margin was set: "
+        f"{alone.value:+z.3f}, {_ends(alone.low, alone.high)}."
+    )
 
 
 def before_after(

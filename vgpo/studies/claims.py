@@ -41,8 +41,8 @@ PROVED = "proved"
 
 VERDICTS = {
     PROVED: "it follows from the formulas, and is checked by the tests",
-    REPRODUCED: "seen in the small worlds, with its spread, and not in what knows "
-    "nothing",
+    REPRODUCED: "seen in the small worlds, with its spread; a note says where what "
+    "knows nothing shows it as well",
     NOT_REPRODUCED: "looked for and not found, or found the other way round, with an "
     "interval that leaves no room for it",
     NOT_DECIDED: "not run, or run with too few seeds for the interval to say anything; "
@@ -124,6 +124,12 @@ _GROUPS = {
     "book": "What this book asked besides",
 }
 
+_COUNTED = {
+    "paper": "Of {} of the paper's claims",
+    "reviewers": "Of {} of its reviewers' objections",
+}
+"""Whose rows are tallied, and in which words."""
+
 _MADE = "<!-- Made by `python -m vgpo.studies.claims`, from claims.yaml. -->\n\n"
 
 
@@ -146,7 +152,7 @@ def make_pages(written: Mapping[str, Any], recorded: Recorded) -> dict[str, str]
     findings = [sentence.strip() for sentence in written["findings"]]
     # Not str.format: braces are MyST's.
     findings = [Template(s).substitute(about) for s in findings]
-    tally = _tally([row for row in rows if row.group != "book"])
+    tally = _tally(rows)
     lines = [
         "# The claims, one by one\n\n" + _MADE + f"**{about['verdict']}** {tally}",
         *_besides(rows),
@@ -186,9 +192,14 @@ def make_verdict(written: Mapping[str, Any], recorded: Recorded) -> dict[str, st
 
 
 def _tally(rows: Sequence[Row]) -> str:
-    counts = {name: sum(row.verdict == name for row in rows) for name in VERDICTS}
-    said = [f"{count} {name}" for name, count in counts.items() if count]
-    return f"Of {len(rows)} claims and objections: {', '.join(said)}."
+    """By whose they are: an objection that is reproduced speaks against the paper."""
+    lines = []
+    for group, whose in _COUNTED.items():
+        mine = [row.verdict for row in rows if row.group == group]
+        said = [f"{mine.count(name)} {name}" for name in VERDICTS if name in mine]
+        if mine:
+            lines.append(f"{whose.format(len(mine))}: {', '.join(said)}.")
+    return " ".join(lines)
 
 
 def _besides(rows: Sequence[Row]) -> list[str]:

@@ -31,7 +31,8 @@ class ScoredVGPO(VGPO):
         score: ``"focus"``, ``"reads"`` or ``"decides"``: Eq. 4, or the truth
             (:mod:`vgpo.studies.experiments.truth`).
         change: ``"none"``; ``"shuffled"``: the scores of a completion are permuted
-            over its tokens, so that they have the same spread and say nothing;
+            over its tokens, so that psi keeps its spread and points at nothing,
+            while phi, which sums them, hardly changes;
             ``"inverted"``: 1 less the score.
 
     Raises:
@@ -162,7 +163,7 @@ _PLAIN = (
         "shuffled",
         "vgpo_scored",
         _scored(alignment="prediction", change="shuffled"),
-        tells="placebo: the same spread, no information",
+        tells="placebo: the scores of vgpo_prediction in another order",
     ),
     Arm(
         "inverted",

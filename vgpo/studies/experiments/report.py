@@ -248,7 +248,7 @@ def as_markdown(report: dict[str, Any]) -> str:
         f"Each arm against {report['baseline']}, paired by seed: difference with t "
         "interval, exact sign-flip p corrected by Holm over the arms with "
         f"{FEWEST_PAIRS} seeds or more, and the smallest difference that so many seeds "
-        "find with 80 % power.",
+        "find with 80 % power (-: none is large enough).",
         *_about_cells(report),
     ]
     primary = [row for row in report["comparisons"] if row["primary"]]
