@@ -6,12 +6,6 @@
 # time: most, 11.8 points, when the lift covers the whole chain (its Fig. 5 and tables,
 # 7B, one seed). *What does each choice do to the advantages, and does a training
 # notice?*
-#
-# **In this chapter.** What each term does to a rollout; what schedule and tail do to a
-# weight; what every arm does to one group. That follows from the formulas, without a
-# training. Then recorded trainings, read in seconds: every arm less the method and less
-# DAPO, the course of training, and sweeps over $\beta$, $\gamma$ and $\kappa$. An arm
-# that was not run stands in every table as "not run".
 
 # %% tags=["parameters", "hide-input"]
 grid = "ablations"  # which plan: a file of recipes/experiments
@@ -48,6 +42,34 @@ from vgpo.testbed.answers import answer
 
 pd.set_option("display.precision", 3)
 arms = [base, *ablations.arms_of(base)]
+plan = read_grid(f"../recipes/experiments/{grid}.yaml")
+cells, outcomes = evidence.recorded(plan, "../results/experiments")
+
+# %% [markdown]
+# ## First result
+
+# %% mystnb={"figure": {"name": "fig-ablations", "caption": "Each arm less VGPO and less DAPO, paired by seed (in brackets: how many), with Student's t interval. An empty mark is a single seed, which has no interval."}, "image": {"alt": "Two panels of points with intervals around zero, a row per ablation; arms that were not run say so at zero."}}
+against = {
+    f"{outcome} less {other}": ablations.ablation_table(
+        outcomes, base, other, outcome
+    )
+    for other in (base, baseline)
+}
+figures.ablations_figure(against)
+
+# %% [markdown]
+# One arm differs from the method: the one without the term *between* rollouts. Over
+# sixteen seeds it earns a hundredth more of the reward than VGPO does, and as much as
+# DAPO, within four thousandths. So what VGPO loses to DAPO here it loses by $\phi$, which
+# is mostly the length of an answer ([chapter 04](04_reweighting.ipynb)). Of the others no
+# difference is found. Seven seeds of so many arms could not find one; the intervals say
+# how large it may be. Nothing collapses when the lift covers the whole chain.
+#
+# **In this chapter.** What each term does to a rollout; what schedule and tail do to a
+# weight; what every arm does to one group. That follows from the formulas, without a
+# training. Then the recorded trainings in numbers: every arm less the method and less
+# DAPO, the course of training, and sweeps over $\beta$, $\gamma$ and $\kappa$. An arm
+# that was not run stands in every table as "not run".
 
 # %% [markdown]
 # ## Four choices in four lines
@@ -150,8 +172,6 @@ print(f"{level['reads']:.2f} against {level['others']:.2f} times the advantage")
 # ## What has been run
 
 # %%
-plan = read_grid(f"../recipes/experiments/{grid}.yaml")
-cells, outcomes = evidence.recorded(plan, "../results/experiments")
 there = outcomes.groupby("arm")["seed"].nunique()
 for arm in [baseline, *arms]:
     print(f"{arm:27} {there.get(arm, 0):2} of {len(plan.seeds)} seeds")
@@ -162,15 +182,8 @@ for arm in [baseline, *arms]:
 # and in nothing else: same start, same prompts, same sampling seed.
 #
 # ## Against the method, and against DAPO
-
-# %% mystnb={"figure": {"name": "fig-ablations", "caption": "Each arm less VGPO and less DAPO, paired by seed (in brackets: how many), with Student's t interval. An empty mark is a single seed, which has no interval."}, "image": {"alt": "Two panels of points with intervals around zero, a row per ablation; arms that were not run say so at zero."}}
-against = {
-    f"{outcome} less {other}": ablations.ablation_table(
-        outcomes, base, other, outcome
-    )
-    for other in (base, baseline)
-}
-figures.ablations_figure(against)
+#
+# The arms of {numref}`fig-ablations` in numbers, first against the method:
 
 # %%
 first, second = against.values()
@@ -190,8 +203,10 @@ print(evidence.wrapped(evidence.in_words(second, baseline)))
 
 # %% [markdown]
 # "Not decided" is no "no effect": look at `detectable`, the smallest difference that so
-# many seeds find four times in five. Six seeds are the fewest with which a sign-flip
-# $p$ can fall below .05 at all, and then only without a correction for the other arms.
+# many seeds find four times in five. It is `inf` where they find none: six seeds are the
+# fewest with which a sign-flip $p$ can fall below .05 at all, and then only without a
+# correction for the other arms. That is why nine more seeds were planned of the arm
+# whose difference was largest ([decisions](../book/decisions.md)).
 #
 # The other outcome that was fixed beforehand, sampled accuracy on held-out scans, by
 # the same rules:
@@ -260,28 +275,43 @@ else:
 # %% [markdown]
 # ## Exercises
 #
-# 1. Predict first: in the small example, what does *inter only* give if the second
-#    rollout looks exactly as much as the first? Then set `0.6` to `1.0` there.
-# 2. Set `base = "vgpo_prediction"`. Which arm moves the column `reads` the most? And
-#    what does compensation do to it: compare the method with `beta_0`.
-# 3. With $\gamma = 1$ and $\beta = 0.3$, what is the most that compensation can add to
-#    a token's weight? Why can that not explain a loss of 11.8 points?
+# Predict first; then run the line with the environment active
+# (`source .venv/bin/activate`), and look into `_build/tried`.
 #
-# :::{dropdown} Solutions
-# 1. 0/0: there is no range to scale by. The package gives $\phi = 0$ there, a factor
-#    of 1; so would anybody who has to pick.
-# 2. The one without the token term: reads then get 1.04 times the advantage, as
-#    everybody does, instead of 1.35. Without compensation they get *more*, 1.48:
-#    what is lifted in the tail stretches the range that all others are scaled by.
-# 3. 30 % of it, at the last token; then $\psi$ is scaled to the range again. The order
-#    of the tokens hardly changes, so the gradient hardly does. If a training collapses
-#    from it, the reason lies elsewhere.
+# **1.** In the small example, what does *inter only* give if the second rollout looks
+# exactly as much as the first? Set `0.6` to `1.0` there.
+#
+# :::{dropdown} Solution
+# 0/0: there is no range to scale by. The package gives $\phi = 0$ there, a factor
+# of 1; so would anybody who has to pick.
+# :::
+#
+# **2.** With the state that predicts a token, which arm moves the column `reads` the
+# most? And what does compensation do to it: compare the method with `beta_0`.
+#
+# ```bash
+# python book/build.py execute 07_ablations -p base vgpo_prediction
+# ```
+#
+# :::{dropdown} Solution
+# The one without the token term: reads then get 1.04 times the advantage, as
+# everybody does, instead of 1.35. Without compensation they get *more*, 1.48:
+# what is lifted in the tail stretches the range that all others are scaled by.
+# :::
+#
+# **3.** With $\gamma = 1$ and $\beta = 0.3$, what is the most that compensation can add to
+# a token's weight? Why can that not explain a loss of 11.8 points?
+#
+# :::{dropdown} Solution
+# 30 % of it, at the last token; then $\psi$ is scaled to the range again. The order
+# of the tokens hardly changes, so the gradient hardly does. If a training collapses
+# from it, the reason lies elsewhere.
 # :::
 #
 # ## Keep in mind
 #
 # - Taken apart, VGPO is two terms. Schedule, tail and gate change little of any
-#   advantage.
+#   advantage; the term between rollouts costs what VGPO loses to DAPO here.
 # - An ablation is a difference of differences: it takes more seeds than the method's
 #   own comparison, not fewer.
 # - "Not run" and "not decided" are results to print, not rows to drop.

@@ -34,7 +34,8 @@ from IPython.display import display
 
 from vgpo import figures
 from vgpo.stats import seeds as stat
-from vgpo.studies import ablations, evidence
+from vgpo.stats.power import detectable_by_sign_flips
+from vgpo.studies import ablations, evidence, reported
 from vgpo.studies.credit import credit_by_kind
 from vgpo.studies.curves import grid_view
 from vgpo.studies.experiments import load_runs, records
@@ -56,10 +57,6 @@ outcomes = records.outcome_table(cells)
 outcomes = outcomes[outcomes["world"] == world]
 counts = outcomes.groupby("arm")["seed"].nunique()
 arms = ["dapo", "vgpo_token", "vgpo_prediction"]
-there = evidence.planned_cells(plan, experiments)
-
-print(f"{len(cells)} of {there['planned'].sum()} cells are recorded; seeds:")
-print(", ".join(f"{a} {counts.get(a, 0)}" for a in plan.arms))
 
 # %% mystnb={"figure": {"name": "fig-arms", "caption": "Each arm less DAPO, paired by seed (in brackets: how many), with Student's t interval. An empty mark is a single seed, which has no interval."}, "image": {"alt": "Two panels of points with intervals, one row per arm. In reward both readings of VGPO and the placebo lie left of zero by about a hundredth, the oracle of decisions right of it. In accuracy all arms lie left of zero, within the margin or with intervals that reach beyond it."}}
 main_outcomes = {
@@ -86,23 +83,26 @@ pd.concat(
 ).droplevel(1).round(3)
 
 # %% [markdown]
-# Read the last columns first. `detectable` is the smallest true difference that so many
-# seeds find four times in five. Where it is larger than what could matter, a wide
-# interval is no news: the verdict is "not decided", and it speaks neither for the
-# method nor against it. An interval that excludes 0 is not enough either: the
-# sign-flip $p$, corrected by Holm for the arms of the table, has to be small as well.
+# Read the last columns first. An interval that excludes 0 is not enough for a verdict:
+# the sign-flip $p$, corrected by Holm for the arms of the table, has to be small as well.
+# `detectable` is the smallest true difference that this rule finds four times in five
+# with so many seeds. It is `inf` where six seeds of nine arms can find nothing, however
+# large. Where it is larger than what could matter, a wide interval is no news: the
+# verdict is "not decided", and it speaks neither for the method nor against it.
 #
 # So this is what the table says. Both readings of VGPO earn about a hundredth *less* of
-# the reward than DAPO does, and the placebo, the same scores permuted, does so too: what
-# they have in common costs something, and where the scores point makes no difference. In
-# accuracy they are behind as well, by less than would matter. The one arm ahead of DAPO,
-# in reward alone, is the oracle of decisions.
+# the reward than DAPO does. The placebo, scores of the second reading in another order
+# within each answer, does so too. Whether it matters where the scores point is not
+# decided (B3 of [the claims](../book/claims.md)). In accuracy they are behind as well, by
+# less than would matter. The one arm ahead of DAPO, in reward alone, is the oracle of
+# decisions.
 #
 # Two outcomes were fixed before any arm was looked at: the sampled reward, averaged
 # over all steps, and the sampled accuracy on held-out scans. Differences below 0.01
-# and 0.02 would not matter. All else is secondary. Ten seeds left the intervals of four
-# arms across these margins; six more of each were then planned, and run. That is a second
-# look at the same question, for which the correction does not count.
+# and 0.02 would not matter. All else is secondary. At ten seeds the intervals of four
+# arms crossed the margin of the reward: both readings of VGPO, the placebo and the oracle
+# of decisions. Six more seeds of the first three and of DAPO were then planned, and run.
+# That is a second look at the same question, for which the correction does not count.
 #
 # **In this chapter.** What are the arms? What is decided by so many seeds? What of a
 # gain is sharpening? Does the model look more? Why does a perfect score not win? What
@@ -116,13 +116,13 @@ pd.concat(
 # | `vgpo_token`, `vgpo_prediction` | the method, scoring a token at its own state, or at the one that predicts it |
 # | `vgpo_released`, `vgpo_mean` | its released code; without length in $\phi$ |
 # | `oracle_reads`, `oracle_decides` | the *truth* in place of focus: which tokens read, which decide to look |
-# | `shuffled` | placebo: the same scores, permuted within each completion |
+# | `shuffled` | placebo: the scores of `vgpo_prediction`, permuted within each completion |
 # | `inverted` | one less focus: does the sign matter? |
 #
 # The oracles bound what any score can gain in this scheme. If they do not beat DAPO,
-# no visual score can, and the search for a better one is over. The placebo has the
-# spread of VGPO and none of its information. An arm that beats DAPO but not the placebo
-# owes it to larger steps.
+# no visual score can, and the search for a better one is over. The placebo has $\psi$
+# of VGPO's spread that points at any token; its $\phi$, which sums the scores, is hardly
+# changed. An arm that beats DAPO but not the placebo owes nothing to where it points.
 #
 # ## The course of training
 #
@@ -175,7 +175,7 @@ grid_view(cells, baseline, arms)
 #
 # Is training steadier with VGPO, as the paper's Fig. 8 shows for 32B? Here is the
 # spread over seeds of each arm's outcomes. The ratio of two such spreads is known
-# within a factor of two with ten seeds; C14 of [the claims](../book/claims.md) has the test.
+# within a factor of 1.7 with sixteen seeds; C14 of [the claims](../book/claims.md) has the test.
 
 # %%
 steady = outcomes[outcomes["outcome"].isin(main_outcomes.values())]
@@ -187,8 +187,31 @@ steady.pivot_table(
 # %% [markdown]
 # ## Before and after, family by family
 #
-# The paper's Tables 1 and 2 have a column per benchmark. Here is a row per part of the
-# evaluation, with two controls (no picture, a grey one) and two degraded pictures.
+# The paper's Tables 1 and 2 have a column per benchmark. Here are its gains, VGPO less
+# DAPO, in points of greedy accuracy, one seed each:
+
+# %%
+reported.gains()
+
+# %%
+methods = pd.DataFrame(reported.AVERAGES, ["mathematics", "vision"])
+print("Means at 7B, in percent:")
+print(methods.to_string())
+for method in ("DAPO", "VGPO"):
+    right = dict(
+        zip(reported.VISION, reported.vision("7B", method), strict=True)
+    )
+    counted = round(200 * right["Counting"] / 100)
+    print(f"Counting, {method}:", stat.wilson_interval(counted, 200))
+
+# %% [markdown]
+# No interval is reported. Those of Counting, 200 questions, are ours, from the number of
+# questions alone: they say nothing of another training. Ten points there are 2.5 of the
+# 3.6 that VGPO gains in vision at 7B; without them the mean gain of the other three is
+# 1.5 points.
+#
+# In this world a row is a part of the evaluation, with two controls (no picture, a grey
+# one) and two degraded pictures.
 
 # %% mystnb={"figure": {"name": "fig-before-after", "caption": "Share of right answers on held-out scans before (bar) and after training, mean over seeds with t interval. Only sums and counts were trained."}, "image": {"alt": "Rows of parts of the evaluation. After training, all arms stand together far to the right of the bar for sums and counts, and for families that were not trained; at the bar for questions without a picture and for a grey picture."}}
 few = evidence.with_seeds(outcomes[outcomes["arm"].isin(arms)], 1)
@@ -201,10 +224,11 @@ parts.pivot(index="part", columns="arm", values="value").loc[
 ].assign(before=parts.groupby("part")["before"].first()).round(3)
 
 # %% [markdown]
-# Three things stand out, whatever the arm. Families that were never trained gain as
+# Four things stand out, whatever the arm. Families that were never trained gain as
 # much: the habit carries over. Over a grey picture nothing is gained, so that the gain
 # does come through the picture; hiding a third of the tiles costs most of it, as it
-# must. A reviewer asked about questions without a picture (R2 of [the claims](../book/claims.md)).
+# must. On larger grids counts gain a tenth, and sums stay at the floor, .06 before and .04
+# after: chains longer than those of training are hardly ever right. A reviewer asked about questions without a picture (R2 of [the claims](../book/claims.md)).
 # A change below 0.05 would not matter there, a margin that was set when two seeds had
 # been seen:
 
@@ -272,6 +296,7 @@ figures.attention_shift_figure(
 looking = {
     "looking/looks": "values looked up",
     "looking/image_at_reads": "attention on the image at reads",
+    "looking/tile_at_reads": "of it, on the tile that is read",
     "looking/image_second_half": "attention, second half",
     "looking/late_early": "late/early ratio",
     "looking/focus_at_reads": "focus (prediction) at reads",
@@ -305,6 +330,7 @@ sizes.round(3)
 # comes and goes does. So there is one more arm: DAPO at 1.3 of its learning rate, as the
 # largest of these ratios is 1.30. Here is every arm less *that* one.
 
+
 # %%
 def tell(name, outcomes):
     """What a whole grid says of its arms, outcome by outcome, in words."""
@@ -320,19 +346,16 @@ def tell(name, outcomes):
 tell("larger_steps", main_outcomes)
 
 # %% [markdown]
-# Six seeds and four rows: by the rule nothing can be found here ($p$ is .12 at best, .03
-# where a row is asked alone, as in B6 of [the claims](../book/claims.md)). But look at the
-# sizes. A DAPO whose rate is a third larger earns three hundredths more than DAPO, with
-# every seed: three times what a perfect score of decisions gains. So the gain of that
-# oracle is nothing that a faster schedule could not give, and no proof that credit was
-# better placed. VGPO is behind although its gradients are larger than DAPO's: larger steps
-# are not what ails it. (Pairs "of different commits" differ by the lines that add this
-# arm; DAPO gives the same bits at both.)
+# A DAPO whose rate is a third larger earns nearly four hundredths more than DAPO: three
+# times what a perfect score of decisions gains. It is ahead of that oracle too. So the
+# gain of the oracle is nothing that a faster schedule could not give, and no proof that
+# credit was better placed. VGPO is behind although its gradients are larger than DAPO's:
+# larger steps are not what ails it. (Pairs "of different commits" are of two seeds or
+# three, whose cells come from the first of all commits.)
 #
-# The rate of this grid was chosen on GRPO alone, before any other arm was looked at. That
-# is fair to all arms, and it is not the best rate for any of them. Two methods that are a
-# hundredth apart at one rate can be ordered the other way at the next. A paper that
-# compares at a single rate has not shown that its method, and not its schedule, is better.
+# The rate of the main grid was chosen on GRPO alone, before any other arm was looked at.
+# That is fair to all arms, and it is not DAPO's best. A paper that compares at a single
+# rate has not shown that its method, and not its schedule, is better.
 #
 # ## Why the truth about reads does not win
 #
@@ -422,22 +445,26 @@ pd.DataFrame(why).T
 #
 # **Length.** $\phi$ sums the scores of an answer. For VGPO, whose scores all lie close
 # together, it is the length of the answer (`φ with length`), and it is so for the
-# placebo, whose scores say nothing. Both look up less than DAPO, by about as much. The
-# truth is free of length, so length is not what holds the oracle of reads back. It may
-# be what holds VGPO back: here is the method without $\phi$, an ablation of
-# [chapter 07](07_ablations.ipynb), less the method (Holm over all ablations). Answers get no longer
-# or shorter with any arm.
+# placebo, which sums the same scores. Both look up less than DAPO, by about as much. The
+# truth is free of length, so length is not what holds the oracle of reads back. It is what
+# holds VGPO back: here is the method without $\phi$, an ablation of
+# [chapter 07](07_ablations.ipynb), less the method and less DAPO (Holm over all ablations).
 
 # %%
 recipe = read_grid("../recipes/experiments/ablations.yaml")
 _, ablated = evidence.recorded(recipe, experiments)
 for name, outcome in main_outcomes.items():
     method = "vgpo_token"
-    table = ablations.ablation_table(ablated, method, method, outcome)
-    said = evidence.in_words(table.loc[[f"{method}_intra"]], method)
-    print(evidence.wrapped(said, about=name))
+    for other in (method, "dapo"):
+        table = ablations.ablation_table(ablated, method, other, outcome)
+        said = evidence.in_words(table.loc[[f"{method}_intra"]], other)
+        print(evidence.wrapped(said, about=name))
 
 # %% [markdown]
+# Without $\phi$, VGPO is DAPO, within four thousandths of the reward. The token term,
+# which is what looks at the picture, neither helps nor harms. Answers get no longer or
+# shorter with any arm: the term does not change lengths, it only weighs by them.
+#
 # And why does the oracle of decisions, ahead on the way, not end more accurate? There
 # is nothing left to win.
 
@@ -471,7 +498,7 @@ print(f"Right: {greedy:.3f} greedily, {sampled:.3f} at T = 1.")
 # does one of them collapse? These were trained for 72, with all else the same. Every
 # six steps they were asked 200 held-out questions, the same each time and of each arm.
 
-# %% mystnb={"figure": {"name": "fig-longer", "caption": "Left: sampled reward over 72 steps, mean over seeds. Right: each arm less DAPO, paired by seed. Bands: 95 % t intervals step by step; runs are smoothed over five steps first."}, "image": {"alt": "Left, two lines of the reward over 72 steps rise together from one half to above 0.9 by step 30 and stay there. Right, VGPO less DAPO dips to minus five hundredths at step 12 and is within a hundredth of zero from step 30 on."}}
+# %% mystnb={"figure": {"name": "fig-longer", "caption": "Left: sampled reward over 72 steps, mean over seeds. Right: each arm less DAPO, paired by seed. Bands: 95 % t intervals step by step; runs are smoothed over five steps first."}, "image": {"alt": "Left, three lines of the reward over 72 steps rise together from one half to above 0.9 by step 30 and stay there. Right, both readings of VGPO less DAPO dip below zero around step 12 and are within a hundredth of zero from step 30 on."}}
 longer = read_grid("../recipes/experiments/longer.yaml")
 long_cells, _ = evidence.recorded(longer, experiments)
 if long_cells:
@@ -479,7 +506,7 @@ if long_cells:
     found = evidence.course(curves_72, "reward", longer.baseline, window=5)
     display(figures.course_figure(found, longer.baseline, "sampled reward"))
 
-# %% mystnb={"figure": {"name": "fig-validation", "caption": "Left: share of 200 held-out questions that are answered right, at T = 1, over the steps of training; mean over seeds. Right: each arm less DAPO, paired by seed. Bands: 95 % t intervals; nothing is smoothed."}, "image": {"alt": "Left, two lines of held-out accuracy rise together from 0.44 to about 0.9 over 72 steps. Right, VGPO less DAPO within three hundredths of zero, its band around zero throughout."}}
+# %% mystnb={"figure": {"name": "fig-validation", "caption": "Left: share of 200 held-out questions that are answered right, at T = 1, over the steps of training; mean over seeds. Right: each arm less DAPO, paired by seed. Bands: 95 % t intervals; nothing is smoothed."}, "image": {"alt": "Left, three lines of held-out accuracy rise together from 0.44 to about 0.9 over 72 steps. Right, both readings of VGPO less DAPO within some hundredths of zero, with bands around zero."}}
 if long_cells:
     asked_on_the_way = records.validation_table(long_cells)
     found = evidence.course(
@@ -499,34 +526,39 @@ tell(
 
 # %% [markdown]
 # Nobody collapses. DAPO is ahead between steps 8 and 25, while the model learns to look;
-# by step 30 there is nothing between the two, on the rollouts or on held-out questions.
-# That is what the shorter trainings said as well: the method costs time, not the end. Four
-# pairs of seeds are too few for a verdict, and the third arm was not run.
+# by step 30 there is nothing between the three, on the rollouts or on held-out questions.
+# That is what the shorter trainings said as well: the method costs time, not the end. Six
+# pairs and two arms cannot find a difference ($p$ is .06 at best); what they do show is
+# that in accuracy none would matter, on the way or at the end.
 #
 # ## What a verdict would take
 #
-# How many seeds would decide? The spread of the paired differences says it.
+# How many seeds would decide? The spread of the paired differences says it. Here each arm
+# is taken to be the only one that is asked about.
 
 # %%
 spread = tables["sampled accuracy"].dropna(subset=["spread"])
 for arm, s in zip(spread["arm"], spread["spread"], strict=True):
-    found = [stat.detectable_difference(n, s) for n in (3, 6, 10, 20)]
-    print(f"{arm:16} 3, 6, 10, 20 seeds find", *(f"{d:.3f}" for d in found))
+    found = [detectable_by_sign_flips(n, s) for n in (5, 6, 10, 20)]
+    print(f"{arm:16} 5, 6, 10, 20 seeds find", *(f"{d:.3f}" for d in found))
 
 # %% [markdown]
 # A spread that comes from a handful of seeds is itself uncertain by a factor of two or
-# three. With three seeds a difference has to be enormous to be found. A paper with one
-# seed cannot know.
+# three. Five seeds find nothing, however large: all five pointing one way happens once in
+# sixteen times by chance. A paper with one seed cannot know.
 #
 # ## Not recorded
 #
 # What was planned, and how many cells of it are there, cells of other grids with the
 # same settings included. Whatever is short is short of a verdict, too.
 #
-# A training takes two to five minutes of one thread, and time did not suffice for all.
-# Whole levels were cut, not seeds: the misread world, in which no visual score can show
-# what it is for (above); chains with fewer and with more words; the levels of $\beta$,
-# $\gamma$ and $\kappa$; and the ablations by the other reading of the score.
+# A training takes two to ten minutes of one thread, and time did not suffice for all. Cut
+# were: in the misread world, where no visual score can show what it is for (above), all
+# but the main arms; chains with fewer and with more words; most levels of $\beta$,
+# $\gamma$ and $\kappa$; and the ablations by the other reading of the score. GRPO, the
+# inverted score, the mean and the released code have six seeds where ten were planned, and
+# one ablation six of seven. A larger sibling, of 20 to 60 million parameters, needs a GPU
+# and was not trained.
 
 # %%
 plans = sorted(Path("../recipes/experiments").glob("*.yaml"))
@@ -545,6 +577,8 @@ pd.concat(planned).set_index("grid").drop(columns="seeds")
 # The ablations have a chapter of their own, [chapter 07](07_ablations.ipynb).
 #
 # ## What it cost
+#
+# Seconds are those on the clock, of a machine that had other work to do at times.
 
 # %%
 cost = cost_table(cells).set_index("arm")
@@ -574,24 +608,44 @@ else:
 # %% [markdown]
 # ## Exercises
 #
-# 1. Predict first: which of the two oracles should win, the one of reads or the one of
-#    decisions? Look for the word that earns the reward.
-# 2. Set `baseline = "vgpo_token"`. Which arms are compared with it, and with how many
-#    seeds each? Whose verdict would you trust?
-# 3. Compare two models question by question: load `records.verdict_table(cells)` and
-#    use `stat.mcnemar` on the part `greedy` of two arms with seed 0. Why would even a
-#    small $p$ there say nothing about the methods?
+# Predict first; then run the line with the environment active
+# (`source .venv/bin/activate`), and look into `_build/tried`.
 #
-# :::{dropdown} Solutions
-# 1. What earns the reward is the decision, one or two words before the value. Credit
-#    given to the value is taken from it. So the second oracle should win, if any.
-# 2. Those that share a seed with it. One pair has no spread, so no interval; and what
-#    few pairs can find stands in `detectable`. DAPO and both oracles earn more reward
-#    than the method there.
-# 3. Turn the part into a table with `pivot(index="question", columns="arm",
-#    values="right")`: of 400 questions, DAPO and the method disagree in two, $p$ = .5. It
-#    compares two trained models, of one seed each. Another seed gives two others.
-#    Questions make a run's value less noisy; only seeds speak about a method.
+# **1.** Which of the two oracles should win, the one of reads or the one of decisions?
+# Look for the word that earns the reward; then at {numref}`fig-arms`.
+#
+# :::{dropdown} Solution
+# What earns the reward is the decision, one or two words before the value. Credit
+# given to the value is taken from it. So the second oracle should win, if any.
+# :::
+#
+# **2.** Which arms are compared with VGPO, and with how many seeds each? Whose verdict
+# would you trust?
+#
+# ```bash
+# python book/build.py execute 08_evaluation -p baseline vgpo_token
+# ```
+#
+# :::{dropdown} Solution
+# Those that share a seed with it. One pair has no spread, so no interval; and what
+# few pairs can find stands in `detectable`. DAPO and both oracles earn more reward
+# than the method there.
+# :::
+#
+# **3.** Compare two models question by question, in a cell at the end of this chapter.
+# Why would even a small $p$ there say nothing about the methods?
+#
+# ```python
+# rows = records.verdict_table([c for c in cells if c["seed"] == 0])
+# rows = rows[rows["part"] == "greedy"]
+# right = rows.pivot(index="question", columns="arm", values="right")
+# stat.mcnemar(right["dapo"], right["vgpo_token"])
+# ```
+#
+# :::{dropdown} Solution
+# Of 400 questions the two disagree in two, $p$ = .5. It compares two trained models, of
+# one seed each. Another seed gives two others. Questions make a run's value less noisy;
+# only seeds speak about a method.
 # :::
 #
 # ## Keep in mind
