@@ -174,7 +174,7 @@ print(f"{level['reads']:.2f} against {level['others']:.2f} times the advantage")
 # %%
 there = outcomes.groupby("arm")["seed"].nunique()
 for arm in [baseline, *arms]:
-    print(f"{arm:27} {there.get(arm, 0):2} of {len(plan.seeds)} seeds")
+    print(f"{arm:27} {there.get(arm, 0):2} of {len(plan.seeds_of(arm))} seeds")
 
 # %% [markdown]
 # DAPO and the method itself are the headline's cells ([chapter 08](08_evaluation.ipynb)): same

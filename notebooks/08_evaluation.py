@@ -296,7 +296,7 @@ figures.attention_shift_figure(
 looking = {
     "looking/looks": "values looked up",
     "looking/image_at_reads": "attention on the image at reads",
-    "looking/tile_at_reads": "of it, on the tile that is read",
+    "looking/tile_at_reads": "attention on the tile that is read",
     "looking/image_second_half": "attention, second half",
     "looking/late_early": "late/early ratio",
     "looking/focus_at_reads": "focus (prediction) at reads",
