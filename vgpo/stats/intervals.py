@@ -46,6 +46,8 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
+from vgpo.stats.numbers import numbers, whole
+
 RESAMPLES = 2000
 """Resamples, where nothing else is said."""
 
@@ -136,6 +138,7 @@ def resampled_ends(
         >>> (round(float(low), 2), round(float(high), 2))
         (0.04, 1.95)
     """
+    resamples, seed = whole(resamples, "resamples"), whole(seed, "seed", least=0)
     if count < 2:
         return np.array(np.nan), np.array(np.nan)
     if count < FEW:
@@ -229,7 +232,8 @@ def mean_interval(
         and without ``bounds``, where all values (means of clusters) are the same.
 
     Raises:
-        ValueError: Values are not one-dimensional, or ``clusters`` differ in number.
+        ValueError: Values are no numbers or not one-dimensional, ``clusters`` differ
+            in number, or ``resamples`` or ``seed`` is no whole number.
 
     Example:
         >>> print(mean_interval([0.2, 0.4, 0.5, float("nan")]))
@@ -240,29 +244,29 @@ def mean_interval(
         >>> mean_interval(values, clusters=questions).count
         3
     """
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1:
-        raise ValueError(f"values: must be one-dimensional, got shape {numbers.shape}.")
-    known = ~np.isnan(numbers)
+    given = numbers(values, "values")
+    if given.ndim != 1:
+        raise ValueError(f"values: must be one-dimensional, got shape {given.shape}.")
+    known = ~np.isnan(given)
     if clusters is None:
         owner, count = np.arange(known.sum()), int(known.sum())
     else:
         groups = np.asarray(clusters)
-        if groups.shape != numbers.shape:
+        if groups.shape != given.shape:
             raise ValueError(
-                f"clusters: need one per value, got {groups.shape} for {numbers.shape}."
+                f"clusters: need one per value, got {groups.shape} for {given.shape}."
             )
         names, owner = np.unique(groups[known], return_inverse=True)
         count = len(names)
-    numbers = numbers[known]
-    mean = float(numbers.mean()) if len(numbers) else float("nan")
+    given = given[known]
+    mean = float(given.mean()) if len(given) else float("nan")
     sizes = np.bincount(owner, minlength=count)
-    sums = np.bincount(owner, numbers - mean, minlength=count)
+    sums = np.bincount(owner, given - mean, minlength=count)
 
     def mean_of(rows: np.ndarray) -> np.ndarray:
         return np.asarray(mean + sums[rows].sum(axis=1) / sizes[rows].sum(axis=1))
 
-    if count > 1 and np.ptp(numbers) == 0 and np.isfinite(bounds).all():
+    if count > 1 and np.ptp(given) == 0 and np.isfinite(bounds).all():
         # All alike: with a share of others above this, so many alike are a surprise of
         # 2.5 %; and those others may lie at either bound.
         others = 1 - 0.025 ** (1 / count)
@@ -305,7 +309,7 @@ def auroc_interval(
         >>> auroc_interval([1, 2, 3, 4], [0, 1, 0, 1], [0, 0, 1, 1]).value
         0.75
     """
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = numbers(scores, "scores")
     positive = np.asarray(positive, dtype=bool)
     owner, size, known = _owners(rows, scores=scores, positive=positive)
     # A NaN would be sorted above all numbers.
@@ -367,7 +371,7 @@ def correlation_interval(
         ...                            within=True).value, 6)
         1.0
     """
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    x, y = numbers(x, "x"), numbers(y, "y")
     owner, size, known = _owners(rows, x=x, y=y)
     data = pd.DataFrame({"x": x[known], "y": y[known]})
     if within:

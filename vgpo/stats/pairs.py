@@ -4,6 +4,7 @@ import numpy as np
 from scipy import optimize, stats
 
 from vgpo.stats.intervals import Interval
+from vgpo.stats.numbers import share, whole
 
 
 def paired_shares_interval(
@@ -33,20 +34,21 @@ def paired_shares_interval(
         (b - c) / n, second less first, with its ends in [-1, 1]; NaN for no question.
 
     Raises:
-        ValueError: A count is negative, or there are more than n.
+        ValueError: A count is not a whole number from 0, or they are more than n;
+            ``confidence`` is out of range.
 
     Example:
         >>> print(paired_shares_interval(0, 2, 40))
         0.050 [-0.042, 0.165] (n = 40)
     """
-    b, c, n = int(second_only), int(first_only), int(count)
-    if min(b, c) < 0 or b + c > n:
+    b = whole(second_only, "second_only", least=0)
+    c = whole(first_only, "first_only", least=0)
+    n = whole(count, "count", least=0)
+    if b + c > n:
         raise ValueError(
-            "count: must be at least first_only + second_only, neither of them "
-            f"negative; got {c} + {b} of {n}"
+            f"count: must be at least first_only + second_only, got {c} + {b} of {n}."
         )
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: must be in (0, 1), got {confidence}.")
+    share(confidence, "confidence")
     if n == 0:
         return Interval(float("nan"), float("nan"), float("nan"), 0)
     z = float(stats.norm.ppf((1 + confidence) / 2))

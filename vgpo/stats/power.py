@@ -5,6 +5,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, stats
 
+from vgpo.stats.numbers import number, share, whole
+
 COUNTED = 12
 """Most seeds of which the power of a test by sign flips is simulated, over all 2^12
 signs. With more, that test finds as much as a t test of the same level."""
@@ -48,11 +50,11 @@ def detectable_difference(
         >>> round(detectable_difference(3, spread=0.01), 3)
         0.033
     """
-    check_count(count, "count")
-    check_share(alpha, "alpha")
-    if not alpha < power < 1:
+    whole(count, "count")
+    share(alpha, "alpha")
+    if not alpha < number(power, "power") < 1:
         raise ValueError(f"power: must be between alpha and 1, got {power}.")
-    if not (np.isfinite(spread) and spread >= 0):
+    if not 0 <= number(spread, "spread") < np.inf:
         raise ValueError(f"spread: must be finite and at least 0, got {spread}.")
     if count == 1:
         return float("inf")
@@ -144,23 +146,3 @@ def _by_sign_flips_in_spreads(count: int, power: float, alpha: float) -> float:
     while lacking(most) < 0:
         most *= 2
     return float(optimize.bisect(lacking, 0, most, xtol=1e-3))
-
-
-def check_share(value: float, name: str) -> None:
-    """Whether a level or a power is in (0, 1).
-
-    Raises:
-        ValueError: It is not.
-    """
-    if not 0 < value < 1:
-        raise ValueError(f"{name}: must be in (0, 1), got {value}.")
-
-
-def check_count(value: int, name: str) -> None:
-    """Whether a number of seeds is whole and positive.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if value < 1 or value != int(value):
-        raise ValueError(f"{name}: must be a whole number from 1, got {value}.")

@@ -38,7 +38,8 @@ from scipy import stats
 from statsmodels.stats import contingency_tables, multitest, proportion
 
 from vgpo.stats.intervals import Interval
-from vgpo.stats.power import check_count, check_share, detectable_by_sign_flips
+from vgpo.stats.numbers import number, numbers, share, whole
+from vgpo.stats.power import detectable_by_sign_flips
 
 EXACT = 16
 """Most differences of which all sign flips are counted, 2^16 of them."""
@@ -120,7 +121,7 @@ def t_interval(
         0.024 [0.008, 0.040] (n = 3)
     """
     values = _finite(values, "values")
-    check_share(confidence, "confidence")
+    share(confidence, "confidence")
     mean, count = float(values.mean()), len(values)
     if _constant(values):
         return Interval(mean, float("nan"), float("nan"), count)
@@ -204,6 +205,7 @@ def sign_flip_p_value(
         0.0625
     """
     differences = _finite(differences, "differences")
+    resamples, seed = whole(resamples, "resamples"), whole(seed, "seed", least=0)
     largest = np.abs(differences).max()
     if largest == 0 or len(differences) == 1:
         return 1.0
@@ -246,8 +248,8 @@ def smallest_sign_flip_p_value(
         >>> smallest_sign_flip_p_value(6, comparisons=4)
         0.125
     """
-    check_count(count, "count")
-    check_count(comparisons, "comparisons")
+    whole(count, "count")
+    whole(comparisons, "comparisons")
     _check_correction(correction)
     factor = 1 if correction == "none" else comparisons
     return min(1.0, factor * 2.0 ** (1 - count))
@@ -276,7 +278,7 @@ def seeds_needed(
         >>> [seeds_needed(m) for m in (1, 2, 5, 12)]
         [6, 7, 8, 9]
     """
-    check_share(alpha, "alpha")
+    share(alpha, "alpha")
     count = 2
     while smallest_sign_flip_p_value(count, comparisons, correction) > alpha:
         count += 1
@@ -309,7 +311,7 @@ def correct_p_values(
         array([0.03, 0.04, 0.04])
     """
     _check_correction(correction)
-    corrected = np.array(p_values, dtype=np.float64)
+    corrected = numbers(p_values, "p_values")
     if corrected.ndim != 1:
         raise ValueError(f"p_values: must be one-dimensional, got {corrected.shape}.")
     tested = ~np.isnan(corrected)
@@ -359,11 +361,14 @@ def verdict(
         >>> verdict(Interval(0.001, -0.004, 0.006, 10), margin=0.01)
         'no effect within the margin'
     """
-    check_share(alpha, "alpha")
-    if margin is not None and not margin > 0:
+    share(alpha, "alpha")
+    if margin is not None and not number(margin, "margin") > 0:
         raise ValueError(f"margin: must be above 0, got {margin}.")
-    if p_value is not None and not (np.isnan(p_value) or 0 <= p_value <= 1):
-        raise ValueError(f"p_value: must be in [0, 1], got {p_value}.")
+    if p_value is not None:
+        # NaN, of what was not tested, is neither below 0 nor above 1.
+        p = number(p_value, "p_value")
+        if p < 0 or p > 1:
+            raise ValueError(f"p_value: must be in [0, 1], got {p_value}.")
     # Comparisons with NaN are False: no interval, no verdict.
     found = interval.low > 0 or interval.high < 0
     found = found and (p_value is None or p_value <= alpha)
@@ -432,14 +437,16 @@ def compare_arms(
         >>> print(row["p_value"], row["verdict"])
         0.03125 difference found
     """
+    share(alpha, "alpha")
     if missing := {"method", "seed", value} - set(runs.columns):
         raise ValueError(f"runs: lacks the columns {sorted(missing)}.")
+    runs = runs.assign(**{value: numbers(runs[value], f"runs: {value}")})
     twice = runs[runs.duplicated(["method", "seed"])]
     if len(twice):
         method, at = twice.iloc[0][["method", "seed"]]
         raise ValueError(f"runs: method {method!r} has seed {at} more than once.")
-    if not np.isfinite(runs[value].astype(float)).all():
-        broken = runs[~np.isfinite(runs[value].astype(float))].iloc[0]
+    if not np.isfinite(runs[value]).all():
+        broken = runs[~np.isfinite(runs[value])].iloc[0]
         raise ValueError(
             f"runs: {value} of method {broken['method']!r} with seed "
             f"{broken['seed']} is {broken[value]}; run it again, or leave its seed out."
@@ -451,7 +458,7 @@ def compare_arms(
     if not arms:
         raise ValueError(f"runs: there is nothing but the baseline, {baseline!r}.")
     of_method = {
-        method: part.set_index("seed")[value].astype(float)
+        method: part.set_index("seed")[value]
         for method, part in runs.groupby("method", sort=False)
     }
     differences = {}
@@ -520,8 +527,9 @@ def wilson_interval(right: int, count: int, *, confidence: float = 0.95) -> Inte
         >>> print(wilson_interval(0, 60))
         0.000 [0.000, 0.060] (n = 60)
     """
-    check_share(confidence, "confidence")
-    if not (0 <= right <= count and right == int(right) and count == int(count)):
+    share(confidence, "confidence")
+    count = whole(count, "count", least=0)
+    if not number(right, "right").is_integer() or not 0 <= right <= count:
         raise ValueError(
             f"right: must be a whole number from 0 to count, got {right} of {count}."
         )
@@ -592,14 +600,14 @@ def _in_the_order_of(values: pd.Series, baseline: pd.Series) -> pd.Series:
 
 
 def _finite(values: Sequence[float] | np.ndarray, name: str) -> np.ndarray:
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1 or not len(numbers):
+    found = numbers(values, name)
+    if found.ndim != 1 or not len(found):
         raise ValueError(
-            f"{name}: must be one-dimensional and not empty, got shape {numbers.shape}."
+            f"{name}: must be one-dimensional and not empty, got shape {found.shape}."
         )
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"{name}: must be finite, got {numbers.tolist()}.")
-    return numbers
+    if not np.isfinite(found).all():
+        raise ValueError(f"{name}: must be finite, got {found.tolist()}.")
+    return found
 
 
 def _constant(values: np.ndarray) -> bool:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vgpo.method._masked import check_mask, check_rows, exact_ratio, token_numbers
+from vgpo.stats.numbers import numbers, share
 
 
 def checked_masses(
@@ -33,8 +34,7 @@ def split_ratio(split: float) -> Fraction:
     Raises:
         ValueError: It is not in (0, 1).
     """
-    if not 0 < split < 1:
-        raise ValueError(f"split: must be in (0, 1), got {split}.")
+    share(split, "split")
     return exact_ratio(split, "split")
 
 
@@ -56,10 +56,9 @@ def paired(
     Raises:
         ValueError: They differ in length; ``name`` is the second's.
     """
-    numbers, partners = np.asarray(values, dtype=np.float64), np.asarray(others)
-    if numbers.ndim != 1 or numbers.shape != partners.shape:
+    given, partners = numbers(values, "values"), np.asarray(others)
+    if given.ndim != 1 or given.shape != partners.shape:
         raise ValueError(
-            f"{name}: need one per value, got shape {partners.shape} for "
-            f"{numbers.shape}."
+            f"{name}: need one per value, got shape {partners.shape} for {given.shape}."
         )
-    return numbers, partners
+    return given, partners

@@ -11,6 +11,7 @@ from torch import Tensor
 from vgpo.method._masked import check_mask
 from vgpo.stats.forgetting.checks import checked_masses, late_share, paired
 from vgpo.stats.intervals import RESAMPLES, Interval, resampled_ends
+from vgpo.stats.numbers import numbers
 
 
 class DecaySplit(NamedTuple):
@@ -64,7 +65,7 @@ def decay_curve(
         0      25.0   0.5
         1      75.0   0.2
     """
-    curves = np.asarray(profile, dtype=np.float64)
+    curves = numbers(profile, "profile")
     if curves.ndim != 2:
         raise ValueError(f"profile: must have shape (B, bins), got {curves.shape}.")
     known = ~np.isnan(curves).any(axis=1)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vgpo.method._masked import check_alignment, check_mask, token_numbers
 from vgpo.stats.forgetting.checks import checked_masses, late_share, split_ratio
+from vgpo.stats.numbers import whole
 
 
 def accumulation_ratio(
@@ -77,8 +78,7 @@ def progress_profile(masses: Tensor, completion_mask: Tensor, bins: int = 20) ->
         >>> progress_profile(mass, torch.ones(1, 3), bins=2)
         tensor([[0.6667, 0.1333]], dtype=torch.float64)
     """
-    if bins < 1:
-        raise ValueError(f"bins: must be at least 1, got {bins}.")
+    bins = whole(bins, "bins")
     if masses.ndim not in (2, 3):
         raise ValueError(
             f"masses: must have shape (B, T) or (B, T, K), got {tuple(masses.shape)}."
