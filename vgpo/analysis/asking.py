@@ -7,6 +7,7 @@ from typing import Any
 from PIL import Image
 
 from vgpo.pictures import open_picture
+from vgpo.texts import require_characters
 
 _PICTURES = (Image.Image, bytes, Path, str)
 
@@ -51,6 +52,7 @@ def asked(
                 "messages: a picture needs a question after it, "
                 'score(model, processor, picture, "question").'
             )
+        require_characters(rest[0], "question")
         parts: list[dict] = [
             {"type": "image", "image": open_picture(picture)} for picture in pictures
         ]

@@ -17,6 +17,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, Value, concatenate_datasets
 
 from vgpo.rewards import parse_reference
+from vgpo.texts import require_characters
 
 MARK = "<image>"
 """Stands in a question where a picture belongs."""
@@ -255,6 +256,8 @@ def read_row(
         _refuse_an_index(reference, listed)
     except ValueError as error:
         raise ValueError(f"column {name!r}: {error}") from error
+    require_characters(question, f"column {columns.question or columns.messages!r}")
+    require_characters(reference, f"column {name!r}")
     return question, reference
 
 

@@ -30,6 +30,7 @@ from vgpo.data.prompts import (
 )
 from vgpo.data.splits import PROMPT_SUFFIX, read_split
 from vgpo.pictures import as_rgb
+from vgpo.texts import require_characters
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ answer; drop the row, or fill it in
         raise ValueError(f"limit must be a whole number, at least 1, got {limit!r}")
     if suffix is not None and not isinstance(suffix, str):
         raise ValueError(f"suffix must be text, got {suffix!r}")
+    require_characters(suffix or "", "suffix")
     if streaming and limit is None:
         raise ValueError("streaming reads a part of the source: set limit, too")
     entry = CATALOGUE.get(source) if isinstance(source, str) else None
@@ -248,8 +250,21 @@ def _from_dictionaries(rows: Sequence[Mapping[str, Any]]) -> Dataset:
         kept[name] = values
     try:
         return Dataset.from_dict(kept)
+    except UnicodeEncodeError as error:
+        _require_characters(kept)
+        raise ValueError(f"source: the rows fit no table ({error})") from error
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"source: the rows fit no table ({error})") from error
+
+
+def _require_characters(columns: Mapping[str, Sequence[Any]]) -> None:
+    """Refuses texts that no table of UTF-8 takes, by row and column."""
+    for name, values in columns.items():
+        require_characters(name, f"source: the name of column {name!r}")
+        for row, value in enumerate(values):
+            for text in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(text, str):
+                    require_characters(text, f"source: row {row}, column {name!r}")
 
 
 def _printed(turns: Any) -> Any:

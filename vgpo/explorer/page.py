@@ -33,6 +33,7 @@ from PIL import Image
 
 from vgpo.files import write_atomically
 from vgpo.pictures import as_rgb
+from vgpo.texts import legible
 
 PACKED_TYPES = ("uint8", "uint16", "int16", "int32", "float32")
 """What :func:`pack` takes, each with a typed array of the same kind in the browser."""
@@ -58,7 +59,8 @@ class View:
         data: What it gets, anything JSON has a form for; arrays by :func:`pack`.
         scripts: Names of files in the folder ``assets``, after ``page.js``.
         styles: Names of files in the folder ``assets``, after ``page.css``.
-        text: What is printed where there is only text.
+        text: What is printed where there is only text. Half of a surrogate pair in
+            title, body or text becomes U+FFFD.
         picture: A PNG for where there is no HTML, such as a PDF.
 
     Example:
@@ -85,6 +87,10 @@ class View:
             raise ValueError(
                 f"start: must be the name of a function, got {self.start!r}."
             )
+        # What is to be looked at may come from anywhere, and has to be written. In
+        # ``data`` JSON has escapes for halves of surrogate pairs, here UTF-8 has none.
+        for name in ("title", "body", "text"):
+            object.__setattr__(self, name, legible(getattr(self, name)))
 
     def __repr__(self) -> str:
         return f"View({self.title!r})"
@@ -145,6 +151,7 @@ def page(title: str, views: Sequence[View]) -> str:
         title: Plain text.
         views: In the order of the page.
     """
+    title = legible(title)
     return (
         "<!doctype html>\n"
         '<html lang="en">\n<head>\n<meta charset="utf-8">\n'

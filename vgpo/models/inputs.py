@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from vgpo.models.handle import ModelHandle, resolve, suppressed_tokens
 from vgpo.models.image_grids import image_token_grids
 from vgpo.pictures import open_picture, refuse_address
+from vgpo.texts import require_characters
 
 _UNKNOWN = "\ufffd"
 _SOURCES = ("image", "url", "path", "base64")  # of a picture, in transformers' chats
@@ -380,6 +381,7 @@ def check_messages(messages: list[dict]) -> None:
             )
         content = turn["content"]
         if isinstance(content, str):
+            require_characters(content, f"messages: the text of turn {number}")
             continue
         if not isinstance(content, list) or not all(
             isinstance(part, dict) and "type" in part for part in content
@@ -389,6 +391,9 @@ def check_messages(messages: list[dict]) -> None:
                 f'{{"type": ...}} dictionaries, got {content!r:.80}; an empty turn is '
                 '"".'
             )
+        for part in content:
+            if isinstance(part.get("text"), str):
+                require_characters(part["text"], f"messages: the text of turn {number}")
 
 
 def _require_image(messages: list[dict]) -> None:
@@ -409,6 +414,7 @@ def _token_ids(
     tokenizer: PreTrainedTokenizerBase, completion: str | Sequence[int]
 ) -> list[int]:
     if isinstance(completion, str):
+        require_characters(completion, "completion")
         return tokenizer(completion, add_special_tokens=False)["input_ids"]
     if isinstance(completion, torch.Tensor | np.ndarray):
         completion = completion.tolist()
