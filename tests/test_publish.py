@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from tests.conftest import ROOT
+from vgpo.hub import answering
 from vgpo.models.adapters import four_bit_config, prepare_4bit_on_cpu
 from vgpo.models.loading import load_model
 from vgpo.publish import main, published_files, push
@@ -275,6 +276,24 @@ def test_a_run_without_adapters_has_nothing_to_merge(tmp_path, record):
         main([str(tmp_path), "--merge", str(tmp_path / "merged")])
 
 
+def test_a_base_that_is_nowhere_is_told_at_once(run, tmp_path, monkeypatch):
+    def refuse(*others, **named):
+        raise ConnectionError("the hub does not answer")
+
+    # What loads, and asks the hub six times for each of six files, is never called.
+    monkeypatch.setattr("vgpo.models.loading.require_hub", refuse)
+    monkeypatch.setattr("vgpo.training.merging.AutoModelForImageTextToText", None)
+    base = ["--base", "runs/nosuch"]
+    with pytest.raises(SystemExit, match="base: there is no folder 'runs/nosuch'; the"):
+        main([str(run), "--merge", str(tmp_path / "merged"), *base])
+    assert not (tmp_path / "merged").exists()
+
+
+def test_merging_says_nothing_of_old_names(run, tmp_path, recwarn):
+    merged_model(run)
+    assert not [w for w in recwarn if "is_gradient_checkpointing" in str(w.message)]
+
+
 # -- upload ------------------------------------------------------------------------
 
 
@@ -328,3 +347,25 @@ def test_nothing_is_uploaded_unless_it_is_asked_for(run, monkeypatch):
 def test_a_folder_without_a_model_is_not_uploaded(tmp_path):
     with pytest.raises(ValueError, match="holds no model with a card"):
         push(tmp_path, "me/model", Hub())
+
+
+def test_without_a_connection_one_line_says_so(tmp_path, run, monkeypatch):
+    """The client's HTTP library has errors of its own, which are no OSError."""
+
+    class ConnectError(Exception):
+        pass
+
+    class Away(Hub):
+        def create_repo(self, repository, **options):
+            raise ConnectError("Name or service not known")
+
+    merged = tmp_path / "merged"
+    monkeypatch.setattr("vgpo.publish.HfApi", Away)
+    with pytest.raises(SystemExit, match="hub does not answer: Name or service"):
+        main([str(run), "--merge", str(merged), "--push_to_hub", "me/model"])
+
+
+@pytest.mark.parametrize("error", [TypeError, FileNotFoundError])
+def test_other_errors_are_not_taken_for_a_lost_connection(error):
+    with pytest.raises(error), answering():
+        raise error("a fault")

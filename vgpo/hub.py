@@ -5,6 +5,8 @@ in 24 s, and ``transformers`` wants six files: a name written wrong, with no net
 was told after minutes.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
@@ -41,3 +43,26 @@ def require_hub(repository: str, kind: str) -> None:
             "the hub does not answer, and nothing of that name is in its cache: "
             f"{error}"
         ) from None
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Tells in one line that there is no connection to the hub.
+
+    What the hub says itself, a missing login and a file that cannot be read are
+    ``OSError`` or ``ValueError`` of the client, and pass.
+
+    Raises:
+        ConnectionError: There is no connection.
+    """
+    try:
+        yield
+    except Exception as error:
+        # As above, it is an error of some HTTP library; Python's own are faults.
+        if isinstance(error, OSError | ValueError) or _is_pythons(error):
+            raise
+        raise ConnectionError(f"the hub does not answer: {error}") from None
+
+
+def _is_pythons(error: Exception) -> bool:
+    return type(error).__module__ == "builtins"

@@ -22,6 +22,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from vgpo.evaluation.runs import load_run
+from vgpo.hub import answering
 from vgpo.training.checkpoints import holds_model
 from vgpo.training.merging import save_merged
 from vgpo.training.metrics import FILE_NAME as METRICS
@@ -64,6 +65,7 @@ def push(folder: str | Path, repository: str, api: HfApi | None = None) -> str:
     Raises:
         ValueError: The folder holds no model or no card, or its adapters name their
             base by a path of this machine.
+        OSError: You are not logged in, may not write there, or the hub does not answer.
     """
     folder = Path(folder)
     files = published_files(folder)
@@ -78,10 +80,11 @@ def push(folder: str | Path, repository: str, api: HfApi | None = None) -> str:
                 "name on the hub into base_model_name_or_path"
             )
     api = api or HfApi()
-    api.create_repo(repository, private=True, exist_ok=True)
-    commit = api.upload_folder(
-        repo_id=repository, folder_path=folder, allow_patterns=files
-    )
+    with answering():
+        api.create_repo(repository, private=True, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository, folder_path=folder, allow_patterns=files
+        )
     return str(commit)
 
 

@@ -106,8 +106,12 @@ def load_processor(
     return processor
 
 
-def require_model(name: str | Path) -> None:
+def require_model(name: str | Path, argument: str = "name") -> None:
     """Refuses a name that is no folder and in no cache while the hub does not answer.
+
+    Args:
+        name: As for :func:`load_model`.
+        argument: What it was given as, for the message.
 
     Raises:
         ConnectionError: As ``vgpo.hub.require_hub`` says.
@@ -118,7 +122,7 @@ def require_model(name: str | Path) -> None:
         require_hub(Path(name).as_posix(), "model")
     except ConnectionError as error:
         raise ConnectionError(
-            f"name: there is no folder {str(name)!r}; {error}"
+            f"{argument}: there is no folder {str(name)!r}; {error}"
         ) from None
 
 

@@ -6,8 +6,9 @@ from peft import PeftConfig, PeftModel
 from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from vgpo.models.adapters import load_four_bit
-from vgpo.models.loading import load_processor
+from vgpo.models.loading import load_processor, require_model
 from vgpo.training.run_record import read_run_record
+from vgpo.training.workarounds import quiet_about_old_names
 
 
 def merged_model(folder: str | Path, base: str | None = None) -> PreTrainedModel:
@@ -26,6 +27,7 @@ def merged_model(folder: str | Path, base: str | None = None) -> PreTrainedModel
 
     Raises:
         ValueError: The folder holds no adapters.
+        OSError: There is no such base, in a folder or on the hub, or no answer from it.
     """
     folder = Path(folder)
     if not (folder / "adapter_model.safetensors").is_file():
@@ -34,14 +36,16 @@ def merged_model(folder: str | Path, base: str | None = None) -> PreTrainedModel
             "all weights were trained, the model there is whole"
         )
     base = base or PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    require_model(base, "base")
     if read_run_record(folder)["four_bit"]:
         model = load_four_bit(base, None, local_files_only=False).dequantize()
     else:
         model = AutoModelForImageTextToText.from_pretrained(
             base, dtype="auto", use_safetensors=True
         )
-    tuned = PeftModel.from_pretrained(model, str(folder))
-    return tuned.merge_and_unload().eval()
+    with quiet_about_old_names():
+        tuned = PeftModel.from_pretrained(model, str(folder))
+        return tuned.merge_and_unload().eval()
 
 
 def save_merged(

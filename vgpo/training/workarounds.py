@@ -52,9 +52,9 @@ _OF_THE_MODEL = (
 
 @contextmanager
 def quiet_about_old_names() -> Iterator[None]:
-    """Without the warning of a name that TRL asks for and Transformers has renamed.
+    """Without the warning of a name that TRL and PEFT ask for, renamed in Transformers.
 
-    It is TRL's to mend, says nothing of a run, and would be the first thing that a
+    It is theirs to mend, says nothing of a run, and would be the first thing that a
     newcomer reads. All other warnings are shown.
     ``test_plain_trl_asks_for_a_name_that_is_going``.
     """
