@@ -27,6 +27,14 @@ SMALL = {"steps": 1, "prompts_per_step": 1, "rollouts": 2, "max_completion_lengt
         ("prompts_per_step", 0),
         ("rollouts", 0),
         ("max_completion_length", 0),
+        ("steps", 1.5),
+        ("steps", "many"),
+        ("rollouts", True),
+        ("warmup_steps", -1),
+        ("seed", -1),
+        ("learning_rate", "1e-4"),
+        ("learning_rate", float("nan")),
+        ("learning_rate", -1.0),
     ],
 )
 def test_wrong_settings_are_refused_by_name(field, value):

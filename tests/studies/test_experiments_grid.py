@@ -176,11 +176,11 @@ def test_an_arm_with_larger_steps_differs_in_its_rate_alone(tmp_path):
         ({"settings": {"a": {"lr": 1}}}, r"settings: 'a' has \['lr'\]"),
         ({"settings": {"a": {"seed": 1}}}, r"settings: 'a' has \['seed'\]"),
         ({"settings": {"a": {"wording": "long"}}}, "wording of 'a' must be one of"),
-        ({"settings": {"a": {"steps": 0}}}, "steps must be at least 1"),
+        ({"settings": {"a": {"steps": 0}}}, "steps must be a whole number, at least 1"),
         ({"colour": "red"}, r"unknown: \['colour'\]"),
         ({"shares": ["plan"]}, "shares: 'plan' itself, or a grid twice"),
         ({"shares": ["a", "a"]}, "shares: 'plan' itself, or a grid twice"),
-        ({"shares": "headline"}, "shares must be a list, got 'headline'"),
+        ({"shares": "headline"}, "shares must be a list of names of grids, got"),
     ],
 )
 def test_what_a_file_gets_wrong_is_named(change, message, tmp_path):
@@ -451,6 +451,60 @@ def test_the_command_names_what_is_wrong(root, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["status", str(tmp_path / "none.yaml")])
     assert "no grid" in capsys.readouterr().err
+
+
+WRONG = [
+    ("arms", 5), ("arms", None), ("arms", {"dapo": 1}), ("arms", [["dapo"]]),
+    ("arms", "dapo"), ("worlds", 3), ("worlds", [["misread"]]), ("shares", [5]),
+    ("shares", None), ("settings", None), ("settings", ["a"]), ("settings", {"a": 5}),
+    ("settings", {"a": "steps"}), ("settings", {"../a": SMALL}),
+    ("settings", {"a/b": SMALL}), ("settings", {"a": {"wording": ["terse"]}}),
+    ("steps", {"settings": {"a": {"steps": "many"}}}),
+    ("learning_rate", {"settings": {"a": {"learning_rate": "1e-4"}}}),
+    ("seeds", 1.5), ("seeds", True), ("seeds", None), ("seeds", ["a"]),
+    ("seeds", [-3]), ("seeds", [0.5]), ("seeds", -1), ("further_seeds", 3),
+    ("further_seeds", ["dapo"]), ("further_seeds", None),
+    ("further_seeds", {"dapo": True}), ("further_seeds", {"dapo": "two"}),
+    ("validate_every", "often"), ("validate_every", 1.5), ("validate_every", -1),
+    ("evaluation", ["quick"]), ("evaluation", None), ("baseline", ["dapo"]),
+    ("description", ["x"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG, ids=str)
+def test_a_value_of_another_form_is_named(name, value, tmp_path, capsys):
+    """Whatever stands in the file, one line names it, and where it stands."""
+    from vgpo.studies.experiments.__main__ import main
+
+    changes = value if name in ("steps", "learning_rate") else {name: value}
+    file = written(tmp_path, **changes)
+    with pytest.raises(SystemExit):
+        main(["status", str(file)])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"{file}: {name}" in said
+
+
+@pytest.mark.parametrize("command", ["run", "report"])
+def test_a_folder_that_cannot_be_is_named(command, tmp_path, capsys):
+    from vgpo.studies.experiments.__main__ import main
+
+    file = written(tmp_path)
+    with pytest.raises(SystemExit):
+        main([command, str(file), "--output", str(file)])
+    assert str(file) in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_report_of_nothing_and_no_time_are_named(tmp_path, capsys):
+    from vgpo.studies.experiments.__main__ import main
+
+    file = str(written(tmp_path))
+    with pytest.raises(SystemExit):
+        main(["report", file, "--output", str(tmp_path / "empty")])
+    assert "no finished cells of plan" in capsys.readouterr().err
+    for minutes in ("0", "-1", "nan"):
+        with pytest.raises(SystemExit):
+            main(["run", file, "--limit-minutes", minutes])
+        assert "--limit-minutes must be above 0" in capsys.readouterr().err
 
 
 def test_tables_are_packed_to_the_same_bytes(recorded):

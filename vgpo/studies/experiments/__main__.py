@@ -13,7 +13,7 @@ from pathlib import Path
 from vgpo.studies.experiments.commits import again_table
 from vgpo.studies.experiments.grid import Grid, read_grid
 from vgpo.studies.experiments.places import Places
-from vgpo.studies.experiments.work import do_again, run, status
+from vgpo.studies.experiments.work import check_starts, do_again, run, status
 
 
 def again(name: str, grid: Grid, places: Places) -> str:
@@ -52,30 +52,37 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument("--workers", type=int, default=1)
             command.add_argument("--limit-minutes", type=float)
     options = parser.parse_args(arguments)
+    if options.command == "run":
+        if options.workers < 1:
+            parser.error("--workers must be at least 1")
+        if options.limit_minutes is not None and not options.limit_minutes > 0:
+            parser.error("--limit-minutes must be above 0")
+    # What a user can mend; a fault within a training keeps its traceback.
     try:
         grid = read_grid(options.name)
-    except (ValueError, FileNotFoundError) as error:
+        output = options.output or Path("results/experiments")
+        places = Places.of(grid, output, options.starts)
+        if options.command != "run":
+            print(_told(options, grid, places))
+            return 0
+        for folder in (places.records, places.starts):
+            folder.mkdir(parents=True, exist_ok=True)
+        check_starts(grid, places)
+    except (ValueError, OSError) as error:
         parser.error(str(error))
-    output = options.output or Path("results/experiments")
-    places = Places.of(grid, output, options.starts)
+    return run(grid, places, options.workers, options.limit_minutes)
+
+
+def _told(options: argparse.Namespace, grid: Grid, places: Places) -> str:
+    """What a command says that trains nothing new."""
     if options.command == "status":
-        print(status(grid, places))
-        return 0
+        return status(grid, places)
     if options.command == "report":
         # Statistics are not needed to train.
         from vgpo.studies.experiments.report import write_report
 
-        print(write_report(grid, places))
-        return 0
-    if options.command == "again":
-        try:
-            print(again(options.cell, grid, places))
-        except ValueError as error:
-            parser.error(str(error))
-        return 0
-    if options.workers < 1:
-        parser.error("--workers must be at least 1")
-    return run(grid, places, options.workers, options.limit_minutes)
+        return write_report(grid, places)
+    return again(options.cell, grid, places)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from vgpo.studies.experiments.evaluation import (
     questions_of,
 )
 from vgpo.studies.experiments.looking import looking, watchers
-from vgpo.studies.experiments.runs import TRAINED_FAMILIES, TestbedRun
+from vgpo.studies.experiments.runs import TRAINED_FAMILIES, TestbedRun, is_whole
 from vgpo.studies.experiments.starts import WORDINGS, start_digest
 from vgpo.studies.experiments.truth import with_truth
 from vgpo.studies.experiments.validation import Validation
@@ -80,7 +80,7 @@ class Cell:
     validate_every: int = 0
 
     def __post_init__(self) -> None:
-        if self.validate_every < 0:
+        if not is_whole(self.validate_every, least=0):
             raise ValueError(
                 f"validate_every must be 0 or more, got {self.validate_every}"
             )

@@ -16,6 +16,7 @@ A file looks like this; everything but ``arms`` and ``worlds`` may be left out::
     shares: [headline]     # grids whose finished cells of the same settings are taken
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ import yaml
 from vgpo.studies.experiments.arms import find_arm
 from vgpo.studies.experiments.cells import UNTRAINED, Cell
 from vgpo.studies.experiments.evaluation import EVALUATIONS
-from vgpo.studies.experiments.runs import TestbedRun
+from vgpo.studies.experiments.runs import TestbedRun, is_whole
 from vgpo.studies.experiments.starts import WORDINGS
 from vgpo.testbed import WORLDS
 
@@ -34,6 +35,20 @@ RECIPES = Path("recipes/experiments")
 """Where a name of a grid is looked for, from the folder one works in."""
 
 _SETTINGS = {f.name for f in fields(TestbedRun)} - {"method", "seed", "world"}
+
+_FORMS: Mapping[str, tuple[str, Any]] = {
+    "arms": ("a list of names", list),
+    "worlds": ("a list of names", list),
+    "shares": ("a list of names of grids", list),
+    "seeds": ("a number of seeds or a list of whole numbers from 0", (int, list)),
+    "settings": ("settings by name, each a mapping", dict),
+    "further_seeds": ("a number of seeds by arm", dict),
+    "baseline": ("the name of an arm", str),
+    "evaluation": (f"one of {tuple(EVALUATIONS)}", str),
+    "description": ("text", str),
+    "validate_every": ("a whole number, at least 0", int),
+}
+"""What a file has to hold, in words and as types."""
 
 
 @dataclass(frozen=True)
@@ -96,19 +111,25 @@ class Grid:
                 f"shares: {self.name!r} itself, or a grid twice: {list(self.shares)}"
             )
         for arm, count in self.further_seeds.items():
-            if arm not in self.arms or not isinstance(count, int) or count < 1:
+            if arm not in self.arms or not is_whole(count):
                 raise ValueError(
                     f"further_seeds: {arm!r} must be one of the arms, with a number of "
                     f"seeds from 1; got {count!r}"
                 )
         for setting, values in self.settings.items():
+            # It is part of a folder's name.
+            if not re.fullmatch(r"[\w+-][\w.+-]*", str(setting)):
+                raise ValueError(
+                    f"settings: a name has letters, digits, _, +, - and dots, got "
+                    f"{setting!r}"
+                )
             unknown = set(values) - _SETTINGS - {"wording"}
             if unknown:
                 raise ValueError(
                     f"settings: {setting!r} has {sorted(unknown)}; there are wording "
                     f"and {', '.join(sorted(_SETTINGS))}"
                 )
-            if values.get("wording", "shipped") not in WORDINGS:
+            if values.get("wording", "shipped") not in tuple(WORDINGS):
                 raise ValueError(
                     f"settings: wording of {setting!r} must be one of "
                     f"{tuple(WORDINGS)}, got {values['wording']!r}"
@@ -192,14 +213,30 @@ def _grid(name: str, written: Any) -> Grid:
     if missing := {"arms", "worlds"} - set(written):
         raise ValueError(f"missing: {sorted(missing)}")
     values = dict(written)
+    for one, value in written.items():
+        if not _has_form(one, value):
+            raise ValueError(f"{one} must be {_FORMS[one][0]}, got {value!r}")
     seeds = values.get("seeds")
     if isinstance(seeds, int):
         values["seeds"] = range(seeds)
     if "settings" in values:
         values["settings"] = {k: v or {} for k, v in values["settings"].items()}
     for one in ("arms", "worlds", "seeds", "shares"):
-        if isinstance(values.get(one), str):
-            raise ValueError(f"{one} must be a list, got {values[one]!r}")
         if one in values:
             values[one] = tuple(values[one])
     return Grid(name=name, **values)
+
+
+def _has_form(name: str, value: Any) -> bool:
+    """Whether a value of the file is what it has to be, before it is looked into."""
+    if not isinstance(value, _FORMS[name][1]) or isinstance(value, bool):
+        return False
+    if name == "seeds":
+        return is_whole(value) or (
+            isinstance(value, list) and all(is_whole(one, least=0) for one in value)
+        )
+    if isinstance(value, list):
+        return all(isinstance(one, str) for one in value)
+    if name == "settings":
+        return all(isinstance(one, dict | None) for one in value.values())
+    return True

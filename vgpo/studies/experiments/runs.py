@@ -17,7 +17,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from math import inf
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -42,6 +45,23 @@ ADAPTERS = ("none", "lora", "qlora")
 
 TRAINED_FAMILIES = ("sum", "count")
 """The families that the runs train on, of long chains in which most is forgotten."""
+
+
+_COUNTS = {
+    "seed": 0,
+    "steps": 1,
+    "prompts_per_step": 1,
+    "rollouts": 1,
+    "warmup_steps": 0,
+    "max_completion_length": 1,
+}
+"""Fields that are whole numbers, and the least of each."""
+
+
+def is_whole(value: Any, least: int = 1) -> bool:
+    """Whether a setting is a whole number from ``least``; True and 3.0 are none."""
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    return whole and value >= least
 
 
 @dataclass(frozen=True)
@@ -91,9 +111,19 @@ class TestbedRun:
             raise ValueError(
                 f"world must be one of {tuple(WORLDS)}, got {self.world!r}"
             )
-        for name in ("steps", "prompts_per_step", "rollouts", "max_completion_length"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
+        for name, least in _COUNTS.items():
+            value = getattr(self, name)
+            if not is_whole(value, least):
+                raise ValueError(
+                    f"{name} must be a whole number, at least {least}, got {value!r}"
+                )
+        rate = self.learning_rate
+        if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= rate < inf:
+            hint = "; YAML reads 1e-4 as text, and 1.0e-4 as a number"
+            raise ValueError(
+                "learning_rate must be a number, at least 0, "
+                f"got {rate!r}{hint if isinstance(rate, str) else ''}"
+            )
 
     def config(self, output_dir: str | Path, **fields) -> VGPOConfig:
         """The trainer's settings; ``fields`` change any of them."""
