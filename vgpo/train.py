@@ -61,10 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         trainer = build_trainer(script, args, model)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(f"vgpo.train: {error}") from error
-    processes = trainer.accelerator.num_processes
+    processes, prompts = trainer.accelerator.num_processes, prompts_of_a_step(args)
     trainer.accelerator.print(
         f"Training on {processes} process{'es' if processes > 1 else ''}, "
-        f"{prompts_of_a_step(args)} prompts x "
+        f"{prompts} prompt{'s' if prompts > 1 else ''} x "
         f"{args.num_generations} rollouts at a time."
     )
     try:

@@ -460,6 +460,7 @@ def test_tiny_recipe_runs_by_command_line_and_is_resumed(recipe, root, tmp_path)
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "No checkpoint yet" in done.stdout
+    assert "1 process, 1 prompt x 8 rollouts at a time" in done.stdout
     # What a newcomer could only wonder at.
     for noise in ("is_gradient_checkpointing", "there is already one"):
         assert noise not in done.stderr

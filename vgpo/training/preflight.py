@@ -266,8 +266,9 @@ def _look_at_steps(found: Preflight, rows: int, args: VGPOConfig) -> None:
     )
     generation, prompts = args.generation_batch_size, prompts_of_a_step(args)
     found.facts.append(
-        f"a generation: {prompts} prompts x {args.num_generations} rollouts on "
-        f"{args.world_size} process{'es' if args.world_size > 1 else ''}, for "
+        f"a generation: {prompts} prompt{'s' if prompts > 1 else ''} x "
+        f"{args.num_generations} rollouts on {args.world_size} "
+        f"process{'es' if args.world_size > 1 else ''}, for "
         f"{max(1, generation // step)} optimizer steps"
     )
     try:
