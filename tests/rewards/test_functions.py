@@ -7,7 +7,9 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import assume, given, settings
@@ -404,6 +406,39 @@ def test_the_comparisons_of_a_call_have_a_bound():
     assert logged == {"accuracy_reward/stopped_share": 41 / 42}
     # The next call has time again, and no warning.
     assert accuracy_reward(good, answer=["5", r"\sqrt{8}"]) == [1.0, 1.0]
+
+
+class Clocked(Verifier):
+    """Verdicts and starts that take as long as they are said to, by a clock of ours."""
+
+    now, starts, asked = 0.0, 0, 0
+
+    def _start(self):
+        self.starts += 1
+        self.now += 5.0
+        self._process = Mock(poll=Mock(return_value=None))
+
+    def _exchange(self, request, seconds):
+        self.asked += 1
+        # Hostile: whatever time it is given, it takes, up to the 2 s of a processor.
+        self.now += min(seconds, 2.0)
+        return b""
+
+
+@pytest.mark.parametrize("budget", [1.0, 6.0, 60.0])
+def test_no_number_of_hostile_answers_outlasts_the_time_of_a_call(budget, monkeypatch):
+    verifier = Clocked()
+    monkeypatch.setattr(functions, "_verifier", verifier)
+    monkeypatch.setattr(time, "monotonic", lambda: verifier.now)
+    with pytest.warns(RuntimeWarning, match=rf"took more than {budget:g} s; 300 of"):
+        got = accuracy_reward(
+            slow_answers(300), answer=["42"] * 300, grading_seconds=budget
+        )
+    assert got == [0.0] * 300
+    # The first start is at nobody's expense; a later one is not interrupted, and
+    # nothing is compared once it has ended too late.
+    assert verifier.now <= 5.0 + budget + 5.0
+    assert verifier.asked <= max(1, (budget + 5.0) / 7.0)
 
 
 def test_stopped_comparisons_are_logged():

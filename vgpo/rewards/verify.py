@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from fractions import Fraction
 
 _MISSING = {
@@ -79,6 +80,7 @@ class Verifier:
             reference: What is right.
             tolerance: By how much two numbers may differ, if one of them is rounded.
             seconds: Real time, if it is less than what the verifier has as its limit.
+                The start of a process, in place of one that was killed, counts.
 
         Raises:
             ImportError: the grader is not installed.
@@ -87,10 +89,15 @@ class Verifier:
         rounded = None if tolerance is None else str(tolerance)
         request = json.dumps([answer, reference, rounded]).encode() + b"\n"
         with self._lock:
+            asked = time.monotonic()
             self._make_ready()
+            limit = self._wall_seconds
+            if seconds is not None:
+                limit = min(limit, seconds - (time.monotonic() - asked))
+                if limit <= 0:
+                    return None
             self._pairs += 1
-            limit = self._wall_seconds if seconds is None else seconds
-            verdict = self._exchange(request, min(limit, self._wall_seconds))
+            verdict = self._exchange(request, limit)
             if not verdict:
                 self._stop()
                 return None
