@@ -585,7 +585,7 @@ probed = {
     "look_away": probe("look_away", (" look", " recall")),
 }
 
-# %% mystnb={"figure": {"name": "fig-tile-probe", "caption": "How often the model names the digit of a tile, asked for it after a part of its answer; 95 % intervals. Over a grey picture it can only guess."}, "image": {"alt": "Two panels over the part of the answer that is written. In the misread world the share stays near one from beginning to end, and near one tenth over a grey picture. In the look-away world it stays near one after the word look, and is low after the word recall."}}
+# %% mystnb={"figure": {"name": "fig-tile-probe", "caption": "How often the model names the digit of a tile, asked for it after a part of its answer; 95 % intervals. Over a grey picture it can only guess."}, "image": {"alt": "Two panels over the part of the answer that is written. In the misread world the share stays near one from beginning to end, and near one tenth over a grey picture. In the look-away world it stays near one after the word look; after the word recall it is four tenths before the first step, and as low as over a grey picture from then on."}}
 figures.probe_figure(
     {name: lines for name, (lines, _) in probed.items()},
     "names the right digit",
@@ -593,11 +593,13 @@ figures.probe_figure(
 )
 
 # %% [markdown]
-# Neither model has forgotten anything. At the end of an answer each can still name any
-# tile as surely as at its beginning. The second names it if it is made to look, and not
-# if it is made to recall. What it loses is not the *ability* to look but the *habit*. A
-# habit is something that reinforcement learning can change, and [chapter
-# 08](08_evaluation.ipynb) shows that it does.
+# Neither model has forgotten how to look. At the end of an answer each still names any
+# tile as surely as at its beginning, if the second is made to look. Made to recall, the
+# second names four tiles in ten before the first step, where there is no value to recall
+# yet. From the first steps on it does no better than over a grey picture. What goes with
+# the words of an answer is not the *ability* to look but the *habit*. A habit is
+# something that reinforcement learning can change, and [chapter 08](08_evaluation.ipynb)
+# shows that it does.
 #
 # The other way round: close the chain early and take the answer.
 

@@ -548,8 +548,8 @@ pd.DataFrame(columns).round(2)
 
 # %% [markdown]
 # Measured by `python -m benchmarks methods`: a small model on one thread, with
-# completions of 64 tokens; time is that of the processor. A pass costs about a
-# sixth of DAPO's step here, generation included.
+# completions of 64 tokens; time is that of the processor. A pass costs about an
+# eighth of DAPO's step here, generation included.
 #
 # Where each rollout serves one update, the pass of the loss goes over the same rows by
 # the same policy, and VGPO reads along: it costs nothing. So it is where each rollout
@@ -606,9 +606,9 @@ for name, table in trained.items():
 # %% [markdown]
 # Eight methods, six seeds each: no $p$ could have come out below .25, so no difference can
 # be found. What can be seen is where one would not matter: in held-out accuracy, of every
-# method but GPG, whose interval is the widest. The intervals of the reward do not
-# exclude a hundredth either way for half of them. So this world and these seeds do not
-# say which method trains better, and nothing above this section does.
+# method but GPG, whose interval is the widest. In the reward most rows are not decided:
+# their intervals do not exclude a hundredth one way or the other. So this world and these
+# seeds do not say which method trains better, and nothing above this section does.
 
 # %% [markdown]
 # ## Summary
