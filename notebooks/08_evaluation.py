@@ -328,7 +328,8 @@ sizes.round(3)
 # Ratios to DAPO over the seeds that both have. AdamW divides a gradient by its own
 # running size, so that a factor common to all steps changes nothing; a factor that
 # comes and goes does. So there is one more arm: DAPO at 1.3 of its learning rate, as the
-# largest of these ratios is 1.30. Here is every arm less *that* one.
+# largest of these ratios is 1.30 (the others were not matched one by one). Here is every
+# arm less *that* one.
 
 
 # %%
