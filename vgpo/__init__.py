@@ -47,6 +47,7 @@ _MODULES = {
             "stats",
             "studies",
             "testbed",
+            "texts",
             "train",
             "training",
         )
