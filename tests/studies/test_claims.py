@@ -203,6 +203,38 @@ def test_a_number_of_a_file_is_quoted_with_its_interval_and_guarded(tmp_path):
         found({"variant": "rain"})
 
 
+def test_an_auroc_is_quoted_with_its_interval_and_guarded(tmp_path):
+    row = {"score": "focus", "against": "all", "auroc": 0.9, "low": 0.85, "high": 0.95}
+    (tmp_path / "x.json").write_text(json.dumps({"rows": [row], "seconds": 3}))
+
+    def found(*expect):
+        rows = [["focus", "all", *expect]]
+        return evidence.scores(Recorded(tmp_path), file="x.json", rows=rows)
+
+    assert found().text == found({"above": 0.8, "below": 0.96}).text
+    assert "focus (against all) 0.900 [0.850, 0.950]" in found().text
+    with pytest.raises(ValueError, match=r"expected above 0\.85.*no longer follows"):
+        found({"above": 0.85})
+    with pytest.raises(ValueError, match=r"expected below 0\.9"):
+        found({"below": 0.9})
+    with pytest.raises(ValueError, match="expect: must be above or below, got 'over'"):
+        found({"over": 0.5})
+
+
+@pytest.mark.parametrize("expect", ["above", "over 0.5", "positive"])
+def test_what_is_expected_of_an_interval_is_a_side_and_a_number(recorded, expect):
+    asked = {"world": "misread", "quantity": "generated text, last fifth"}
+    with pytest.raises(ValueError, match="must be 'above', 'below' or 'holds' and a"):
+        evidence.forgetting(recorded, **asked, expect={"trained": expect})
+
+
+def test_each_quoted_auroc_of_a_written_verdict_is_guarded():
+    for name, claim in WRITTEN["claims"].items():
+        for piece in claim.get("evidence", []):
+            if "scores" in piece and "verdict" in claim:
+                assert all(len(row) == 3 for row in piece["scores"]["rows"]), name
+
+
 @pytest.mark.parametrize(("seeds", "decided"), [(5, False), (6, True)])
 def test_few_seeds_decide_nothing_however_far_apart(seeds, decided):
     """Of five pairs no test by sign flips reaches .05: 2 of its 32 ways are as far."""

@@ -367,13 +367,23 @@ def forest(
     )
 
 
-def scores(recorded: Recorded, *, file: str, rows: Sequence[Sequence[str]]) -> Found:
-    """AUROC of a score or of a rule, from ``vgpo.studies.controls``."""
+def scores(recorded: Recorded, *, file: str, rows: Sequence[Sequence[Any]]) -> Found:
+    """AUROC of a score or of a rule, from ``vgpo.studies.controls``.
+
+    Each of ``rows`` is a score, what it is set against and, to guard a written verdict,
+    what is expected, as in :func:`rows`.
+
+    Raises:
+        ValueError: A number is not as expected.
+    """
     record = recorded.json(file)
     table = pd.DataFrame(record["rows"]).set_index(["score", "against"])
     parts = []
-    for score, against in rows:
+    for score, against, *expect in rows:
         row = table.loc[(score, against)]
+        what = f"{file}, {score} (against {against})"
+        for limits in expect:
+            _check_limits(limits, row["low"], row["high"], what)
         parts.append(
             f"{score} (against {against}) {row['auroc']:.3f} "
             f"[{row['low']:.3f}, {row['high']:.3f}]"
@@ -405,13 +415,7 @@ def rows(
         low, high = (row.get(f"{name}_{end}", value) for end in ("low", "high"))
         said = f"{one['say']} {value:.3f}"
         parts.append(said + (f" [{low:.3f}, {high:.3f}]" if low < high else ""))
-        for side, limit in one.get("expect", {}).items():
-            holds = {"above": low > limit, "below": high < limit}
-            if not holds[side]:
-                raise ValueError(
-                    f"{file}, {one['say']}: expected {side} {limit}, recorded was "
-                    f"[{low:.3f}, {high:.3f}]. The written verdict no longer follows."
-                )
+        _check_limits(one.get("expect", {}), low, high, f"{file}, {one['say']}")
     return Found(f"{what}: {'; '.join(parts)}.", seconds={file: record["seconds"]})
 
 
@@ -439,19 +443,34 @@ def _ends(low: float, high: float) -> str:
 
 def _check(expect: str | None, low: float, high: float, what: str) -> None:
     """Whether a written verdict still follows from what was recorded."""
-    holds = {
-        None: True,
-        "above 0": low > 0,
-        "below 0": high < 0,
-        "holds 0": low <= 0 <= high,
-    }
-    if expect not in holds:
-        raise ValueError(f"expect: must be one of {list(holds)[1:]}, got {expect!r}.")
-    if not holds[expect]:
+    if expect is None:
+        return
+    side, _, number = expect.partition(" ")
+    if side not in ("above", "below", "holds") or not number:
+        raise ValueError(
+            f"expect: must be 'above', 'below' or 'holds' and a number, got {expect!r}."
+        )
+    limit = float(number)
+    holds = {"above": low > limit, "below": high < limit, "holds": low <= limit <= high}
+    if not holds[side]:
         raise ValueError(
             f"{what}: expected an interval that is {expect}, recorded was "
             f"[{low:.3f}, {high:.3f}]. The verdict in the YAML file no longer follows."
         )
+
+
+def _check_limits(
+    limits: Mapping[str, float], low: float, high: float, what: str
+) -> None:
+    """The same for limits by side, ``{above: x, below: y}``."""
+    for side, limit in limits.items():
+        if side not in ("above", "below"):
+            raise ValueError(f"expect: must be above or below, got {side!r}.")
+        if not {"above": low > limit, "below": high < limit}[side]:
+            raise ValueError(
+                f"{what}: expected {side} {limit}, recorded was "
+                f"[{low:.3f}, {high:.3f}]. The written verdict no longer follows."
+            )
 
 
 # Verdicts ----------------------------------------------------------------
