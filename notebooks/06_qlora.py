@@ -213,14 +213,16 @@ figures.precision_figure(small)
 # that (`vllm_importance_sampling_correction`).
 
 # %%
-columns = ["token", "prediction", "auroc", "auroc_low", "auroc_high"]
+columns = ["token", "prediction", "auroc", "auroc_low", "auroc_high", "rule"]
 robustness_summary(scored)[columns].round(3)
 
 # %% [markdown]
 # `token` and `prediction` are rank correlations of the focus score with that of full
 # precision, per completion; `auroc` is how well the predicting state's score finds the
-# tokens that read the picture, as in [chapter 02](02_focus.ipynb). The order of the
-# tokens is kept almost entirely, and so is what the score finds.
+# tokens that read the picture, as in [chapter 02](02_focus.ipynb). Beside it stands the
+# `rule` "the token before is =", which needs no picture. The order of the tokens is kept
+# almost entirely, and so is what the score finds; what of it is looking, is a question
+# that chapter 02 answers.
 #
 # What training uses of it are the gate and $\psi$:
 

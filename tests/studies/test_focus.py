@@ -179,6 +179,18 @@ def test_robustness_is_spearmans_correlation_per_completion():
     ]
     assert summary.loc["darker", "token"] == pytest.approx(np.mean(by_hand))
     assert summary.loc["darker", "token"] < 1
+    # The rule says yes or no, so a pair that it does not tell apart is half a win.
+    tokens, rows = dark["token"].str.strip().tolist(), dark["row"].tolist()
+    says = np.array(
+        [
+            i > 0 and rows[i] == rows[i - 1] and tokens[i - 1] == "="
+            for i in range(len(rows))
+        ],
+        dtype=float,
+    )
+    reads = dark["role"].isin(["value read", "colour read"]).to_numpy()
+    apart = np.sign(says[reads][:, None] - says[~reads])
+    assert summary.loc["darker", "rule"] == pytest.approx((1 + apart.mean()) / 2)
     with pytest.raises(ValueError, match="variants"):
         focus_study.robustness_table(model, processor, EXAMPLES, {"few": darker[:1]})
 

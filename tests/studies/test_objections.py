@@ -25,6 +25,8 @@ def test_an_unchanged_picture_would_rank_as_before_and_a_grey_one_not(misread):
     assert len(table) == len(objections.CHANGES) + 2
     assert table["prediction"].between(-1, 1).all()
     assert table.loc["jpeg 20", "token"] > table.loc["grey picture", "token"]
+    # A rule on the text does not see the picture.
+    assert table["rule"].nunique() == 1 and table["rule"].between(0.5, 1).all()
     # Nothing can be read off a grey picture.
     assert table.loc["grey picture", "read_probability"] < 0.3
 
@@ -51,7 +53,8 @@ def test_the_command_writes_what_the_ledger_may_quote(tmp_path):
         assert record["questions"] == 1 and "objections" in record["command"]
         assert {"commit", "changed", "threads", "seconds", "rows"} <= set(record)
     scores = {row["score"] for row in found["gate"]["rows"]}
-    assert scores == {"focus", "focus_prediction"}
+    # Beside the score stands what finds reads without looking.
+    assert scores == {"focus", "focus_prediction", "grey_prediction", "rule"}
     for row in found["gate"]["rows"]:
         # So few chains may have no interval, but they have a precision.
         assert 0 <= row["precision"] <= 1 and "precision_low" in row

@@ -29,7 +29,7 @@ from vgpo.studies.gates import grade_gates
 from vgpo.studies.probes import tile_probe
 from vgpo.studies.provenance import write_record
 from vgpo.studies.question_seeds import ASKED
-from vgpo.studies.tables import token_table
+from vgpo.studies.tables import table_beside_controls
 from vgpo.testbed import CHECKPOINTS, IMAGE_FAMILIES, load_tiny
 from vgpo.testbed.answers import answer
 from vgpo.testbed.changes import blank, perturb
@@ -73,11 +73,13 @@ def gate(
     model, processor, examples: Sequence[Example], seed: int, resamples: int = RESAMPLES
 ) -> pd.DataFrame:
     """``vgpo.studies.gates.grade_gates`` at the paper's setting, over one sampled
-    answer to each question; one row per ``score``, the interval of ``precision`` under
-    ``precision_low`` and ``precision_high``."""
+    answer to each question; one row per ``score`` (both alignments, and what needs no
+    looking: the score over a grey picture, and the rule "the token before is ="), the
+    interval of ``precision`` under ``precision_low`` and ``precision_high``."""
     texts = answer(model, processor, list(examples), temperature=1.0, seed=seed)
-    table = token_table(model, processor, examples, texts)
-    grades = grade_gates(table, resamples=resamples)
+    table = table_beside_controls(model, processor, examples, texts)
+    columns = ("focus", "focus_prediction", "grey_prediction", "rule")
+    grades = grade_gates(table, columns, resamples=resamples)
     return grades.rename(columns={"low": "precision_low", "high": "precision_high"})
 
 

@@ -134,8 +134,25 @@ def table_beside_controls(
     for name, scored in controls.items():
         table[name] = scored["focus"]
         table[f"{name}_prediction"] = scored["focus_prediction"]
+    return table.assign(rule=equals_before(table))
+
+
+def equals_before(table: pd.DataFrame) -> pd.Series:
+    """A rule on the text: 1.0 where the token before is ``=``, else 0.0.
+
+    Args:
+        table: From :func:`token_table`.
+
+    Returns:
+        One number per row of ``table``; 0.0 at the first token of a chain.
+
+    Example:
+        >>> chain = {"row": [0, 0, 0, 1], "token": [" red", " =", " 5", " 5"]}
+        >>> equals_before(pd.DataFrame(chain)).tolist()
+        [0.0, 0.0, 1.0, 0.0]
+    """
     before = table["token"].groupby(table["row"]).shift(1)
-    return table.assign(rule=(before.str.strip() == "=").astype(float))
+    return (before.str.strip() == "=").astype(float)
 
 
 def check_one_per_example(

@@ -7,7 +7,7 @@ import pandas as pd
 
 from vgpo.stats.intervals import RESAMPLES, auroc_interval, mean_interval
 from vgpo.studies.focus.roles import ALIGNMENTS, ROLES, token_roles
-from vgpo.studies.tables import token_table
+from vgpo.studies.tables import equals_before, token_table
 from vgpo.testbed.questions import Example
 
 
@@ -78,7 +78,9 @@ def robustness_summary(table: pd.DataFrame, resamples: int = RESAMPLES) -> pd.Da
         correlation of the scores before and after, per completion and then
         averaged, with ``_low`` and ``_high``; ``read_probability``: mean
         probability of the true value at the tokens that read one; ``auroc``, with
-        ``_low`` and ``_high``: of reads against others, alignment ``"prediction"``.
+        ``_low`` and ``_high``: of reads against others, alignment ``"prediction"``;
+        ``rule``, likewise: the AUROC of "the token before is =", which sees no
+        picture and so is the same for every change of it.
     """
     found = []
     for name, tokens in table.groupby("variant", sort=False):
@@ -93,9 +95,9 @@ def robustness_summary(table: pd.DataFrame, resamples: int = RESAMPLES) -> pd.Da
         reads = tokens["role"].isin(ROLES[:2])
         values = tokens.loc[tokens["role"] == "value read", "log_prob"]
         entry["read_probability"] = np.exp(values).mean()
-        auroc = auroc_interval(
-            tokens["focus_prediction"], reads, tokens["row"], resamples=resamples
-        )
-        entry |= auroc.as_columns("auroc")
+        scores = {"auroc": tokens["focus_prediction"], "rule": equals_before(tokens)}
+        for column, score in scores.items():
+            found_by = auroc_interval(score, reads, tokens["row"], resamples=resamples)
+            entry |= found_by.as_columns(column)
         found.append(entry)
     return pd.DataFrame(found).set_index("variant")
