@@ -372,10 +372,10 @@ pd.DataFrame(
 
 # %% [markdown]
 # These are AUROCs: 0.5 knows nothing, 1 finds every look. Among all numbers the rule is
-# as good as focus, though it sees no picture. Only among values of colours, some looked up
-# and some not, is it a little behind. The criterion is put to that narrower set, and its limit of
-# 0.75 is our own choice, not a bound from elsewhere. So in this world too, a focus score
-# has to be compared with a rule on the text before it counts as looking.
+# as good as focus, though it sees no picture. Only among values of colours, some looked
+# up and some not, is it a little behind. The criterion is put to that narrower set, and
+# its limit of 0.75 is our own choice, not a bound from elsewhere. So in this world too, a
+# focus score has to be compared with a rule on the text before it counts as looking.
 #
 # So each world can answer some questions and not others:
 #
