@@ -21,11 +21,20 @@ _GOES_ON = re.compile(r"  (?! )([^\s<>]+)")
 _CODE = re.compile(r"`([^`<>]+)`")
 _THEAD = re.compile(r"<thead>(.*?)</thead>", re.DOTALL)
 _NAMES = re.compile(r"<th([^>]*)>(.*?)</th>", re.DOTALL)
+_ANY_CELL = re.compile(r"<(t[hd])\b([^>]*)>(.*?)</t[hd]>", re.DOTALL)
 _BODY = re.compile(r"<tbody>(\s*)</tbody>")
 _LONG_NUMBER = re.compile(r"-?\d{5,}|-?\d{4,}\.0+")
 _WHOLE_NUMBER = re.compile(r"(-?)(\d+)(?:\.0+)?")
 # Not scoped in any browser: the rules of one table would be those of the page.
 _STYLE = re.compile(r"<style scoped>[^<]*\.dataframe[^<]*</style>\s*")
+_JOINED = "\u2060"  # what spacing.py puts within a number, for no line to end there
+_TAG = re.compile(r"<[^>]*>")
+_SPACES = re.compile(r"[ \n]+")  # where a line may end: not at a space that is kept
+_SLIM = frozenset(" \u00a0.,:;'|!()[]-/ijlt1I")
+_ROOM = 783  # pixels of a page's text where it is widest
+_TYPE = 15.2  # pixels of a table's type there
+_PADDING = 19.2  # pixels beside each column
+_LONGEST = 32  # characters of a row's name that want one line
 _WORDY = 20  # characters of a cell that wants a column of some width
 _MANY = 8  # columns of a table that needs smaller type to be seen whole
 _MOST = 10  # columns of one that needs still smaller type
@@ -55,7 +64,7 @@ def readable(page: str) -> str:
 
 def _marked(match: re.Match[str]) -> str:
     """An output; with a class of its own if it is a tensor or has columns."""
-    text = re.sub(r"<[^>]*>", "", match[2])
+    text = _TAG.sub("", match[2])
     columns = len(_COLUMNS.findall(text)) > 1 or "tensor([" in text
     if not columns or max(map(len, text.splitlines())) > _WIDEST:
         return f"{match[1]}<pre>{_unfilled(match[2])}</pre>"
@@ -144,7 +153,7 @@ def _readable_table(table: str) -> str:
 
     table = _CODE.sub(r"<code>\1</code>", _ROW.sub(row, table))
     heads = _NAMES.findall(table)
-    if columns >= _MANY:
+    if columns >= _MANY or _width(table) > _ROOM:
         size = "wide widest" if columns >= _MOST else "wide"
         table = table.replace('class="dataframe"', f'class="dataframe {size}"', 1)
     nothing = f'<tbody><tr><td class="words" colspan="{len(heads)}">none</td></tr>'
@@ -182,6 +191,33 @@ def _one_heading(match: re.Match[str]) -> str:
     return f"<thead>{''.join(above)}{opening}{merged}</tr></thead>"
 
 
+def _width(table: str) -> float:
+    """About how many pixels a table takes at the least, its rows' names on one line.
+
+    Words are broken into lines, numbers and what is short are not. Rows that begin
+    below a name of several rows are left out: the others hold the same columns.
+    """
+    rows = [_ANY_CELL.findall(row) for row in _ROW.findall(table)]
+    most = max(map(len, rows), default=0)
+    widths = [0.0] * most
+    for row in rows:
+        if len(row) < most:
+            continue
+        for column, (tag, how, inside) in enumerate(row):
+            text = _TAG.sub("", inside.replace("<wbr>", " ")).strip()
+            whole = "long" not in how if tag == "td" else column == 0
+            pieces = [text[:_LONGEST]] if whole else _SPACES.split(text)
+            taken = max(map(_ems, pieces)) * (1.1 if tag == "th" else 1.0)
+            widths[column] = max(widths[column], taken * _TYPE + _PADDING)
+    return sum(widths)
+
+
+def _ems(text: str) -> float:
+    """About how wide a text is, in heights of its type."""
+    letters = text.replace(_JOINED, "")
+    return sum(0.35 if letter in _SLIM else 0.62 for letter in letters)
+
+
 def _grouped(cell: str) -> str:
     """A whole number by thousands: 1864 and 1864.00 as 1,864."""
     found = _WHOLE_NUMBER.fullmatch(cell.strip())
@@ -189,5 +225,5 @@ def _grouped(cell: str) -> str:
 
 
 def _is_number(text: str) -> bool:
-    text = text.strip()
+    text = text.strip().replace(_JOINED, "")
     return text in _NOTHING or _NUMBER.fullmatch(text) is not None

@@ -215,6 +215,28 @@ def test_a_table_of_many_columns_is_set_smaller_those_of_its_index_counted():
     assert "dataframe wide" not in readable(nested._repr_html_())
 
 
+def test_a_table_that_would_be_cut_is_set_smaller_one_that_fits_is_not():
+    told = "-0.009 [-0.011, -0.006]"
+    five = pd.DataFrame([[told] * 5], index=["looks, all steps"])
+    page = unbroken(five._repr_html_())
+    assert "dataframe wide" in readable(page)
+    assert "dataframe wide" not in readable(unbroken(five[[0, 1, 2]]._repr_html_()))
+    # A sentence may be broken into lines, a row's name had better not be.
+    said = pd.DataFrame([["word " * 40] * 5], index=["looks"])
+    assert "dataframe wide" not in readable(said._repr_html_())
+    named = pd.DataFrame([["untrained"] * 6], index=["attention, keenest layer, t−1"])
+    assert "dataframe wide" in readable(named._repr_html_())
+
+
+def test_powers_of_ten_are_numbers_though_no_line_ends_in_them():
+    small = pd.DataFrame({"small": [-6e-4, 1.2e-3], "words": ["one", "two"]})
+    html = small.to_html(float_format="{:.1e}".format)
+    page = BeautifulSoup(readable(unbroken(html)), "html.parser")
+    assert ["words" in (cell.get("class") or []) for cell in page.find_all("td")] == [
+        False, True, False, True,
+    ]  # fmt: skip
+
+
 def test_sentences_filled_for_a_terminal_are_lines_of_their_own_again():
     said = ["word " * 40 + "end.", "A short one.", "more " * 30 + "end."]
     filled = "\n".join(textwrap.fill(s, 78, subsequent_indent="  ") for s in said)
