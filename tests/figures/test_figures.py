@@ -123,3 +123,14 @@ def test_a_run_beside_another_is_thin_and_has_its_own_numbers():
         assert len(thin) == len(drawn)
         assert all(line.get_ydata().tolist() == [0.75, 0.75] for line in thin)
         assert all(line.get_ydata().tolist() == [0.25, 0.25] for line in drawn)
+
+
+def test_answers_that_would_press_the_others_together_are_counted():
+    ratios = [0.2, 0.4, 0.6, 0.8] * 60
+    table = pd.DataFrame({"ratio": ratios, "length": range(240)})
+    inside = figures.ratio_length_figure(table)
+    assert inside.axes[0].get_ylim()[1] > 0.8
+    assert not inside.axes[0].texts
+    above = figures.ratio_length_figure(pd.concat([table, table[:1].assign(ratio=9.0)]))
+    assert above.axes[0].get_ylim()[1] < 1
+    assert [text.get_text() for text in above.axes[0].texts] == ["1 higher, not drawn"]

@@ -294,7 +294,15 @@ def ratio_length_figure(
     axes.axhline(1.0, color=INK, lw=0.8, ls=":")
     axes.set(xlabel="length of the answer, tokens", ylabel="late/early ratio")
     if len(known):
-        axes.set_ylim(0, float(known["ratio"].quantile(0.99)) * 1.05)
+        # A few answers far above all others shall not press these together.
+        most, usual = known["ratio"].max(), known["ratio"].quantile(0.99)
+        top = 1.05 * float(most if most < 1.2 * usual else usual)
+        axes.set_ylim(0, top)
+        if above := int((known["ratio"] > top).sum()):
+            axes.text(
+                0.99, 0.98, f"{above} higher, not drawn", color=INK, fontsize=9,
+                ha="right", va="top", transform=axes.transAxes,
+            )  # fmt: skip
     return figure
 
 
