@@ -67,8 +67,9 @@ def shaped_figure(panels: Mapping[str, object], mask, limit: float = 2.0) -> Fig
         shown = np.ma.masked_where(~real, np.asarray(values))
         place.imshow(shown, cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto")
         for y, x in np.argwhere(real):
+            said = f"{shown[y, x]:+.2f}".replace("-", "−")
             place.text(
-                x, y, f"{shown[y, x]:+.2f}".replace("+0.00", "0").replace("-0.00", "0"),
+                x, y, "0" if said[1:] == "0.00" else said,
                 ha="center", va="center", fontsize=8, color="#222222",
             )  # fmt: skip
         place.set_title(name, loc="left")

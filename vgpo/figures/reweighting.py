@@ -79,7 +79,8 @@ def reweighting_figure(weights, mask, psi, phi, shaped, advantages) -> Figure:
         place.set(title=name, xticks=[], yticks=[])
     for place, mean in zip(axes[2:4], (sums.mean(), phi.mean()), strict=True):
         place.set_xlabel(f"mean\n{abs(float(mean)):.1f}", fontsize=8)
-    axes[0].set_yticks(range(len(weights)), [f"{a:+.0f}" for a in advantages])
+    signed = [f"{a:+.0f}".replace("-", "−") for a in advantages]
+    axes[0].set_yticks(range(len(weights)), signed)
     axes[0].set_ylabel("group advantage")
     return figure
 
