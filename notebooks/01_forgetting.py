@@ -465,17 +465,18 @@ figures.reads_figure(along)
 
 # %%
 tile = values["row"] // rollouts * 100 + values["tiles"].str[0]
+looks = {"on the image": "image", "on the tile": "on_tile"}
 study.comparison_table(
     {
         name: forget.compare_within_questions(
-            values[name],
+            values[column],
             values["faithful"],
             tile,
             picture=values["row"] // rollouts,
         )
-        for name in ("image", "on_tile")
+        for name, column in looks.items()
     }
-).round(4)
+).round(4).map("{:.4g}".format)
 
 # %% [markdown]
 # The table sets right against wrong readings of *the same tile* by different

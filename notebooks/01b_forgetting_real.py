@@ -121,10 +121,12 @@ figures.decay_figure(
 
 # %%
 rows = {}
+measured = {"ratio": "its own", "ratio_uniform": "spread evenly"}
+measured["ratio_untrained"] = "untrained network"
 for name, a in analyses.items():
     table = a.per_answer.dropna(subset=["correct"])
     for column in ["ratio", *(f"ratio_{null}" for null in a.nulls)]:
-        rows[f"{name}, {column}"] = forget.compare_right_wrong(
+        rows[f"{name}, {measured[column]}"] = forget.compare_right_wrong(
             table[column], table["correct"].astype(bool)
         )
 study.comparison_table(rows).round(3)

@@ -415,7 +415,8 @@ few = [e for i, e in enumerate(examples) if i % questions < changed]
 covered = focus_study.occlusion_table(model, processor, few)
 drops = ["drop_image", "drop_tile", "drop_elsewhere"]
 fall = covered.groupby("role")[drops].mean()
-fall.loc[lambda t: t.index.isin(ROLES)].round(2) + 0.0  # no "-0.00"
+fall = fall.loc[lambda t: t.index.isin(ROLES)].round(2) + 0.0  # no "-0.00"
+fall.set_axis(["whole picture", "its tile", "other tiles"], axis=1)
 
 # %% [markdown]
 # The labels and the model agree. A token that we call a read loses its probability
@@ -478,7 +479,8 @@ figures.robustness_figure(robustness)
 
 # %%
 shown = ["token", "prediction", "read_probability"]
-robustness[[*shown, "auroc", "auroc_low", "auroc_high"]].round(2)
+shown += ["auroc", "auroc_low", "auroc_high"]
+robustness[shown].rename(columns=lambda n: n.replace("_", " ")).round(2)
 
 # %% [markdown]
 # Yes: noise and compression hardly move the ranking, and where shifts and
@@ -544,7 +546,7 @@ scored[both].iloc[1:8].round(2)
 # over a bar chart (made up, since no large model was within reach), with one token to a
 # word:
 #
-# > The bar for Tuesday reaches **40** , twice as much as Monday 's .
+# > The bar for Tuesday reaches **40** , twice as much as Monday ’s .
 #
 # Only `40` has to be looked up, if the question named the days. The state that looked
 # is the one at `reaches`: it had the chart in front of it and wrote 40.

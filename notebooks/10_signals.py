@@ -110,7 +110,7 @@ pd.DataFrame(
         for name, measured in found.items()
         for stage, about in measured.record["stages"].items()
     }
-).drop(index="answers")
+).drop(index="answers").rename(lambda name: name.replace("_", " "))
 
 # %% mystnb={"figure": {"name": "fig-signal-grades", "caption": "Three questions to every signal, look-away world, cold start. Dashed: a rule on the text, \"the token before is =\"."}, "image": {"alt": "Three panels of AUROC with intervals for nineteen signals. Attention at t minus 1 and the hidden tile are near one in all three. Focus at t lies below one half for reads. Focus at t minus 1 is high for reads and no better than over a grey picture when looked up and remembered values are compared."}}
 grades = found["look_away"].grades
