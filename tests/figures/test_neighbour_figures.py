@@ -12,7 +12,7 @@ def test_cells_hold_numbers_where_there_are_tokens():
     values = torch.tensor([[1.0, -0.25], [0.0, torch.nan]])
     figure = figures.shaped_figure({"one": values, "two": values}, mask)
     first, second, *others = figure.axes
-    assert [text.get_text() for text in first.texts] == ["+1.00", "-0.25", "0"]
+    assert [text.get_text() for text in first.texts] == ["+1.00", "−0.25", "0"]
     assert second.get_title(loc="left") == "two"
     assert not any(place.texts or place.images for place in others)
 
