@@ -630,24 +630,47 @@ figures.probe_figure(
 #
 # ## Exercises
 #
-# 1. Predict first: what does the null's ratio do if the picture has 1,300 image tokens
-#    and the answer 300 words, as at 7B?
-# 2. Set `seed = 61`. Does the figure of "Right and wrong answers" keep its sign? Does
-#    the row "same question" of the table below it?
-# 3. Which answers of the second world are right although they recalled a value? Guess
-#    the families of questions first; `away` holds the recorded answers.
+# Predict first; the lines of 1 and 3 go into cells at the end, the command of 2 into a
+# terminal with the environment active (`source .venv/bin/activate`).
 #
-# :::{dropdown} Solutions
-# 1. `V, Q, T = 1300, 100, 300` in the cell of the formula: the share falls from 0.93 to
-#    0.77 only, and the ratio is 0.91. A fall from 0.12 to 0.03 is more than even
-#    dilution does. What an untrained network of that size does is not known.
-# 2. The sign over all answers stays, since length and difficulty are in every draw. The
-#    row "same question" includes 0: it is the second row of the forest plot's first
-#    panel.
-# 3. `away[away["right"] & (away["looks"] < 1)]["family"].value_counts()`. Nearly all
-#    are comparisons and counts, which often come out right with a wrong value: a larger
-#    number stays the larger, an odd one stays uncounted. A sum does not forgive, unless
-#    the recalled value happens to be the tile's.
+# **1.** What does the null's ratio do if the picture has 1,300 image tokens and the
+# answer 300 words, as at 7B?
+#
+# ```python
+# V, Q, T = 1300, 100, 300
+# a = V / (V + Q + torch.arange(1, T + 1) - 1)
+# a[0], a[-1], forget.accumulation_ratio(a[None], torch.ones(1, T))
+# ```
+#
+# :::{dropdown} Solution
+# The share falls from 0.93 to 0.77 only, and the ratio is 0.91. A fall from 0.12 to 0.03
+# is more than even dilution does. What an untrained network of that size does is not
+# known.
+# :::
+#
+# **2.** Draw other questions. Does the figure of "Right and wrong answers" keep its
+# sign? Does the row "same question" of the table below it?
+#
+# ```bash
+# python book/build.py execute 01_forgetting -p seed 61
+# ```
+#
+# :::{dropdown} Solution
+# The sign over all answers stays, since length and difficulty are in every draw. The
+# row "same question" includes 0: it is the second row of the forest plot's first panel.
+# :::
+#
+# **3.** Which answers of the second world are right although they recalled a value?
+# Guess the families of questions first; `away` holds the recorded answers.
+#
+# ```python
+# away[away["right"] & (away["looks"] < 1)]["family"].value_counts()
+# ```
+#
+# :::{dropdown} Solution
+# Nearly all are comparisons and counts, which often come out right with a wrong value: a
+# larger number stays the larger, an odd one stays uncounted. A sum does not forgive,
+# unless the recalled value happens to be the tile's.
 # :::
 #
 # ## Keep in mind

@@ -103,8 +103,9 @@ pd.DataFrame(agreement).T.round(2)
 # | 6 γ | the flags and their values | `verl/workers/actor/config.py`, `examples/configs/config.yaml`, `train_vgpo_7B.sh` |
 # | 11 grading | the reward | `examples/reward_function/math.py` |
 #
-# Number 10 is in no file, being a property of the sum. Lines are not given, since none
-# may be quoted: search the file for what the section of that number describes.
+# Number 10 is in no file, being a property of the sum. Line numbers are not given, for
+# want of a record of them here: search the file for what the section of that number
+# describes.
 #
 # ## One batch
 #
@@ -156,8 +157,10 @@ print(f"r = {r:.2f}; the sign differs for {against:.0%} of the rollouts")
 # longer Eq. 10-11: a prompt with long answers gains over one with short
 # answers.
 #
-# How far it goes depends on the shuffle. The engine orders rows to balance the lengths
-# of micro-batches; ours is a plain random order. If an engine kept the eight rollouts of
+# Two things that the engine does to an update make departure 1 happen. It reorders the
+# rows so that lengths are balanced, and it cuts them into micro-batches of no fixed
+# number of rows; the factors take eight neighbours of a micro-batch for a group. How far
+# it goes depends on the order; ours is a plain random one. If an engine kept the eight rollouts of
 # a prompt adjacent and never cut between them, departure 1 would vanish, so from here on
 # both are reported: the released code on shuffled rows, and on *whole groups*.
 #
