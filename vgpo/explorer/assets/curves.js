@@ -382,7 +382,7 @@ const VGPOCurves = (() => {
           ...Object.values(row.seeds).concat(row.low ?? 0, row.high ?? 0).map(Math.abs)), 0) || 1;
         const body = wanted.map((row) => [
           row.method, number(row.mean), forest(row, reach),
-          `${signed(row.difference)}` + (row.low === null ? "" : ` [${signed(row.low)}, ${signed(row.high)}]`),
+          `${signed(row.difference)}` + (row.low === null ? "" : ` [${signed(row.low)},\u00a0${signed(row.high)}]`),
           number(row.p), String(Object.keys(row.seeds).length), row.verdict,
         ]);
         return element("section", {}, element("h4", {}, label),
