@@ -31,6 +31,13 @@ SIGHTS = {
             [-0.011820, 0.042940, 0.968881],
         ]
     ),
+    "tritanopia": np.array(
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ]
+    ),
 }
 
 
@@ -102,6 +109,39 @@ def test_words_in_any_colour_can_be_read(palette, theme):
 def test_colours_are_told_apart_by_every_eye(palette, theme, sight):
     pairs = combinations(palette(theme), 2)
     assert min(distance(*pair, sight) for pair in pairs) >= 15
+
+
+SIDE_BY_SIDE = {
+    "page.css": [r"--image", r"--query", r"--generated"],
+    "tokens.css": [r"--warm", r"--cool"],
+    "tokens.css, lines": [r"--warm-line", r"--cool-line"],
+    "group.css": [r"--gain", r"--loss"],
+    "answers.css": [r"-text\.right \{ [^}]*", r"-text\.wrong \{ [^}]*"],
+}
+"""Colours of the explorer that mean something beside each other, and where."""
+
+
+@pytest.mark.parametrize("sight", SIGHTS)
+@pytest.mark.parametrize("theme", GROUNDS)
+@pytest.mark.parametrize("where", SIDE_BY_SIDE)
+def test_colours_of_a_view_are_told_apart_by_every_eye(where, theme, sight):
+    sheet = ROOT / "vgpo/explorer/assets" / where.split(",")[0]
+    css = sheet.read_text(encoding="utf-8")
+    colours = []
+    for name in SIDE_BY_SIDE[where]:
+        [pair] = re.findall(name + r":? ?light-dark\((#\w{6}), (#\w{6})\)", css)
+        colours.append(pair[theme == "dark"])
+    pairs = combinations(colours, 2)
+    assert min(distance(*pair, sight) for pair in pairs) >= 15
+
+
+def test_wrong_answers_have_a_line_of_another_kind():
+    css = (ROOT / "vgpo/explorer/assets/answers.css").read_text(encoding="utf-8")
+    right, wrong = (
+        re.search(rf"-text\.{verdict} \{{([^}}]*)\}}", css)[1]
+        for verdict in ("right", "wrong")
+    )
+    assert "dashed" in wrong and "dashed" not in right
 
 
 @pytest.mark.parametrize("theme", GROUNDS)
