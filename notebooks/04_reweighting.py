@@ -278,7 +278,7 @@ pd.DataFrame(accumulated).T.round(2)
 # the share of reads at all, by either score. Those that cannot look do no worse. The
 # untrained network's $\phi$ is length under the sum as well; under the mean it is
 # higher for short answers. In those a larger share of the words reads the picture, so
-# it follows the share of reads more closely than the trained model's does. Answers to
+# it follows the share of reads without looking at anything. Answers to
 # one question read the same tiles, so they differ little in looking; what differs is
 # wording. In this world neither version of $\phi$ finds the completion that looks more,
 # because there is hardly any such completion. In the look-away world there is ([chapter
