@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from vgpo.explorer.page import View
+from vgpo.explorer.page import View, picture_element
 from vgpo.stats.arms import compare_so_far
 from vgpo.stats.seeds import paired_differences
 
@@ -26,6 +26,7 @@ def curves_view(
     shown: Sequence[str] | None = None,
     margins: Mapping[str, float] | None = None,
     title: str = "Training runs",
+    picture: bytes | None = None,
 ) -> View:
     """Training runs by world, method and seed, to be compared by pointing at them.
 
@@ -49,10 +50,11 @@ def curves_view(
             logged (there of the mean over steps); without one a verdict can be
             "difference found" or "not decided".
         title: Of the view.
+        picture: A PNG of curves, for where no script runs.
 
     Returns:
         A view: the value of a notebook's cell, or ``.save(path)``. Without a script it
-        shows the tables.
+        shows the picture and the tables.
 
     Raises:
         ValueError: A column or the baseline is missing, a step is there twice, or a
@@ -74,12 +76,14 @@ def curves_view(
     )
     return View(
         title,
-        static_comparisons(data),
+        picture_element(picture, "the curves, which the tables below compare")
+        + static_comparisons(data),
         start="curvesView",
         data=data,
         scripts=("statistics.js", "curves.js"),
         styles=("curves.css",),
         text=f"{title}: {', '.join(data['methods'])}",
+        picture=picture,
     )
 
 
@@ -117,10 +121,7 @@ def curves_data(
     methods.remove(baseline)
     methods.insert(0, baseline)
     if shown is None:
-        # Those of which most is known.
-        seeds = curves.groupby("method")["seed"].nunique()
-        others = sorted(methods[1:], key=lambda method: -seeds[method])
-        shown = [baseline, *others[:2]]
+        shown = shown_at_first(curves, baseline)
     if unknown := set(shown) - set(methods):
         raise ValueError(f"shown: no runs of {sorted(unknown)}, there are {methods}.")
     ends = _means_over_steps(curves, metrics)
@@ -147,6 +148,23 @@ def curves_data(
             for world, part in curves.groupby("world", sort=False)
         ],
     }
+
+
+def shown_at_first(curves: pd.DataFrame, baseline: str) -> list[str]:
+    """The baseline, and the two other methods of which most seeds are known.
+
+    Args:
+        curves: As :func:`curves_view` takes it.
+        baseline: One of its methods.
+
+    Example:
+        >>> runs = pd.DataFrame({"method": ["a", "b", "b"], "seed": [0, 0, 1]})
+        >>> shown_at_first(runs, "a")
+        ['a', 'b']
+    """
+    seeds = curves.groupby("method", sort=False)["seed"].nunique()
+    others = sorted(seeds.index.drop(baseline), key=lambda method: -seeds[method])
+    return [baseline, *others[:2]]
 
 
 def _check(table: pd.DataFrame, columns: list[str], name: str) -> None:

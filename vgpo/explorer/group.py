@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vgpo.explorer.page import View, picture_address
+from vgpo.explorer.page import View, picture_address, picture_element
 from vgpo.method.reweighting import reweight_advantages
 from vgpo.method.visual import VGPO, visual_factors
 
@@ -35,6 +35,7 @@ def group_view(
     tint: str = "change",
     chosen: tuple[int, int] | None = None,
     title: str = "One group under VGPO",
+    still: bytes | None = None,
 ) -> View:
     r"""The rollouts of one prompt: which word gains, and why.
 
@@ -63,10 +64,11 @@ def group_view(
         tint: What words are tinted by at first, one of :data:`TINTS`.
         chosen: Rollout and token, from 0, whose numbers are shown at first.
         title: Of the view.
+        still: A PNG of the group, for where no script runs.
 
     Returns:
         A view: the value of a notebook's cell, or ``.save(path)``. Without a script it
-        shows the rollouts at the first settings.
+        shows the PNG, and the rollouts at the first settings.
 
     Raises:
         ValueError: Lengths do not fit, a number is not finite, a score is outside
@@ -101,12 +103,15 @@ def group_view(
     lines = [heading, *("".join(row) for row in tokens)]
     return View(
         title,
-        (f"<p>{html.escape(heading)}</p>" if heading else "") + static_rollouts(data),
+        (f"<p>{html.escape(heading)}</p>" if heading else "")
+        + picture_element(still, "the rollouts, which stand below in words")
+        + static_rollouts(data),
         start="groupView",
         data=data | asked,
         scripts=("method.js", "group.js"),
         styles=("group.css",),
         text="\n".join(filter(None, lines)),
+        picture=still,
     )
 
 

@@ -256,6 +256,21 @@ def picture_address(image: Image.Image, longest: int = 1024) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
+def picture_element(png: bytes | None, alt: str) -> str:
+    """A PNG as it stands in a body, for where no script runs; nothing of None.
+
+    Example:
+        >>> picture_element(b"png", "three words")
+        '<p><img alt="three words" src="data:image/png;base64,cG5n"></p>'
+        >>> picture_element(None, "three words")
+        ''
+    """
+    if png is None:
+        return ""
+    address = "data:image/png;base64," + base64.b64encode(png).decode()
+    return f'<p><img alt="{html.escape(alt)}" src="{address}"></p>'
+
+
 def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from vgpo.explorer.page import View, pack, picture_address
+from vgpo.explorer.page import View, pack, picture_address, picture_element
 
 MEASURES = {
     "focus_token": ("focus, state at t", "Eq. 4 at the token's own position"),
@@ -291,10 +291,8 @@ def _still(
         f"<p>{html.escape(str(name))}: {html.escape(str(value))}</p>"
         for name, value in facts
     ]
-    if picture is not None:
-        address = View("", "", picture=picture)._repr_mimebundle_()["image/png"]
-        alt = "the scores of the tokens, which the table below has as numbers"
-        parts.append(f'<p><img alt="{alt}" src="data:image/png;base64,{address}"></p>')
+    alt = "the scores of the tokens, which the table below has as numbers"
+    parts.append(picture_element(picture, alt))
     for answer in answers[:2]:
         parts += [
             f"<p><b>{html.escape(answer.name)}</b></p>",
