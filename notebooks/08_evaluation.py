@@ -567,8 +567,8 @@ for arm, s in zip(spread["arm"], spread["spread"], strict=True):
 # same settings included. Whatever is short is short of a verdict, too.
 #
 # A training takes two to ten minutes of one thread, and time did not suffice for all. Cut
-# were: in the misread world, where no visual score can show what it is for (above), all
-# but the main arms; chains with fewer and with more words; most levels of $\beta$,
+# were: the misread world, where no visual score can show what it is for (above); chains
+# with fewer and with more words; all levels but one of $\beta$,
 # $\gamma$ and $\kappa$; and the ablations by the other reading of the score. GRPO, the
 # inverted score, the mean and the released code have six seeds where ten were planned, and
 # one ablation six of seven. A larger sibling, of 20 to 60 million parameters, needs a GPU
