@@ -197,15 +197,17 @@ figures.auroc_figure(by_family, by_fifth)
 # %%
 for kind in ROLES[:2]:
     some = table[(table["role"] == kind) | ~reads]
-    for name, column in ALIGNMENTS.items():
+    for name, column in (ALIGNMENTS | blind).items():
         auroc, low, high, _ = auroc_interval(
             some[column], some["role"] == kind, some["row"]
         )
-        print(f"{kind:12} {name:11} {auroc:.2f} [{low:.2f}, {high:.2f}]")
+        print(f"{kind:12} {name:12} {auroc:.2f} [{low:.2f}, {high:.2f}]")
 
 # %% [markdown]
-# So it is values that are found. Naming a colour is as much a read of the
-# image, and at $t - 1$ it is found far less surely.
+# So it is values that are found. Naming a colour is as much a read of the image, and at
+# $t - 1$ it is found far less surely. But what is found of colours comes through the
+# picture: over a grey one the score tosses a coin, as does the rule on `=`, which
+# stands before no colour.
 #
 # ### Two things that know nothing of the picture
 #

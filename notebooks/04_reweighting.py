@@ -21,7 +21,8 @@ import torch
 
 import vgpo
 from vgpo import figures, testbed
-from vgpo.studies.departures import within_group_correlation
+from vgpo.stats.intervals import mean_interval
+from vgpo.studies.departures import correlations_within_groups
 from vgpo.studies.tables import padded, table_beside_controls
 from vgpo.testbed import IMAGE_FAMILIES, World
 from vgpo.testbed.answers import answer
@@ -198,21 +199,29 @@ length_table = pd.DataFrame(
         "mean": phi_mean.numpy(),
     }
 )
-correlations = pd.Series(
-    {
-        how: within_group_correlation(values, lengths, group_ids)
-        for how, values in (("sum", phi), ("mean", phi_mean))
-    },
-    name="r",
-)
-correlations.round(2).to_frame("r with length")
+
+
+def within(values, by):
+    """Mean over the prompts of r within each, with its interval over prompts."""
+    each_r = correlations_within_groups(values, by, group_ids)
+    return mean_interval(each_r, bounds=(-1, 1))
+
+
+correlations = {
+    how: within(values, lengths)
+    for how, values in (("sum", phi), ("mean", phi_mean))
+}
+pd.Series(correlations).map(str).to_frame("r with length")
 
 # %% mystnb={"figure": {"name": "fig-length", "caption": "Each point a rollout, eight each of 40 prompts: its length less the mean of its group, against \u03c6."}, "image": {"alt": "Two scatter plots of phi against centred completion length: with the sum of Eq. 9 the points rise along a line, with the mean they do not."}}
-figures.length_figure(length_table, correlations)
+figures.length_figure(
+    length_table, {how: r.value for how, r in correlations.items()}
+)
 
 # %% [markdown]
 # The table gives the correlation of $\phi$ with length within a group, averaged
-# over the groups. Under Eq. 9 most of $\phi$ is length; with
+# over the groups, with a 95 % interval that draws whole prompts again. Under Eq. 9
+# most of $\phi$ is length; with
 # `accumulation="mean"` nearly all of that is gone.
 #
 # ### Who gains when φ is length?
@@ -263,14 +272,10 @@ for column, label in sources.items():
             each_w, mask, group_ids, accumulation=how
         )
         accumulated[label, how] = {
-            "r with length": within_group_correlation(
-                each_phi, lengths, group_ids
-            ),
-            "r with share of reads": within_group_correlation(
-                each_phi, looks, group_ids
-            ),
+            "r with length": within(each_phi, lengths),
+            "r with share of reads": within(each_phi, looks),
         }
-pd.DataFrame(accumulated).T.round(2)
+pd.DataFrame(accumulated).T.map(str)
 
 # %% [markdown]
 # It is not. With the sum, $\phi$ is *higher* for answers of which a smaller share
@@ -342,4 +347,4 @@ pd.DataFrame(accumulated).T.round(2)
 # - With the paper's sum, $\phi$ is length: within a group the two correlate at 0.95.
 #   Long wrong answers are punished most, long right ones rewarded most.
 # - With the mean it is not length, and not looking either: a network that was never
-#   trained follows the share of reads more closely.
+#   trained follows the share of reads more closely, at 0.51 [0.38, 0.61].

@@ -56,7 +56,7 @@ seen = mask & has_image[:, None]
 # the released code does, over a shuffled batch and over batches that keep the rollouts
 # of a prompt together. How far do they agree?
 
-# %%
+# %% tags=["hide-input"]
 batches = departures.micro_batches(lengths, budget, seed)
 arguments = (cosines, mask, group_ids, batches)
 options = {"has_image": has_image, "num_generations": rollouts}

@@ -2,16 +2,13 @@
 # # Which signal finds the tokens that need the image?
 #
 # Every method of this book's family weights tokens by something it can measure:
-# a cosine, attention, what a masked picture takes away, entropy. Each paper
-# shows that its own signal helps. None can say whether the signal finds the
-# tokens that depend on the image, for on real data nobody knows which those
-# are. On the small worlds we do. As far as we know, no such table has been
-# published, for want of a truth.
+# a cosine, attention, what a masked picture takes away, entropy. Whether that finds the
+# tokens that depend on the image, nobody can say on real data. On the small worlds the
+# truth is known.
 #
-# **In this chapter.** All signals side by side for one answer; their grades against
-# true reads; whether they notice that the model does *not* look; whether they
-# find the word that decides to look; length and cost; why the default fails;
-# and what each method does to one and the same completion.
+# **In this chapter.** All signals of one answer; their grades against true reads;
+# whether they notice that the model does *not* look, or find the word that decides
+# to; length and cost; and what each method does to one completion.
 
 # %% tags=["parameters", "hide-input"]
 questions = 6  # questions per family that are graded live
@@ -42,11 +39,9 @@ def by_signal(table, columns, values="auroc"):
 # %% [markdown]
 # ## All signals of one answer
 #
-# The world is the one that looks away ([chapter 00](00_testbed.ipynb)): before each
-# colour the chain chooses a word, and by it either looks the value up or goes on from
-# memory. Here the model answers one question, and one call measures all that the
-# methods would see. The same call takes other models ([which were
-# tested](../book/families.md)).
+# The model of the world that looks away ([chapter 00](00_testbed.ipynb)) answers one
+# question, and one call measures all that the methods would see. The same call takes
+# other models ([which were tested](../book/families.md)).
 
 # %%
 model, processor = testbed.load_tiny("look_away")

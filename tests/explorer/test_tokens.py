@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vgpo.explorer.page import View
 from vgpo.explorer.tokens import Answer, token_view
 
 WORDS = ["<think>", " red", " =", " 5", ".", "\n", "", "é", " </script>", "<b>x</b>"]
@@ -121,8 +122,8 @@ def test_too_many_layers_become_their_mean_and_then_cells_are_joined():
         )
 
 
-@pytest.mark.slow
-def test_three_thousand_tokens_and_a_large_picture_stay_under_ten_megabytes(tmp_path):
+def long_view() -> View:
+    """3,000 tokens over 1,200 image tokens, one layer."""
     rng = np.random.default_rng(0)
     count, grid = 3000, (30, 40)
     # Independent exponentials: noisier, so larger when deflated, than attention is.
@@ -139,9 +140,47 @@ def test_three_thousand_tokens_and_a_large_picture_stay_under_ten_megabytes(tmp_
         maps=[maps],
         pictures=[Image.fromarray(noise)],
     )
-    size = token_view(large).save(tmp_path / "large.html").stat().st_size
-    assert 1e6 < size < 10e6
+    return token_view(large)
+
+
+TOUCHED = """(() => {
+  window.touched = new Set();
+  new MutationObserver((records) => {
+    for (const record of records) window.touched.add(record.target);
+  }).observe(document.body,
+    { subtree: true, childList: true, attributes: true, characterData: true });
+})()"""
+"""Counts the nodes that scripts change from now on."""
+
+
+@pytest.mark.slow
+def test_three_thousand_tokens_and_a_large_picture_can_be_worked(browser, tmp_path):
+    path = long_view().save(tmp_path / "large.html")
+    size = path.stat().st_size
     print(f"{size:,} bytes")
+    assert 1e6 < size < 10e6
+    page = browser.open(path)
+    page.evaluate(TOUCHED)
+
+    def touched() -> int:
+        count = page.evaluate("window.touched.size")
+        page.evaluate("window.touched.clear()")
+        print(f"{count} nodes")
+        return count
+
+    # However many tokens there are, one step changes the two that it leaves and
+    # enters, and what is told of them.
+    page.hover(token(1500))
+    assert which(page).endswith("token 1501 of 3000")
+    assert 0 < touched() < 30
+    page.click(token(1500))
+    touched()
+    for step in (1502, 1503, 1504):
+        page.key("ArrowRight")
+        page.hover("h1")
+        assert which(page).endswith(f"token {step} of 3000")
+        assert 0 < touched() < 30
+    page.check()
 
 
 def test_without_a_script_the_text_and_its_numbers_are_there_escaped():

@@ -1,7 +1,12 @@
 """Views of the small world: what the studies hand to the explorer."""
 
+import base64
+import io
+import re
+
 import pandas as pd
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT
 from vgpo.studies.curves import grid_view, runs_view
@@ -63,6 +68,30 @@ def test_recorded_runs_are_shown_with_what_came_out_of_them(make):
     assert "accuracy on held-out scans, sampled" in labels
     for run in data["worlds"][0]["runs"]:
         assert all(0 <= value <= 1 for value in run["values"]["reward"])
+
+
+def shown_views() -> list:
+    results = ROOT / "results"
+    return [
+        rollouts_view(*token_rows()),
+        grid_view(results / "experiments/headline"),
+        runs_view(results / "rl"),
+    ]
+
+
+def test_where_no_script_runs_there_is_a_picture():
+    for view in shown_views():
+        content = base64.b64decode(view._repr_mimebundle_()["image/png"])
+        drawn = Image.open(io.BytesIO(content))
+        assert drawn.width > 500 and len(content) < 60_000, view
+        # Something is drawn on it, in more than the ink.
+        assert len(drawn.convert("RGBA").getcolors(10_000)) > 10
+        [address] = re.findall(r'<img alt="[^"]+" src="([^"]+)"', view.body)
+        assert address == as_data(content)
+
+
+def as_data(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def test_a_folder_without_runs_is_told(tmp_path):

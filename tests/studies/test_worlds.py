@@ -188,27 +188,54 @@ def test_the_records_say_which_criteria_a_world_meets(world, not_met):
         assert row.low < 0.6 < row.high
 
 
+def errors_apart(sample, recorded):
+    """How many standard errors a small sample's number lies from the recorded one.
+
+    The record's own follows from its interval; the sample's, from how few questions it
+    has of the same kind.
+    """
+    error = (recorded["high"] - recorded["low"]) / (2 * 1.96)
+    both = error * np.sqrt(1 + recorded["count"] / sample["count"])
+    return abs(sample["value"] - recorded["value"]) / both
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("world", ["look_away", "look_away_wordy"])
-def test_cold_starts_that_look_away_meet_the_criteria_on_a_small_sample(world):
+def test_cold_starts_that_look_away_do_what_their_record_says(world):
+    """All five criteria, of which `look_away_wordy` misses one, (d) when greedy.
+
+    The limits themselves are checked in the record, which has some hundred questions
+    for each of these. Here a sample of 28 questions, or 60 of accuracy, has to agree
+    with it within three standard errors; and with a limit, where that is further away
+    than so many. Not so (b), whose interval takes more questions to leave 0, and the
+    nine tenths of (d), which are of weights that are not shipped.
+    """
     found = measure(*load_tiny(world), WORLDS[world], SMALL)
     record = recorded(world)["measured"]
+    pairs = {
+        name: (found["late_reads"][name], record["late_reads"][name])
+        for name in ("on_tile", "focus_prediction")
+    }
+    pairs["ratio"] = (found["ratio"]["difference"], record["ratio"]["difference"])
+    pairs["place"] = (found["place_correlation"], record["place_correlation"])
+    for temperature, at in found["accuracy"]["all"].items():
+        pairs[f"accuracy {temperature}"] = (at, record["accuracy"]["all"][temperature])
+    for rule in ("colour", "colour_values_look_word", "colour_values_learned"):
+        pairs[rule] = (found["text_rules"][rule], record["text_rules"][rule])
+    apart = {name: errors_apart(*pair) for name, pair in pairs.items()}
+    assert max(apart.values()) < 3, apart
+
     on_tile = found["late_reads"]["on_tile"]
-    # So few questions leave the interval wide; the record has it from many.
     assert on_tile["value"] > 0.7 and on_tile["right"] > 5 * on_tile["wrong"]
     assert found["late_reads"]["focus_prediction"]["value"] > 0.55
-    ratio = found["ratio"]["difference"]
-    assert ratio["value"] > 0 and ratio["high"] > record["ratio"]["difference"]["low"]
+    assert found["ratio"]["difference"]["value"] > 0
     assert found["place_correlation"]["high"] < 0
     looked = [place["looked"] for place in found["places"]]
     assert looked[0] > 0.9 and looked[3] < 0.6
-    for temperature, at in found["accuracy"]["all"].items():
-        # Four standard errors of 60 answers around the limits, and around the record.
-        assert 0.3 - 0.25 < at["value"] < 0.6 + 0.25
-        assert at["value"] == pytest.approx(
-            record["accuracy"]["all"][temperature]["value"], abs=0.25
-        )
-    assert found["text_rules"]["colour_values_look_word"]["value"] < 0.8
+    for at in found["accuracy"]["all"].values():
+        # Two standard errors of 60 answers around the limits: 2 sqrt(.25 / 60) = .13.
+        assert 0.3 - 0.13 < at["value"] < 0.6 + 0.13
+    assert found["text_rules"]["colour_values_look_word"]["value"] < 0.7
     assert found["text_rules"]["colour_values_image"]["value"] > 0.95
     assert 0.3 < found["quoted_share"] < 0.6
     assert found["mean_length"] == pytest.approx(record["mean_length"], rel=0.15)

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from vgpo.explorer.curves import curves_view
+from vgpo.explorer.curves import curves_view, shown_at_first
 from vgpo.explorer.page import View
+from vgpo.figures.evidence import course_figure
+from vgpo.figures.svg import as_png
+from vgpo.studies.evidence import course
 from vgpo.studies.experiments.records import Record, curve_table, outcome_table
 from vgpo.studies.experiments.report import MARGINS
 from vgpo.studies.experiments.runs import TRAINED_FAMILIES, load_runs
@@ -59,7 +62,25 @@ def grid_view(
         shown=shown,
         margins=_margins(),
         title=f"Recorded trainings, {_seeds(curves)}",
+        picture=_picture(curves, baseline, shown),
     )
+
+
+def _picture(
+    curves: pd.DataFrame, baseline: str, shown: Sequence[str] | None
+) -> bytes | None:
+    """Rewards of the first world, of the arms that the page shows at first; None if
+    it has no run of the baseline."""
+    named = curves.rename(columns={"method": "arm"})
+    runs = named[named["world"] == named["world"].iloc[0]]
+    if baseline not in set(runs["arm"]):
+        return None
+    arms = shown_at_first(curves, baseline) if shown is None else shown
+    found = course(runs[runs["arm"].isin([baseline, *arms])], "reward", baseline)
+    label = METRICS["reward"]
+    if named["world"].nunique() > 1:
+        label += f"\n{runs['world'].iloc[0]}"
+    return as_png(course_figure(found, baseline, label))
 
 
 def _margins() -> dict[str, float]:
@@ -111,6 +132,7 @@ def runs_view(folder: str | Path, baseline: str = "dapo") -> View:
         metrics=_logged(curves),
         outcomes=outcomes.assign(world=world, outcome=OUTCOMES["accuracy/sampled"]),
         title=f"Training runs of {Path(folder).name}",
+        picture=_picture(curves, baseline, None),
     )
 
 

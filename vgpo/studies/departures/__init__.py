@@ -14,6 +14,7 @@ are the paper's.
 
 from vgpo.studies.departures.batches import micro_batches, run_ids, strangers
 from vgpo.studies.departures.effects import (
+    correlations_within_groups,
     lost_tokens,
     relative_boost,
     row_normalized,
@@ -36,6 +37,7 @@ __all__ = [
     "Departure",
     "advantage_factors_with",
     "batch_min_max",
+    "correlations_within_groups",
     "departure_table",
     "factor_changes",
     "lost_tokens",

@@ -153,15 +153,45 @@ def within_group_correlation(values: Tensor, by: Tensor, group_ids: Tensor) -> f
         >>> round(r, 3)
         0.75
     """
+    within = correlations_within_groups(values, by, group_ids)
+    return math.nan if np.isnan(within).all() else float(np.nanmean(within))
+
+
+def correlations_within_groups(
+    values: Tensor, by: Tensor, group_ids: Tensor
+) -> np.ndarray:
+    """The Pearson correlation within each group, for an interval over groups.
+
+    Args:
+        values: (B,).
+        by: (B,).
+        group_ids: (B,).
+
+    Returns:
+        (groups,), in the order of their ids, in [-1, 1]; NaN where one of the two does
+        not vary.
+
+    Raises:
+        ValueError: Lengths differ.
+
+    Example:
+        >>> import torch
+        >>> values = torch.tensor([1.0, 2.0, 9.0, 9.0])
+        >>> ids = torch.tensor([0, 0, 1, 1])
+        >>> correlations_within_groups(values, torch.tensor([3, 5, 1, 0]), ids).round(3)
+        array([ 1., nan])
+    """
     if not len(values) == len(by) == len(group_ids):
         raise ValueError(
             "values, by, group_ids: must be of one length, got "
             f"{len(values)}, {len(by)} and {len(group_ids)}."
         )
     table = pd.DataFrame({"values": values.double().numpy(), "by": by.double().numpy()})
-    within = [
-        group["values"].corr(group["by"])
-        for _, group in table.groupby(group_ids.numpy())
-        if (group.nunique() > 1).all()
-    ]
-    return float(np.mean(within)) if within else math.nan
+    return np.array(
+        [
+            group["values"].corr(group["by"])
+            if (group.nunique() > 1).all()
+            else math.nan
+            for _, group in table.groupby(group_ids.numpy())
+        ]
+    )
