@@ -162,7 +162,7 @@ for column in ("focus", "focus_prediction"):
 # The same chain; the score is that of the state before, at $t - 1$. Move one slider
 # at a time and watch which words gain: first $\beta$, then $\gamma$, then $\kappa$.
 
-# %%
+# %% mystnb={"image": {"alt": "The words of one chain, tinted by their weight, with sliders for strength, tail and share; a word clicked shows its numbers from score to weight."}}
 from vgpo.method.visual import VGPO
 from vgpo.studies.groups import rollouts_view
 

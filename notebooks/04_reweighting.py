@@ -158,7 +158,7 @@ shaped = vgpo.reweight_advantages(advantages, psi, phi)
 # would, orange ones less; framed words read the picture in truth. Click a word
 # for its numbers, move a slider, and watch who gains.
 
-# %%
+# %% mystnb={"image": {"alt": "Eight answers to one question as words beside their picture, tinted by how much their advantage gains or loses against GRPO; sliders change the method's numbers."}}
 from vgpo.studies.groups import rollouts_view
 
 mixed = int(((grouped.mean(1) > 0.2) & (grouped.mean(1) < 0.8)).int().argmax())
@@ -202,7 +202,7 @@ length_table = pd.DataFrame(
 
 
 def within(values, by):
-    """Mean over the prompts of r within each, with its interval over prompts."""
+    """Mean over prompts of r within each, with its interval over prompts."""
     each_r = correlations_within_groups(values, by, group_ids)
     return mean_interval(each_r, bounds=(-1, 1))
 

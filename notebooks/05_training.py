@@ -290,7 +290,7 @@ figures.seeds_figure(by_seed, gain, t_interval(gain))
 # The same runs to touch: smooth the curves, leave one method out, and see the paired
 # differences.
 
-# %%
+# %% mystnb={"image": {"alt": "Learning curves of the recorded runs, one line a method, to smooth and to pick from; below, their paired differences with an interval, and the runs one by one."}}
 runs_view("../results/rl")
 
 # %%

@@ -75,14 +75,10 @@ for name, table in tables.items():
     for row in table[table["mixed"] > 0].itertuples():
         of = f"{row.mixed} of {row.seeds}"
         print(f"{name}, {row.arm}: {of} pairs of different commits")
-pd.concat(
-    {
-        name: table[table["seeds"] > 1].set_index("arm")[
-            [*columns, "seeds", "verdict"]
-        ]
-        for name, table in tables.items()
-    }
-).round(3)
+for name, table in tables.items():
+    print(name.upper())
+    some = table[table["seeds"] > 1].set_index("arm")
+    display(some[[*columns, "seeds", "verdict"]].round(3))
 
 # %% [markdown]
 # Read the last columns first. An interval that excludes 0 is not enough for a verdict:
@@ -167,7 +163,7 @@ drawn_course("rewards/looks/mean", with_truth, "values looked up")
 # The same to touch: smooth the curves, leave arms out, and read the paired difference
 # of each arm seed by seed.
 
-# %%
+# %% mystnb={"image": {"alt": "Learning curves of the arms, to smooth and to pick from; below, each arm less DAPO with its interval, and every outcome seed by seed."}}
 grid_view(cells, baseline, arms)
 
 # %% [markdown]

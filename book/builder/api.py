@@ -53,7 +53,8 @@ def split(text: str, names: str) -> dict[str, str]:
     words = re.sub(r"<!--.*?-->\s*", "", start, flags=re.DOTALL)
     # In a box of its own, so that the style sheet can stack its columns on a phone.
     table = [":::{div} public-names", names, ":::"]
-    index = "\n".join([words.rstrip(), "", *table, "", "Everything:", "", *listed, ""])
+    groups_of_names = [":::{div} public-groups", "", *listed, "", ":::", ""]
+    index = "\n".join([words.rstrip(), "", *table, "", "Everything:", *groups_of_names])
     return {"api": index, **pages}
 
 

@@ -1,9 +1,9 @@
 """Settings of the statistics, checked: a wrong one is named, with what it must be."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def number(value: Any, name: str) -> float:
@@ -53,7 +53,7 @@ def whole(value: Any, name: str, least: int = 1) -> int:
     return int(found)
 
 
-def numbers(values: Sequence[float] | np.ndarray, name: str) -> np.ndarray:
+def numbers(values: ArrayLike, name: str) -> np.ndarray:
     """Values as float64, NaN where there is none.
 
     Raises:
