@@ -329,11 +329,13 @@ sizes.round(3)
 # largest of these ratios is 1.30 (the others were not matched one by one). Here is every
 # arm less *that* one.
 
-
 # %%
+recipes = Path("../recipes/experiments")
+
+
 def tell(name, outcomes):
     """What a whole grid says of its arms, outcome by outcome, in words."""
-    its = read_grid(f"../recipes/experiments/{name}.yaml")
+    its = read_grid(recipes / f"{name}.yaml")
     _, found = evidence.recorded(its, experiments)
     rivals = [arm for arm in its.arms if arm != its.baseline]
     for about, outcome in outcomes.items():
