@@ -253,7 +253,7 @@ def picture_address(image: Image.Image, longest: int = 1024) -> str:
         smaller = _encoded(image, "JPEG", quality=85)
         if len(smaller) < len(content) / 2:
             kind, content = "jpeg", smaller
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return _address(content, kind)
 
 
 def picture_element(png: bytes | None, alt: str) -> str:
@@ -267,8 +267,11 @@ def picture_element(png: bytes | None, alt: str) -> str:
     """
     if png is None:
         return ""
-    address = "data:image/png;base64," + base64.b64encode(png).decode()
-    return f'<p><img alt="{html.escape(alt)}" src="{address}"></p>'
+    return f'<p><img alt="{html.escape(alt)}" src="{_address(png, "png")}"></p>'
+
+
+def _address(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

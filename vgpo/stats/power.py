@@ -50,15 +50,10 @@ def detectable_difference(
         >>> round(detectable_difference(3, spread=0.01), 3)
         0.033
     """
-    whole(count, "count")
-    share(alpha, "alpha")
-    if not alpha < number(power, "power") < 1:
-        raise ValueError(f"power: must be between alpha and 1, got {power}.")
-    if not 0 <= number(spread, "spread") < np.inf:
-        raise ValueError(f"spread: must be finite and at least 0, got {spread}.")
+    count = _checked(count, spread, power, alpha)
     if count == 1:
         return float("inf")
-    return float(spread) * _detectable_in_spreads(int(count), power, alpha)
+    return float(spread) * _detectable_in_spreads(count, power, alpha)
 
 
 def detectable_by_sign_flips(
@@ -97,12 +92,23 @@ def detectable_by_sign_flips(
         >>> detectable_by_sign_flips(6, alpha=0.05 / 2)
         inf
     """
-    least = detectable_difference(count, spread, power=power, alpha=alpha)
+    count = _checked(count, spread, power, alpha)
     if 2.0 ** (1 - count) > alpha:
         return float("inf")
     if count > COUNTED:
-        return least
-    return float(spread) * _by_sign_flips_in_spreads(int(count), power, alpha)
+        return detectable_difference(count, spread, power=power, alpha=alpha)
+    return float(spread) * _by_sign_flips_in_spreads(count, power, alpha)
+
+
+def _checked(count: int, spread: float, power: float, alpha: float) -> int:
+    """The number of seeds, where all four are in range."""
+    seeds = whole(count, "count")
+    share(alpha, "alpha")
+    if not alpha < number(power, "power") < 1:
+        raise ValueError(f"power: must be between alpha and 1, got {power}.")
+    if not 0 <= number(spread, "spread") < np.inf:
+        raise ValueError(f"spread: must be finite and at least 0, got {spread}.")
+    return seeds
 
 
 @lru_cache

@@ -450,13 +450,8 @@ def _check(expect: str | None, low: float, high: float, what: str) -> None:
         raise ValueError(
             f"expect: must be 'above', 'below' or 'holds' and a number, got {expect!r}."
         )
-    limit = float(number)
-    holds = {"above": low > limit, "below": high < limit, "holds": low <= limit <= high}
-    if not holds[side]:
-        raise ValueError(
-            f"{what}: expected an interval that is {expect}, recorded was "
-            f"[{low:.3f}, {high:.3f}]. The verdict in the YAML file no longer follows."
-        )
+    said = f"{what}: expected an interval that is {expect}"
+    _require(side, float(number), low, high, said)
 
 
 def _check_limits(
@@ -466,11 +461,17 @@ def _check_limits(
     for side, limit in limits.items():
         if side not in ("above", "below"):
             raise ValueError(f"expect: must be above or below, got {side!r}.")
-        if not {"above": low > limit, "below": high < limit}[side]:
-            raise ValueError(
-                f"{what}: expected {side} {limit}, recorded was "
-                f"[{low:.3f}, {high:.3f}]. The written verdict no longer follows."
-            )
+        _require(side, limit, low, high, f"{what}: expected {side} {limit}")
+
+
+def _require(side: str, limit: float, low: float, high: float, said: str) -> None:
+    """Refuses an interval that does not lie above or below a number, or hold it."""
+    holds = {"above": low > limit, "below": high < limit, "holds": low <= limit <= high}
+    if not holds[side]:
+        raise ValueError(
+            f"{said}, recorded was [{low:.3f}, {high:.3f}]. The written verdict no "
+            "longer follows."
+        )
 
 
 # Verdicts ----------------------------------------------------------------
