@@ -19,6 +19,7 @@ import yaml
 from vgpo.studies.experiments import validation
 from vgpo.studies.experiments.arms import ARMS, find_arm
 from vgpo.studies.experiments.cells import (
+    DEVICES,
     LOOKING,
     METRICS,
     RECORD,
@@ -171,7 +172,7 @@ def test_an_arm_with_larger_steps_differs_in_its_rate_alone(tmp_path):
         ),
         ({"further_seeds": {"dapo": 0}}, "a number of seeds from 1; got 0"),
         ({"worlds": ["moon"]}, "worlds: 'moon' is none of"),
-        ({"evaluation": "long"}, "evaluation: 'long' is none of"),
+        ({"evaluation": "endless"}, "evaluation: 'endless' is none of"),
         ({"seeds": [1, 1]}, "seeds: none, or one of them twice"),
         ({"settings": {"a": {"lr": 1}}}, r"settings: 'a' has \['lr'\]"),
         ({"settings": {"a": {"seed": 1}}}, r"settings: 'a' has \['seed'\]"),
@@ -204,6 +205,23 @@ def test_an_arm_has_to_fit_its_cell():
     assert all(ARMS[name].name == name for name in ARMS)
 
 
+def test_a_world_without_a_shipped_start_has_one_wording_and_one_made_before(tmp_path):
+    assert start_folder("look_away_large", "shipped", tmp_path).parent == tmp_path
+    run = TestbedRun(method="dapo", world="look_away_large")
+    with pytest.raises(ValueError, match="'look_away_large' has none but 'shipped'"):
+        Cell("dapo", "s", "wordy", run, QUICK)
+    with pytest.raises(ValueError, match="^device must be one of"):
+        Cell("dapo", "s", "shipped", run, QUICK, device="tpu")
+
+
+def test_only_a_device_other_than_the_cpu_is_recorded(tmp_path):
+    assert "device" not in cell_of().settings()
+    assert replace(cell_of(), device="cuda").settings()["device"] == "cuda"
+    grid = read_grid(written(tmp_path, device="cuda"))
+    assert {cell.device for cell in grid.cells()} == {"cuda"}
+    assert {cell.device for cell in read_grid(written(tmp_path)).cells()} == {"cpu"}
+
+
 # One cell ----------------------------------------------------------------
 
 
@@ -230,6 +248,32 @@ def test_a_cell_is_the_same_to_the_last_bit_whatever_came_before(recorded):
     assert records[0]["outcomes"] == records[1]["outcomes"]
     other = read_table(recorded / "other" / METRICS)
     assert not other["reward"].equals(metrics[0]["reward"])
+
+
+def test_longer_chains_over_more_tiles_are_a_cell_as_any_other(tmp_path):
+    cell = cell_of("oracle_decides", "look_away_large", max_completion_length=192)
+    # It has the words of the shipped model, which stands in for the larger one.
+    record = run_cell(cell, start_folder("look_away", "shipped", tmp_path), tmp_path)
+    assert record["world"] == "look_away_large" and "gpu" not in record
+    assert 0 < record["outcomes"]["looking/looks"] <= 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_cell_is_done_where_it_says(tmp_path):
+    found = {}
+    for device in DEVICES:
+        (tmp_path / device).mkdir()
+        cell = replace(cell_of("dapo", "look_away"), arm=UNTRAINED, device=device)
+        start = start_folder("look_away", "shipped", tmp_path)
+        run_cell(cell, start, tmp_path / device)
+        found[device] = read_table(tmp_path / device / VERDICTS)
+        trained = replace(cell_of("vgpo_token", "look_away"), device=device)
+        record = run_cell(trained, start, tmp_path / device)
+        assert ("gpu" in record) == (device == "cuda")
+    # The same numbers are drawn from the same distributions, but for rounding.
+    same = (found["cpu"]["length"] == found["cuda"]["length"]).mean()
+    assert same > 0.9
 
 
 def test_a_record_says_all_there_is_to_know(recorded):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
 
 import pytest
 import torch
@@ -20,9 +21,11 @@ from vgpo.testbed.cold_start import (
     COLD_STARTS,
     STAGES,
     ColdStartConfig,
+    LargeColdStart,
     LookAwayColdStart,
     _load_state,
     batches,
+    encoded_batches,
     main,
     reading_hits,
     teaching_loss,
@@ -241,6 +244,56 @@ def test_a_look_away_run_is_resumed_to_the_same_weights(tmp_path):
     assert "--world look_away" in record["command"]
     assert "--steps 4" in record["command"] and "--seed 3" in record["command"]
     assert "forgetfulness" not in record["command"]
+
+
+TINY_LARGE = LargeColdStart(
+    steps=5, batch_size=4, warmup_steps=2, decay_steps=2, seed=3,
+    hidden_size=64, layers=1, vision_layers=1, device="cpu",
+)  # fmt: skip
+
+
+def test_the_larger_model_learns_from_nothing_by_examples_drawn_ahead(tmp_path):
+    plain = run(tmp_path / "plain", TINY_LARGE)
+    ahead = run(tmp_path / "ahead", TINY_LARGE, workers=2)
+    weights = [load_file(folder / "model.safetensors") for folder in (plain, ahead)]
+    assert all(torch.equal(weights[1][name], one) for name, one in weights[0].items())
+    record = json.loads((ahead / "cold_start.json").read_text())
+    model = load_tiny(ahead)[0]
+    assert record["parameters"] == sum(p.numel() for p in model.parameters())
+    assert len(model.model.language_model.layers) == 1
+
+
+def test_examples_drawn_ahead_begin_within_a_pool():
+    processor = TINY_LARGE.start()[1]
+    config = replace(TINY_LARGE, steps=20)
+    one = encoded_batches(config, processor, 3, 2)
+    two = encoded_batches(config, processor, 3, 2, workers=1)
+    for (batch, examples), (other, same) in zip(islice(one, 10), two, strict=False):
+        assert [e.chain for e in examples] == [e.chain for e in same]
+        assert all(torch.equal(batch[name], other[name]) for name in batch)
+
+
+def test_the_default_larger_model_is_of_twenty_million_parameters():
+    model = LargeColdStart().start()[0]
+    assert 2e7 < sum(p.numel() for p in model.parameters()) < 2.5e7
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--world", "look_away_large", "--output", str(tmp_path)])
+    assert "device: there is no GPU" in capsys.readouterr().err
+
+
+def test_a_setting_of_another_world_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--layers", "3", "--output", str(tmp_path)])
+    assert "--layers: the cold start of misread has no such" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_not_shipped_says_how_to_make_it():
+    with pytest.raises(FileNotFoundError, match="--world look_away_large --output"):
+        load_tiny("look_away_large")
 
 
 @pytest.mark.parametrize("world", COLD_STARTS)

@@ -288,7 +288,7 @@ def test_the_vocabulary_extends_the_first_worlds():
     words = look_away_vocabulary()
     assert len(words) == len(set(words))
     assert words[: len(vocabulary())] == vocabulary()
-    assert set(WORLDS) == set(CHECKPOINTS) == set(COLD_STARTS)
+    assert set(WORLDS) == set(CHECKPOINTS) | {"look_away_large"} == set(COLD_STARTS)
 
 
 def test_it_makes_a_data_set_as_the_first_world_does():
@@ -306,6 +306,7 @@ def test_it_makes_a_data_set_as_the_first_world_does():
         (lambda: LookAwayWorld(min_terms=1), "min_terms"),
         (lambda: LookAwayWorld(min_terms=7), "min_terms"),
         (lambda: LookAwayWorld(max_terms=12), "max_terms"),
+        (lambda: LookAwayWorld(forgets_fully_at=1), "forgets_fully_at"),
         (lambda: LookAwayWorld(given_share=1.0), "given_share"),
         (lambda: LookAwayWorld(grids=((3, 4),)), "grids"),
         (lambda: LookAwayWorld(bars=(12,)), "bars"),

@@ -51,7 +51,7 @@ class QuestionSeeds:
     """Settings of the measurement.
 
     Attributes:
-        world: A name of ``vgpo.testbed.WORLDS``.
+        world: A name of ``vgpo.testbed.CHECKPOINTS``.
         seeds: Draws of questions; each also seeds the sampling.
         questions: Of each family, on held-out scans.
         rollouts: Answers to each, at temperature 1.
@@ -65,9 +65,9 @@ class QuestionSeeds:
     families: tuple[str, ...] = IMAGE_FAMILIES
 
     def __post_init__(self) -> None:
-        if self.world not in WORLDS:
+        if self.world not in CHECKPOINTS:
             raise ValueError(
-                f"world must be one of {tuple(WORLDS)}, got {self.world!r}"
+                f"world must be one of {tuple(CHECKPOINTS)}, got {self.world!r}"
             )
         for name in ("questions", "rollouts"):
             given = getattr(self, name)
@@ -217,7 +217,7 @@ def read_answers(world: str, folder: str | Path = RESULTS) -> pd.DataFrame:
     """The recorded answers of a world, one row each.
 
     Args:
-        world: A name of ``vgpo.testbed.WORLDS``.
+        world: A name of ``vgpo.testbed.CHECKPOINTS``.
         folder: Where they were written.
 
     Returns:
@@ -233,7 +233,7 @@ def read_record(world: str, folder: str | Path = RESULTS) -> dict[str, Any]:
     """What was recorded of a world: settings, provenance and tables.
 
     Args:
-        world: A name of ``vgpo.testbed.WORLDS``.
+        world: A name of ``vgpo.testbed.CHECKPOINTS``.
         folder: Where it was written.
 
     Returns:
@@ -260,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m vgpo.studies.question_seeds",
         description="Measures forgetting over several draws of questions.",
     )
-    parser.add_argument("--world", choices=list(WORLDS), required=True)
+    parser.add_argument("--world", choices=list(CHECKPOINTS), required=True)
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=list(QuestionSeeds.seeds)
     )

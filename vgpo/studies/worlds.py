@@ -505,8 +505,11 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(str(error))
     started = time.monotonic()
     world = WORLDS[options.world]
-    folder = options.checkpoint or CHECKPOINTS[options.world]
-    model, processor = load_tiny(folder)
+    folder = options.checkpoint or CHECKPOINTS.get(options.world, options.world)
+    try:
+        model, processor = load_tiny(folder)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
     measured = measure(model, processor, world, study)
     commands = {"cold_start": _made_by(folder)}
     supervised = None

@@ -2,12 +2,14 @@
 
     python -m vgpo.testbed.cold_start --output runs/cold_start
     python -m vgpo.testbed.cold_start --world look_away --output runs/look_away
+    python -m vgpo.testbed.cold_start --world look_away_large --output runs/large
 
 The first trains on reference chains (teacher forcing), from one tile to nine: the next
 size comes once the model reads the values of the present one. The second goes on from
-the shipped checkpoint of the first with the chains of the look-away world. A kill
+the shipped checkpoint of the first with the chains of the look-away world. The third
+teaches a model fifteen times as large from nothing, in minutes on a GPU. A kill
 loses at most the steps since the last save; the same command goes on from there. On
-one machine, with one number of threads, a seed always gives the same weights.
+one processor, with one number of threads, a seed always gives the same weights.
 
 The folder ``--output`` becomes an ordinary Hugging Face checkpoint, with the
 training curve (``curve.csv``) and the record of the run (``cold_start.json``).
@@ -23,15 +25,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import Qwen2_5_VLForConditionalGeneration
 
@@ -39,7 +43,8 @@ from vgpo.files import write_atomically
 from vgpo.testbed.answers import accuracy, answer, blind_accuracy
 from vgpo.testbed.changes import blank, swap
 from vgpo.testbed.data import encode_examples
-from vgpo.testbed.look_away import LookAwayWorld, look_away_vocabulary
+from vgpo.testbed.decoding import decode_faster
+from vgpo.testbed.look_away import WORLDS, LookAwayWorld, look_away_vocabulary
 from vgpo.testbed.model import build_tiny, load_tiny
 from vgpo.testbed.processor import TestbedProcessor, build_processor
 from vgpo.testbed.questions import FAMILIES, IMAGE_FAMILIES, Example, World
@@ -99,6 +104,7 @@ class ColdStartConfig:
 
     name: ClassVar[str] = "misread"
     stages: ClassVar[tuple[dict, ...]] = STAGES
+    device: ClassVar[str] = "cpu"
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "threads"):
@@ -186,9 +192,77 @@ class WordyColdStart(LookAwayColdStart):
     name: ClassVar[str] = "look_away_wordy"
 
 
+@dataclass(frozen=True)
+class LargeColdStart(LookAwayColdStart):
+    """Settings of the cold start of the larger look-away world, for a GPU.
+
+    The model learns from nothing to look values up, from one tile to ten, and in the
+    last stages not to.
+
+    Attributes:
+        steps: As in :class:`ColdStartConfig`, and so are the others; defaults differ.
+        hidden_size: See :func:`~vgpo.testbed.model.tiny_config`, as the next two. The
+            defaults give 22 million parameters.
+        layers: Of the language model.
+        vision_layers: Of the vision tower.
+        device: Where: ``cuda``, or ``cpu``, where it takes hours.
+    """
+
+    steps: int = 3000
+    batch_size: int = 64
+    learning_rate: float = 4e-4
+    warmup_steps: int = 100
+    decay_steps: int = 800
+    hidden_size: int = 384
+    layers: int = 8
+    vision_layers: int = 3
+    device: str = "cuda"
+
+    name: ClassVar[str] = "look_away_large"
+    stages: ClassVar[tuple[dict, ...]] = (
+        {"grids": ((1, 1),), "bars": (1,), "min_terms": 2, "max_terms": 3},
+        {"grids": ((1, 2), (2, 1)), "bars": (1, 2), "min_terms": 2, "max_terms": 3},
+        {"grids": ((2, 2),), "bars": (2, 3), "min_terms": 2, "max_terms": 4},
+        {"grids": ((2, 3), (3, 2)), "bars": (3, 4), "min_terms": 3, "max_terms": 6},
+        {"grids": ((3, 3),), "bars": (4, 5, 6), "min_terms": 4, "max_terms": 8},
+        {},
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("layers", "vision_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if self.device not in ("cpu", "cuda"):
+            raise ValueError(f"device must be cpu or cuda, got {self.device!r}")
+
+    def start(self) -> tuple[Qwen2_5_VLForConditionalGeneration, TestbedProcessor]:
+        """A model that knows nothing; it is examined with
+        :func:`~vgpo.testbed.decoding.decode`."""
+        processor = build_processor(look_away_vocabulary())
+        model = build_tiny(
+            processor,
+            seed=self.seed,
+            hidden_size=self.hidden_size,
+            layers=self.layers,
+            vision_layers=self.vision_layers,
+        )
+        return decode_faster(model), processor
+
+    def world(self, stage: int = -1) -> LookAwayWorld:
+        """The larger world, or a smaller one on the way to it."""
+        return replace(
+            WORLDS[self.name],
+            **self.stages[stage],
+            forgetfulness=self.forgetfulness,
+            verbosity=self.verbosity,
+            total_share=self.total_share,
+        )
+
+
 COLD_STARTS: dict[str, type[ColdStartConfig]] = {
     config.name: config
-    for config in (ColdStartConfig, LookAwayColdStart, WordyColdStart)
+    for config in (ColdStartConfig, LookAwayColdStart, WordyColdStart, LargeColdStart)
 }
 """The settings of each world's cold start, by the world's name."""
 
@@ -260,6 +334,54 @@ def batches(config: ColdStartConfig, step: int, stage: int) -> Iterator[list[Exa
             step += 1
 
 
+class _Pools(Dataset):
+    """Encoded batches of a stage from a step on, one item for each pool."""
+
+    def __init__(self, config, processor, step: int, stage: int) -> None:
+        self._of = config, processor, step, stage
+
+    def __len__(self) -> int:
+        config, _, step, _ = self._of
+        return -(-config.steps // BATCHES_PER_POOL) - step // BATCHES_PER_POOL
+
+    def __getitem__(self, place: int) -> list[tuple[dict, list[Example]]]:
+        config, processor, step, stage = self._of
+        pool = step // BATCHES_PER_POOL + place
+        first = max(step, pool * BATCHES_PER_POOL)
+        count = (pool + 1) * BATCHES_PER_POOL - first
+        return [
+            # The pictures are in the batch; they need not travel twice.
+            (encode_examples(processor, some), [replace(e, image=None) for e in some])
+            for some in islice(batches(config, first, stage), count)
+        ]
+
+
+def encoded_batches(
+    config: ColdStartConfig, processor, step: int, stage: int, workers: int = 0
+) -> Iterator[tuple[dict[str, torch.Tensor], list[Example]]]:
+    """Batches of a stage from ``step`` on, encoded, with their examples.
+
+    Args:
+        config: The settings.
+        processor: Encodes.
+        step: The first.
+        stage: Of the curriculum.
+        workers: Processes that draw and encode ahead; the batches are the same.
+    """
+    if workers:
+        pools = DataLoader(
+            _Pools(config, processor, step, stage),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=1,
+        )
+        for pool in pools:
+            yield from pool
+    else:
+        for examples in batches(config, step, stage):
+            yield encode_examples(processor, examples), examples
+
+
 def teaching_loss(
     logits: torch.Tensor,
     labels: torch.Tensor,
@@ -274,10 +396,11 @@ def teaching_loss(
         for place, token in enumerate(example.chain, start=last - len(example.chain)):
             if token.source == "image":
                 weights[row, place] = image_weight
+    targets = labels[:, 1:].flatten().to(logits.device)
     losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), reduction="none"
+        logits[:, :-1].flatten(0, 1), targets, reduction="none"
     )
-    weights = weights[:, 1:].flatten()
+    weights = weights[:, 1:].flatten().to(logits.device)
     return (losses * weights).sum() / weights.sum()
 
 
@@ -286,7 +409,7 @@ def reading_hits(
 ) -> list[tuple[str, bool]]:
     """For every value read from a picture: the family, and whether the most likely
     token is what the picture shows (whatever the taught chain says)."""
-    guesses = logits[:, :-1].argmax(-1)
+    guesses = logits[:, :-1].argmax(-1).cpu()
     last = labels.shape[1] - 1  # where <|im_end|> stands
     found = []
     for row, example in enumerate(examples):
@@ -294,9 +417,9 @@ def reading_hits(
         for place, token in enumerate(example.chain):
             if token.source == "image" and token.truth is not None:
                 guess = int(guesses[row, start + place - 1])
-                right = processor.tokenizer.decode(guess) == token.truth
-                found.append((example.family, right))
-    return found
+                found.append((example.family, guess, token.truth))
+    texts = {guess: processor.tokenizer.decode(guess) for _, guess, _ in found}
+    return [(family, texts[guess] == truth) for family, guess, truth in found]
 
 
 def _save_state(path: Path, config, model, optimizer, progress: _Progress) -> None:
@@ -399,6 +522,7 @@ def train(
     save_every: int = 100,
     curve_count: int = 48,
     final_count: int = 200,
+    workers: int = 0,
 ) -> Path:
     """Runs the cold start, or goes on with one that was interrupted.
 
@@ -409,19 +533,26 @@ def train(
         save_every: Steps between two saves of the state.
         curve_count: Held-out questions per family and row of ``curve.csv``.
         final_count: Held-out questions per family of the closing examination.
+        workers: Processes that draw and encode examples ahead. Without effect on the
+            weights; a GPU waits for examples with fewer than some eight.
 
     Returns:
         The folder.
 
     Raises:
         ValueError: the folder holds the state of a run with other settings, or one
-            that is damaged.
+            that is damaged; or the settings ask for a GPU that is not there.
     """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device: there is no GPU that PyTorch can use; with cpu it takes hours"
+        )
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     state_file, curve_file = output / "state.safetensors", output / "curve.csv"
     torch.set_num_threads(config.threads)
     model, processor = config.start()
+    model.to(config.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95)
     )
@@ -435,15 +566,15 @@ def train(
         total=config.steps, initial=progress.step, disable=None, desc="cold start"
     )
     scores: dict[str, float] = {}
-    stream = batches(config, progress.step, progress.stage)
+    stream = encoded_batches(config, processor, progress.step, progress.stage, workers)
     started = time.monotonic() - progress.seconds
     model.train()
     while progress.step < config.steps:
-        examples = next(stream)
-        batch = encode_examples(processor, examples)
+        batch, examples = next(stream)
         for group in optimizer.param_groups:
             group["lr"] = config.rate(progress.step)
         labels = batch.pop("labels")
+        batch = {name: tensor.to(config.device) for name, tensor in batch.items()}
         logits = model(**batch).logits
         loss = teaching_loss(logits, labels, examples, config.image_weight)
         loss.backward()
@@ -464,7 +595,9 @@ def train(
         ):
             progress.stage += 1
             progress.stage_since = progress.step
-            stream = batches(config, progress.step, progress.stage)
+            stream = encoded_batches(
+                config, processor, progress.step, progress.stage, workers
+            )
         bar.update()
         bar.set_postfix(
             loss=f"{loss.item():.3f}",
@@ -497,6 +630,7 @@ def train(
     record = {
         "command": _command(config),
         "config": asdict(config),
+        "parameters": sum(p.numel() for p in model.parameters()),
         "seconds": round(progress.seconds),
         "date": date.today().isoformat(),
         "python": platform.python_version(),
@@ -546,19 +680,30 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--final-count", type=int, default=200, help="questions per family at the end"
     )
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that draw examples ahead"
+    )
     defaults = {name: asdict(config()) for name, config in COLD_STARTS.items()}
-    for name, value in defaults["misread"].items():
-        values = {world: settings[name] for world, settings in defaults.items()}
+    names = dict.fromkeys(name for known in defaults.values() for name in known)
+    for name in names:
+        values = {w: known[name] for w, known in defaults.items() if name in known}
+        value = next(iter(values.values()))
         shown = ", ".join(f"{world} {default}" for world, default in values.items())
         parser.add_argument(
             f"--{name.replace('_', '-')}", type=type(value),
             help=f"default {value if len(set(values.values())) == 1 else shown}",
         )  # fmt: skip
     options = vars(parser.parse_args(arguments))
-    make = COLD_STARTS[options.pop("world")]
-    chosen = {name: options.pop(name) for name in asdict(make())}
+    world = options.pop("world")
+    chosen = {name: options.pop(name) for name in names}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    if other := [name for name in chosen if name not in defaults[world]]:
+        option = other[0].replace("_", "-")
+        parser.error(f"--{option}: the cold start of {world} has no such setting")
+    if options["workers"] < 0:
+        parser.error(f"--workers must not be negative, got {options['workers']}")
     try:
-        config = make(**{name: v for name, v in chosen.items() if v is not None})
+        config = COLD_STARTS[world](**chosen)
         folder = train(config, **options)
     except ValueError as error:
         parser.error(str(error))

@@ -149,11 +149,12 @@ class LookAwayWorld(World):
         given_share: Chance in [0, 1) that a colour asked for is given in words.
         total_share: Has to be 0: there is no ``Total ?`` here.
         forgetfulness: f in [0, 1): chance that a chain does not look at a tile, from
-            the fourth colour on; before, ``f * ((j - 1) / 3)**2`` at the j-th, so
-            never at the first.
+            colour number ``forgets_fully_at`` on; before, at the j-th,
+            ``f * ((j - 1) / (forgets_fully_at - 1))**2``, so never at the first.
         verbosity: Chance v in [0, 1) that a word of ``SMALL_TALK`` follows a step, then
             another, up to six.
         noise: As in :class:`~vgpo.testbed.questions.World`.
+        forgets_fully_at: See ``forgetfulness``; at least 2.
     """
 
     max_terms: int = 6
@@ -161,6 +162,7 @@ class LookAwayWorld(World):
     forgetfulness: float = 0.0
     min_terms: int = 3
     given_share: float = 0.45
+    forgets_fully_at: int = 4
 
     def __post_init__(self):
         super().__post_init__()
@@ -188,6 +190,10 @@ class LookAwayWorld(World):
             )
         if not 0 <= self.given_share < 1:
             raise ValueError(f"given_share must be in [0, 1), got {self.given_share}")
+        if self.forgets_fully_at < 2:
+            raise ValueError(
+                f"forgets_fully_at must be at least 2, got {self.forgets_fully_at}"
+            )
 
     def lapse(self, place: int) -> float:
         """Chance that the chain does not look at its colour number ``place``, from 1.
@@ -197,7 +203,8 @@ class LookAwayWorld(World):
             >>> [round(world.lapse(place), 2) for place in (1, 2, 3, 4, 5, 6)]
             [0.0, 0.08, 0.31, 0.7, 0.7, 0.7]
         """
-        return self.forgetfulness * min(1.0, (place - 1) / 3) ** 2
+        rise = min(1.0, (place - 1) / (self.forgets_fully_at - 1))
+        return self.forgetfulness * rise**2
 
     def _shown(self, rng, terms: int, tiles: int) -> list[bool]:
         """For each colour asked for, whether it is one of the picture's."""
@@ -301,5 +308,14 @@ WORLDS: dict[str, World] = {
     "misread": World(),
     "look_away": LookAwayWorld(),
     "look_away_wordy": LookAwayWorld(),
+    "look_away_large": LookAwayWorld(
+        grids=((3, 3), (2, 5), (5, 2)),
+        bars=(5, 6, 7, 8),
+        min_terms=6,
+        max_terms=9,
+        forgets_fully_at=8,
+    ),
 }
-"""The questions of each world, by its name; chains without lapse and small talk."""
+"""The questions of each world, by its name; chains without lapse and small talk.
+
+``look_away_large`` has more tiles and longer chains; its model is too large to ship."""

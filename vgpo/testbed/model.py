@@ -6,6 +6,7 @@ import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from vgpo.seeds import seeded
+from vgpo.testbed.look_away import WORLDS
 from vgpo.testbed.processor import TestbedProcessor
 
 CHECKPOINT = Path(__file__).parent / "checkpoint"
@@ -125,6 +126,12 @@ def load_tiny(
     """
     folder = CHECKPOINTS.get(str(folder), Path(folder))
     world = next((w for w, shipped in CHECKPOINTS.items() if shipped == folder), None)
+    if world is None and str(folder) in WORLDS and not folder.is_dir():
+        raise FileNotFoundError(
+            f"folder: no checkpoint of {folder} is shipped, it is too large; "
+            f"`{REMAKE} --world {folder} --output FOLDER` makes one, for which a GPU "
+            "takes minutes; then give that folder"
+        )
     if world is None and not folder.is_dir():
         raise FileNotFoundError(
             f"folder: there is no {str(folder)!r}; give one of "

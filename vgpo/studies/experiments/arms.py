@@ -156,7 +156,7 @@ _PLAIN = (
         "oracle_decides",
         "vgpo_scored",
         _scored(score="decides"),
-        worlds=("look_away", "look_away_wordy"),
+        worlds=("look_away", "look_away_wordy", "look_away_large"),
         tells="upper bound of any score of decisions",
     ),
     Arm(

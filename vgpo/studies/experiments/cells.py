@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from vgpo.rewards import accuracy_reward
@@ -35,7 +36,7 @@ from vgpo.studies.experiments.starts import WORDINGS, start_digest
 from vgpo.studies.experiments.truth import with_truth
 from vgpo.studies.experiments.validation import Validation
 from vgpo.studies.provenance import provenance
-from vgpo.testbed import WORLDS, make_dataset
+from vgpo.testbed import CHECKPOINTS, WORLDS, make_dataset
 from vgpo.testbed.decoding import decode_faster
 from vgpo.testbed.model import load_tiny
 from vgpo.training.metrics import read_metrics
@@ -49,6 +50,9 @@ METRICS = "metrics.csv.gz"
 VERDICTS = "verdicts.csv.gz"
 LOOKING = "looking.csv.gz"
 VALIDATED = "validation.csv.gz"
+
+DEVICES = ("cpu", "cuda")
+"""Where a cell may be done."""
 
 _QUESTIONS_FROM = 1000  # the training questions of seed s are those of 1000 + s
 
@@ -66,9 +70,11 @@ class Cell:
         run: World, seed and settings of the training. Its ``method`` is the arm's.
         evaluation: What the model is asked.
         validate_every: Steps between held-out questions on the way; 0: none.
+        device: One of :data:`DEVICES`. Numbers depend on it; those of a GPU are not
+            the same twice to the last bit.
 
     Raises:
-        ValueError: Unknown arm or wording, an arm that the world cannot have,
+        ValueError: Unknown arm, wording or device, an arm that the world cannot have,
             settings whose method is not the arm's, or ``validate_every`` below 0.
     """
 
@@ -78,8 +84,11 @@ class Cell:
     run: TestbedRun
     evaluation: Evaluation
     validate_every: int = 0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
+        if self.device not in DEVICES:
+            raise ValueError(f"device must be one of {DEVICES}, got {self.device!r}")
         if not is_whole(self.validate_every, least=0):
             raise ValueError(
                 f"validate_every must be 0 or more, got {self.validate_every}"
@@ -87,6 +96,11 @@ class Cell:
         if self.wording not in WORDINGS:
             raise ValueError(
                 f"wording must be one of {tuple(WORDINGS)}, got {self.wording!r}"
+            )
+        if self.wording != "shipped" and self.run.world not in CHECKPOINTS:
+            raise ValueError(
+                f"wording: {self.run.world!r} has none but 'shipped', got "
+                f"{self.wording!r}"
             )
         if self.arm == UNTRAINED:
             return
@@ -116,6 +130,8 @@ class Cell:
             "world": self.run.world,
             "wording": self.wording,
             "evaluation": self.evaluation.as_dict(),
+            # Records of before there was a choice have no such entry.
+            **({"device": self.device} if self.device != "cpu" else {}),
         }
         if self.arm == UNTRAINED:
             return asked
@@ -171,7 +187,7 @@ def run_cell(
     """
     clock = _Clock()
     model, processor = load_tiny(start)
-    decode_faster(model)
+    decode_faster(model.to(cell.device))
     found: dict[str, float] = {}
     clock.lap("load")
     if cell.arm != UNTRAINED:
@@ -197,6 +213,7 @@ def run_cell(
         "seconds": clock.seconds,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **provenance(),
+        **({"gpu": torch.cuda.get_device_name()} if cell.device == "cuda" else {}),
     }
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     return record
@@ -226,6 +243,7 @@ def _train(
             work,
             report_to="none",
             reward_weights=[1.0] + [0.0] * len(watch),
+            use_cpu=cell.device == "cpu",
             **find_arm(cell.arm).fields,
         ),
         train_dataset=rows,

@@ -30,6 +30,8 @@ LARGER = {
     "misread": {"grids": ((3, 4), (4, 3)), "max_terms": 8},
     "look_away": _LARGER_LOOK_AWAY,
     "look_away_wordy": _LARGER_LOOK_AWAY,
+    # There are no more colours for more tiles: the chains are longer.
+    "look_away_large": {"grids": ((2, 5), (5, 2)), "min_terms": 10, "max_terms": 11},
 }
 """What is different where grids are larger, and chains longer, than trained on."""
 
@@ -141,7 +143,11 @@ class Evaluation:
 QUICK = Evaluation(standard_parts(4, 2, 2), looked_at=2, max_new_tokens=48)
 """A handful of questions, for tests and live cells."""
 
-EVALUATIONS = {"standard": Evaluation(), "quick": QUICK}
+EVALUATIONS = {
+    "standard": Evaluation(),
+    "long": Evaluation(max_new_tokens=224),
+    "quick": QUICK,
+}
 """By the name under which a grid asks for them."""
 
 

@@ -13,6 +13,7 @@ A file looks like this; everything but ``arms`` and ``worlds`` may be left out::
     further_seeds: {dapo: 4, vgpo_token: 4}  # of these arms four more: 10 to 13
     evaluation: standard   # or quick
     validate_every: 6      # steps between held-out questions on the way; 0: none
+    device: cpu            # or cuda, for models that are not small
     shares: [headline]     # grids whose finished cells of the same settings are taken
 """
 
@@ -25,7 +26,7 @@ from typing import Any
 import yaml
 
 from vgpo.studies.experiments.arms import find_arm
-from vgpo.studies.experiments.cells import UNTRAINED, Cell
+from vgpo.studies.experiments.cells import DEVICES, UNTRAINED, Cell
 from vgpo.studies.experiments.evaluation import EVALUATIONS
 from vgpo.studies.experiments.runs import TestbedRun, is_whole
 from vgpo.studies.experiments.starts import WORDINGS
@@ -47,6 +48,7 @@ _FORMS: Mapping[str, tuple[str, Any]] = {
     "evaluation": (f"one of {tuple(EVALUATIONS)}", str),
     "description": ("text", str),
     "validate_every": ("a whole number, at least 0", int),
+    "device": (f"one of {DEVICES}", str),
 }
 """What a file has to hold, in words and as types."""
 
@@ -69,6 +71,7 @@ class Grid:
             :data:`~vgpo.studies.experiments.evaluation.EVALUATIONS`.
         description: What the grid is there to decide.
         validate_every: Steps between held-out questions on the way; 0: none.
+        device: Where all is done; ``cpu`` even where there is a GPU, unless said.
         shares: Names of other grids. A cell of the same settings that is finished
             there is read where it is, and not done again.
 
@@ -89,6 +92,7 @@ class Grid:
     shares: tuple[str, ...] = ()
     further_seeds: Mapping[str, int] = field(default_factory=dict)
     validate_every: int = 0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for arm in self.arms:
@@ -178,6 +182,7 @@ class Grid:
             run=replace(run, learning_rate=run.learning_rate * known.rate),
             evaluation=EVALUATIONS[self.evaluation],
             validate_every=self.validate_every,
+            device=self.device,
         )
 
 

@@ -147,6 +147,8 @@ class TestbedRun:
                 "logging_steps": 1,
                 "save_strategy": "no",
                 "disable_tqdm": True,
+                # A small model's numbers are those of a CPU, on a GPU as well.
+                "bf16": False,
                 **fields,
             },
         )

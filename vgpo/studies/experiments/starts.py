@@ -7,6 +7,7 @@ answer bear on nothing.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from vgpo.testbed.cold_start import (
     ColdStartConfig,
     batches,
     teaching_loss,
+    train,
 )
 from vgpo.testbed.data import encode_examples
 from vgpo.testbed.model import CHECKPOINTS, load_tiny
@@ -33,10 +35,14 @@ _RATE = 3e-4
 
 
 def start_folder(world: str, wording: str, starts: Path) -> Path:
-    """Where a cold start is: in the package, or among those made before."""
-    if wording == "shipped":
-        return CHECKPOINTS[world]
-    return starts / f"{world}-{wording}"
+    """Where a cold start is: in the package, or among those made before.
+
+    That of a world whose checkpoint is not shipped is made as the package would have
+    shipped it.
+    """
+    if wording != "shipped":
+        return starts / f"{world}-{wording}"
+    return CHECKPOINTS[world] if world in CHECKPOINTS else starts / world
 
 
 def start_digest(folder: Path) -> str:
@@ -45,14 +51,20 @@ def start_digest(folder: Path) -> str:
 
 
 def make_start(world: str, wording: str, folder: Path, steps: int = STEPS) -> None:
-    """Teaches a world's cold start another wording, and saves it.
+    """Teaches a world's cold start another wording, and saves it; or makes the cold
+    start of a world of which none is shipped.
 
     Args:
-        world: A name of ``vgpo.testbed.CHECKPOINTS``.
-        wording: A name of :data:`WORDINGS` but ``"shipped"``.
+        world: A name of ``vgpo.testbed.WORLDS``.
+        wording: A name of :data:`WORDINGS`; ``"shipped"`` for a cold start that is not,
+            and only that for such a world.
         folder: Of the new checkpoint; it need not be there.
-        steps: Optimiser steps.
+        steps: Optimiser steps into another wording.
     """
+    if wording == "shipped":
+        # Examples are drawn ahead by as many processes as do nothing else then.
+        train(COLD_STARTS[world](), folder, workers=max(1, (os.cpu_count() or 1) - 2))
+        return
     config = _config(world, wording, steps)
     model, processor = load_tiny(world)
     optimizer = torch.optim.AdamW(

@@ -100,7 +100,7 @@ def make_starts(grid: Grid, places: Places, say: Callable[[str], None]) -> None:
             lock = places.starts / ".locks" / f"{folder.name}.json"
             with locked(lock) as ours:
                 if ours and not folder.is_dir():
-                    say(f"teaching the {world} cold start to be {wording}")
+                    say(f"making the cold start of {world}: {wording}")
                     work = places.starts / ".work" / folder.name
                     shutil.rmtree(work, ignore_errors=True)
                     work.mkdir(parents=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from vgpo.studies.signals.record import SignalStudy, write
-from vgpo.testbed import WORLDS
+from vgpo.testbed import CHECKPOINTS
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m vgpo.studies.signals",
         description="Grade every signal on a small world, and record it.",
     )
-    parser.add_argument("--world", choices=list(WORLDS), required=True)
+    parser.add_argument("--world", choices=list(CHECKPOINTS), required=True)
     for name in ("questions", "samples", "seed", "resamples", "steps"):
         default = getattr(SignalStudy, name)
         parser.add_argument(f"--{name}", type=int, default=default)

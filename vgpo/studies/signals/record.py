@@ -33,7 +33,7 @@ from vgpo.studies.provenance import provenance
 from vgpo.studies.signals.grading import grade, lags, summary
 from vgpo.studies.signals.measure import signal_table
 from vgpo.studies.tables import batches_of_one_length
-from vgpo.testbed import IMAGE_FAMILIES, WORLDS, load_tiny
+from vgpo.testbed import CHECKPOINTS, IMAGE_FAMILIES, WORLDS, load_tiny
 from vgpo.testbed.answers import accuracy, answer
 from vgpo.testbed.questions import Example
 
@@ -57,7 +57,7 @@ class SignalStudy:
     """Settings of the measurement.
 
     Attributes:
-        world: A name of ``vgpo.testbed.WORLDS``.
+        world: A name of ``vgpo.testbed.CHECKPOINTS``.
         families: What is asked.
         questions: Held-out questions per family.
         samples: Sampled answers to each, at temperature 1.
@@ -82,9 +82,9 @@ class SignalStudy:
     max_new_tokens: int = 128
 
     def __post_init__(self):
-        if self.world not in WORLDS:
+        if self.world not in CHECKPOINTS:
             raise ValueError(
-                f"world must be one of {tuple(WORLDS)}, got {self.world!r}"
+                f"world must be one of {tuple(CHECKPOINTS)}, got {self.world!r}"
             )
         for name, least in (
             ("questions", 2), ("samples", 1), ("resamples", 2), ("steps", 0),
