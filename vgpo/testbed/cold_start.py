@@ -7,7 +7,8 @@
 The first trains on reference chains (teacher forcing), from one tile to nine: the next
 size comes once the model reads the values of the present one. The second goes on from
 the shipped checkpoint of the first with the chains of the look-away world. The third
-teaches a model fifteen times as large from nothing, in minutes on a GPU. A kill
+grows the second's model to fifteen times its size, for a larger world, and takes
+minutes on a GPU. A kill
 loses at most the steps since the last save; the same command goes on from there. On
 one processor, with one number of threads, a seed always gives the same weights.
 
@@ -44,6 +45,7 @@ from vgpo.testbed.answers import accuracy, answer, blind_accuracy
 from vgpo.testbed.changes import blank, swap
 from vgpo.testbed.data import encode_examples
 from vgpo.testbed.decoding import decode_faster
+from vgpo.testbed.growth import grow
 from vgpo.testbed.look_away import WORLDS, LookAwayWorld, look_away_vocabulary
 from vgpo.testbed.model import build_tiny, load_tiny
 from vgpo.testbed.processor import TestbedProcessor, build_processor
@@ -196,8 +198,8 @@ class WordyColdStart(LookAwayColdStart):
 class LargeColdStart(LookAwayColdStart):
     """Settings of the cold start of the larger look-away world, for a GPU.
 
-    The model learns from nothing to look values up, from one tile to ten, and in the
-    last stages not to.
+    It goes on from the look-away world's shipped model, grown to fifteen times as many
+    parameters (:mod:`vgpo.testbed.growth`), over more tiles and with longer chains.
 
     Attributes:
         steps: As in :class:`ColdStartConfig`, and so are the others; defaults differ.
@@ -208,25 +210,17 @@ class LargeColdStart(LookAwayColdStart):
         device: Where: ``cuda``, or ``cpu``, where it takes hours.
     """
 
-    steps: int = 3000
+    steps: int = 1200
     batch_size: int = 64
     learning_rate: float = 4e-4
-    warmup_steps: int = 100
-    decay_steps: int = 800
+    warmup_steps: int = 60
+    decay_steps: int = 600
     hidden_size: int = 384
     layers: int = 8
     vision_layers: int = 3
     device: str = "cuda"
 
     name: ClassVar[str] = "look_away_large"
-    stages: ClassVar[tuple[dict, ...]] = (
-        {"grids": ((1, 1),), "bars": (1,), "min_terms": 2, "max_terms": 3},
-        {"grids": ((1, 2), (2, 1)), "bars": (1, 2), "min_terms": 2, "max_terms": 3},
-        {"grids": ((2, 2),), "bars": (2, 3), "min_terms": 2, "max_terms": 4},
-        {"grids": ((2, 3), (3, 2)), "bars": (3, 4), "min_terms": 3, "max_terms": 6},
-        {"grids": ((3, 3),), "bars": (4, 5, 6), "min_terms": 4, "max_terms": 8},
-        {},
-    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -237,8 +231,9 @@ class LargeColdStart(LookAwayColdStart):
             raise ValueError(f"device must be cpu or cuda, got {self.device!r}")
 
     def start(self) -> tuple[Qwen2_5_VLForConditionalGeneration, TestbedProcessor]:
-        """A model that knows nothing; it is examined with
+        """The grown model; it is examined with
         :func:`~vgpo.testbed.decoding.decode`."""
+        known, _ = load_tiny("look_away")
         processor = build_processor(look_away_vocabulary())
         model = build_tiny(
             processor,
@@ -247,10 +242,10 @@ class LargeColdStart(LookAwayColdStart):
             layers=self.layers,
             vision_layers=self.vision_layers,
         )
-        return decode_faster(model), processor
+        return decode_faster(grow(known, model)), processor
 
     def world(self, stage: int = -1) -> LookAwayWorld:
-        """The larger world, or a smaller one on the way to it."""
+        """The larger look-away world, with its lapse and its small talk."""
         return replace(
             WORLDS[self.name],
             **self.stages[stage],
