@@ -117,12 +117,13 @@ def answers_table(
     where = table.groupby("row").indices
     special = special_token_ids(processor.tokenizer)
     for some, length, inputs in batches_of_one_length(processor, examples, completions):
+        inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         split = attention_split(model, inputs, length, special_token_ids=special)
         for i, row in enumerate(some):
             at = where[row]
-            image[at] = split.masses[i, :, 0].numpy()
+            image[at] = split.masses[i, :, 0].cpu().numpy()
             tiles = table["tiles"].to_numpy()[at]
-            share = share_on_target(split.image_maps[i][0].flatten(1), tiles)
+            share = share_on_target(split.image_maps[i][0].flatten(1).cpu(), tiles)
             has_tiles = np.array([len(t) > 0 for t in tiles])
             on_tile[at] = np.where(has_tiles, image[at] * share.numpy(), np.nan)
     value = stands_for_a_colour(table)

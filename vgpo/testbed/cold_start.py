@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from importlib.metadata import version
@@ -542,7 +543,27 @@ def train(
         raise ValueError(
             "device: there is no GPU that PyTorch can use; with cpu it takes hours"
         )
-    output = Path(output)
+    with _tensor_cores(config.device):
+        return _train(
+            config, Path(output), evaluate_every, save_every, curve_count, final_count,
+            workers,
+        )  # fmt: skip
+
+
+@contextmanager
+def _tensor_cores(device: str) -> Iterator[None]:
+    """Products of float32 matrices on a GPU in TF32, several times as fast."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if device == "cuda" else precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def _train(
+    config, output, evaluate_every, save_every, curve_count, final_count, workers
+) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     state_file, curve_file = output / "state.safetensors", output / "curve.csv"
     torch.set_num_threads(config.threads)
