@@ -88,7 +88,9 @@ class WorldStudy:
     max_new_tokens: int = 128
 
     def __post_init__(self):
-        for name in ("questions", "samples", "accuracy_questions", "resamples"):
+        for name in (
+            "questions", "samples", "accuracy_questions", "resamples", "max_new_tokens"
+        ):  # fmt: skip
             if getattr(self, name) < 2:
                 raise ValueError(f"{name} must be at least 2")
 
@@ -490,6 +492,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--accuracy-questions", type=int, default=WorldStudy.accuracy_questions
     )
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=WorldStudy.max_new_tokens,
+        help="chains of look_away_large want 192",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=WorldStudy.seed)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True)
@@ -501,6 +507,7 @@ def main(arguments: list[str] | None = None) -> None:
             samples=options.samples,
             accuracy_questions=options.accuracy_questions,
             seed=options.seed,
+            max_new_tokens=options.max_new_tokens,
         )
     except ValueError as error:
         parser.error(str(error))
