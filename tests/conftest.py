@@ -16,6 +16,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, str(ROOT))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The tests' numbers are a CPU's, so a GPU is hidden from all but its own tests.
+
+    Those are ``pytest -m gpu``. Libraries would move models to a GPU by themselves.
+    """
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def search_nothing_old() -> None:
     """What is alive when a file begins is not looked at again for garbage.

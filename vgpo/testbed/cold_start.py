@@ -211,11 +211,11 @@ class LargeColdStart(LookAwayColdStart):
         device: Where: ``cuda``, or ``cpu``, where it takes hours.
     """
 
-    steps: int = 1200
-    batch_size: int = 64
-    learning_rate: float = 4e-4
-    warmup_steps: int = 60
-    decay_steps: int = 600
+    steps: int = 360
+    batch_size: int = 128
+    learning_rate: float = 5e-4
+    warmup_steps: int = 30
+    decay_steps: int = 180
     hidden_size: int = 384
     layers: int = 8
     vision_layers: int = 3
