@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vgpo.method.visual import VGPO, visual_factors
 from vgpo.stats.seeds import paired_differences, t_interval
-from vgpo.studies.evidence import planned_table
+from vgpo.studies.evidence import planned_table, seed_pairs
 from vgpo.studies.experiments.arms import find_arm
 from vgpo.studies.tables import padded
 from vgpo.training.config import VGPOConfig
@@ -94,13 +94,12 @@ def sweep_table(outcomes: pd.DataFrame, base: str, outcome: str) -> pd.DataFrame
         Levels without a pair have NaN.
     """
     rows = outcomes[outcomes["outcome"] == outcome]
-    values = rows.pivot(index="seed", columns="arm", values="value")
     found = []
     for arm in arms_of(base):
         number, _, level = arm.removeprefix(f"{base}_").partition("_")
         if number not in DEFAULTS:
             continue
-        pairs = values.reindex(columns=[arm, base]).dropna()
+        pairs = seed_pairs(rows, arm, base)
         about = {"number": number, "level": float(level), "seeds": len(pairs)}
         ends = dict.fromkeys(("difference", "low", "high"), np.nan)
         if len(pairs):
@@ -108,7 +107,7 @@ def sweep_table(outcomes: pd.DataFrame, base: str, outcome: str) -> pd.DataFrame
             ends = {"difference": change.value, "low": change.low, "high": change.high}
         found.append(about | ends)
     own = {"difference": 0.0, "low": np.nan, "high": np.nan}
-    seeds = int(values.reindex(columns=[base])[base].notna().sum())
+    seeds = int(rows.loc[rows["arm"] == base, "value"].notna().sum())
     found += [
         {"number": name, "level": level, "seeds": seeds} | own
         for name, level in DEFAULTS.items()

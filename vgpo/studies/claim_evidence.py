@@ -28,6 +28,7 @@ from vgpo.stats.seeds import (
 from vgpo.stats.seeds import NOT_DECIDED as OPEN
 from vgpo.studies.ablations import arms_of
 from vgpo.studies.evidence import recorded as recorded_cells
+from vgpo.studies.evidence import seed_pairs
 from vgpo.studies.experiments.grid import RECIPES, read_grid
 from vgpo.studies.experiments.records import Record
 from vgpo.studies.experiments.report import MARGINS, compare_runs
@@ -214,10 +215,7 @@ def arms(
 
 def _fresh(runs: pd.DataFrame, arm: str, against: str, first: int) -> str:
     """The same difference over the seeds that nobody had seen."""
-    values = runs[runs["seed"] >= first].pivot(
-        index="seed", columns="arm", values="value"
-    )
-    pairs = values.reindex(columns=[arm, against]).dropna()
+    pairs = seed_pairs(runs[runs["seed"] >= first], arm, against)
     if len(pairs) < 2:
         return f"Of the seeds from {first} on there are too few ({len(pairs)})."
     alone = t_interval(paired_differences(pairs[arm], pairs[against]))

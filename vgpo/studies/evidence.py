@@ -213,6 +213,22 @@ def planned_cells(grid: Grid, experiments: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def seed_pairs(runs: pd.DataFrame, arm: str, against: str) -> pd.DataFrame:
+    """Values of two arms side by side, for the seeds that both have.
+
+    Args:
+        runs: ``arm``, ``seed`` and ``value``, of one outcome, world and setting.
+        arm: One arm.
+        against: The other.
+
+    Returns:
+        Index ``seed``, columns ``arm`` and ``against``; no rows where one of the two
+        has none.
+    """
+    values = runs.pivot(index="seed", columns="arm", values="value")
+    return values.reindex(columns=[arm, against]).dropna()
+
+
 def planned_table(
     outcomes: pd.DataFrame, arms: Sequence[str], against: str, outcome: str
 ) -> pd.DataFrame:
