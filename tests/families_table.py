@@ -507,6 +507,9 @@ def render(record: dict) -> str:
         "none. Training *works* where every row of every pass gets the",
         f"log-probabilities that it has alone, to within {SAME:g}.",
         "",
+        ":::{table}",
+        ":class: ledger families",
+        "",
         "| family | maps | training |",
         "|---|---|---|",
     ]
@@ -515,6 +518,7 @@ def render(record: dict) -> str:
         for r in rows
         if r["state"] == "works"
     ]
+    lines.append(":::")
     for state in ("refused", "found", "not run"):
         title = {
             "refused": "Refused",
@@ -531,6 +535,8 @@ def render(record: dict) -> str:
 
 
 def _cell(text: str) -> str:
+    """A message for readers: without the argument's name, by which a caller is told."""
+    text = re.sub(r"^(refused: )?(model|processing_class|train_dataset): ", r"\1", text)
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 

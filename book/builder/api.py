@@ -66,7 +66,7 @@ def public_names(root: Path) -> str:
         for node in code.body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOME"
     ]
-    rows = ["| `vgpo.` | | Eq. |", "|---|---|---|"]
+    rows = ["| `vgpo.` | what it is or does | Eq. |", "|---|---|---|"]
     for name, module in home.items():
         kind, line, equation = _described(root, module, name)
         rows.append(f"| {{py:{kind}}}`~{module}.{name}` | {line} | {equation} |")

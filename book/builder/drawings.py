@@ -15,8 +15,8 @@ from math import sqrt
 CENTRED = {"text_anchor": "middle"}
 BOLD = {**CENTRED, "font_weight": "bold"}
 WIDTH = 480
-BOX, ROW_GAP, GUTTER = 46, 58, 20
-NAME = 12  # size of a name: ten letters of a wide face fit a box of four columns
+BOX, ROW_GAP, GUTTER, MARGIN = 46, 58, 16, 24
+NAME = 11.5  # size of a name: ten letters of a wide face fit a box of five columns
 MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
 
 
@@ -103,9 +103,8 @@ def tower(
         cables: Numbers by (name above, name below).
     """
     columns = max(len(boxes) for _, boxes in rows)
-    margin = 30
-    width = (WIDTH - margin - (columns + 1) * GUTTER) / columns
-    gutters = [margin + GUTTER / 2 + i * (width + GUTTER) for i in range(columns + 1)]
+    width = (WIDTH - MARGIN - (columns + 1) * GUTTER) / columns
+    gutters = [MARGIN + GUTTER / 2 + i * (width + GUTTER) for i in range(columns + 1)]
     top, left, level = [12.0], {}, {}
     for (word, _), (below, _) in pairwise(rows):
         top.append(top[-1] + BOX + (ROW_GAP if word != below else 0.6 * ROW_GAP))
@@ -113,7 +112,7 @@ def tower(
         for i, box in enumerate(boxes):
             # On the grid of columns, so that no box stands in a gutter.
             column = int(columns * (i + 0.5) / len(boxes))
-            left[box.name] = margin + GUTTER + column * (width + GUTTER)
+            left[box.name] = MARGIN + GUTTER + column * (width + GUTTER)
             level[box.name] = row
 
     def middle(name: str) -> float:
@@ -130,7 +129,7 @@ def tower(
             taken[detour.index(min(detour))].append(pair)
     lane = {
         pair: gutters[i]
-        + (n - (len(pairs) - 1) / 2) * min(5, (GUTTER - 8) / len(pairs))
+        + (n - (len(pairs) - 1) / 2) * min(5, (GUTTER - 6) / len(pairs))
         for i, pairs in taken.items()
         for n, pair in enumerate(sorted(pairs, key=lambda p: middle(p[1])))
     }

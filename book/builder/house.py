@@ -59,13 +59,13 @@ def draw_tower(root: Path) -> str:
 def list_floors(root: Path) -> str:
     """The floors as a table, with the number behind each cable."""
     counted = measured(root)
-    lines = ["| floor | | holds | imports |", "|---|---|---|---|"]
+    lines = ["| part | floor | holds | imports from |", "|---|---|---|---|"]
     for entry in sorted(read_house(root)["floors"], key=lambda e: -e["floor"]):
         name = entry["name"]
         slash = "/" if (root / "vgpo" / name).is_dir() else ".py"
         used = ", ".join(f"{to} {n}" for (of, to), n in counted.items() if of == name)
         lines.append(
-            f"| {entry['floor']} | `{name}{slash}` | {entry['holds']} | {used} |"
+            f"| `{name}{slash}` | {entry['floor']} | {entry['holds']} | {used} |"
         )
     return "\n".join(lines)
 

@@ -15,6 +15,7 @@ from book.builder.bars import one_bar
 from book.builder.example import with_example
 from book.builder.house import fill
 from book.builder.inline import inline
+from book.builder.labels import with_labels
 from book.builder.scrub import ANSI
 from book.builder.spacing import unbroken
 from book.builder.tables import readable
@@ -74,12 +75,12 @@ def stage(root: Path, notebooks: Path, folder: Path) -> None:
 
 def finish(pages: Path) -> None:
     """Drawings into the pages of a built book, its tables made readable, its hidden
-    cells under one bar, its claims to be had by verdict, and its lines kept from ending
-    within "95 %"."""
+    cells under one bar, its claims to be had by verdict, its ledgers with the names of
+    their columns, and its lines kept from ending within "95 %"."""
     for path in pages.rglob("*.html"):
         page = path.read_text(encoding="utf-8")
         finished = one_bar(readable(inline(unbroken(page), path.parent)))
-        finished = with_verdicts(finished)
+        finished = with_labels(with_verdicts(finished))
         if finished != page:
             path.write_text(finished, encoding="utf-8")
 

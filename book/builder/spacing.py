@@ -24,7 +24,7 @@ _SLASH = re.compile(r"(?<![</])/(?=[\w.*-])")
 _PATH = re.compile(r'<span class="pre">(?=[^<]*[a-z]{2})[\w.*-]*/[^<&\s]*</span>')
 _OPTION = re.compile(r'<span class="pre">(?=--?\w[\w-]{0,27}</span>)')
 _SHELL = re.compile(r'(<div class="highlight-bash.*?<pre>)(.*?)(?=</pre>)', re.DOTALL)
-_FLAG = re.compile(r"(?<=\s)--?[A-Za-z][\w-]*(?=\s)")
+_FLAG = re.compile(r"(?<![^\s>])--?[A-Za-z][\w-]*(?=[\s<])")
 _SIGNATURE = re.compile(
     r'(<span class="sig-prename descclassname">.*?</span></span>|'
     r'<span class="sig-paren">\(</span>)'

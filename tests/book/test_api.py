@@ -1,6 +1,9 @@
 """One file of modules becomes an index and a page for each group."""
 
+import ast
+import inspect
 import re
+from dataclasses import fields
 
 import pytest
 import yaml
@@ -52,6 +55,34 @@ def test_the_names_of_the_package_are_listed_with_their_equations():
     assert all(len(row.split("|")) == 5 for row in table.splitlines())
 
 
+def test_the_settings_shown_are_those_that_trl_does_not_have():
+    """Its own two hundred would stand above the first word on ours."""
+    text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"autoclass:: vgpo\.training\.config\.(VGPOConfig.*)", text)
+    [call] = ast.parse(shown.replace("*, ", "")).body
+    told = {k.arg: ast.literal_eval(k.value) for k in call.value.keywords if k.arg}
+    known = {field.name: field.default for field in fields(vgpo.VGPOConfig)}
+    own = set(inspect.get_annotations(vgpo.VGPOConfig)) - {"_VALID_DICT_FIELDS"}
+    assert set(told) == own | {"output_dir"}
+    assert told == {name: known[name] for name in told}
+
+
+def test_no_argument_is_described_by_a_letter_alone():
+    """ "share: a." begins a list for Sphinx, whose first point is empty."""
+    letter = re.compile(r"^ +\w+: [A-Za-z]\.(?: .*)?$", re.MULTILINE)
+    for path in (ROOT / "vgpo").rglob("*.py"):
+        assert letter.findall(path.read_text(encoding="utf-8")) == [], path
+
+
+def test_commands_in_a_docstring_are_a_block_of_code():
+    """Without "::" their "--" is a dash, and lines run together."""
+    command = re.compile(r"([^\n]*)\n\n    (?:python|accelerate|papermill) ")
+    for path in (ROOT / "vgpo").rglob("*.py"):
+        code = ast.parse(path.read_text(encoding="utf-8"))
+        above = command.findall(ast.get_docstring(code) or "")
+        assert all(line.endswith("::") for line in above), path
+
+
 def test_nothing_of_the_file_is_lost_and_the_contents_know_the_pages(tmp_path):
     (tmp_path / "book").mkdir()
     text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
@@ -60,7 +91,7 @@ def test_nothing_of_the_file_is_lost_and_the_contents_know_the_pages(tmp_path):
         (tmp_path / "book" / name).write_text(copied, encoding="utf-8")
     write_pages(ROOT, tmp_path)
     whole = "".join(page.read_text() for page in (tmp_path / "book").glob("api_*.md"))
-    modules = re.compile(r"automodule:: (\S+)")
+    modules = re.compile(r"auto(?:module|class):: (\S+)")
     assert sorted(modules.findall(whole)) == sorted(modules.findall(text))
     toc = yaml.safe_load((tmp_path / "book" / "_toc.yml").read_text())
     [entry] = [

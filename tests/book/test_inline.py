@@ -299,6 +299,11 @@ def test_commands_are_broken_at_slashes_and_not_within_an_option():
     whole = [span.get_text() for span in found.select(".whole")]
     assert whole == ["-m", "--config", "--check"] and len(found.select("wbr")) == 1
     assert unbroken(page.format("python", command)) == page.format("python", command)
+    # Pygments puts a space of a command into a tag of its own.
+    space = '<span class="w"> </span>'
+    spaced = page.format("bash", f"--load_in_4bit{space}<span>true</span>{space}\\")
+    found = BeautifulSoup(unbroken(spaced), "html.parser")
+    assert [span.get_text() for span in found.select(".whole")] == ["--load_in_4bit"]
 
 
 def test_names_of_the_index_are_broken_after_their_dots_and_addresses_are_not():

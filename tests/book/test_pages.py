@@ -256,6 +256,13 @@ def test_a_phone_shows_every_page(browser, site, pages, served):
     assert not faults, "\n".join(faults)
 
 
+def test_the_index_of_the_package_is_one_screen(browser, served):
+    view = browser.open(f"{served}book/api.html")
+    view.resize(1400, 900)
+    last = "document.querySelector('.public-groups').getBoundingClientRect().bottom"
+    assert view.evaluate(last) <= 900
+
+
 def test_pages_tell_nothing_of_the_machine(site):
     for path in site.rglob("*"):
         if path.suffix in (".html", ".ipynb", ".md", ".txt") or path.name in (

@@ -172,7 +172,7 @@ def vepo_score(
         jsd: J, (B, T), all tokens real.
         gap: Entropy before the noisy picture less that before the picture, (B, T).
         uncertainty: H, (B, T).
-        share: a. The released script has 0.7.
+        share: The exponent a, in [0, 1]. The released script has 0.7.
 
     Returns:
         (B, T) in [0, 1].

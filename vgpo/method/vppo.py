@@ -220,7 +220,7 @@ def trajectory_factors(
             and enter no statistic.
         spread_over: Integers, (B,): rows with the same one share min and max.
         mean_over: The same, for the mean of n.
-        floor: b.
+        floor: The least factor, b.
 
     Returns:
         (B,) float32; 1 where all s are equal.

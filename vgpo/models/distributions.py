@@ -16,7 +16,7 @@ def log_distributions(
     Args:
         model: A vision-language model, wrapped or not, or its handle.
         inputs: Of its forward pass; completions are the last positions of each row.
-        length: T.
+        length: In tokens, T.
 
     Returns:
         (B, T, V) float32.

@@ -24,8 +24,8 @@ def paired_shares_interval(
     differ, and a fair one where they rarely do.
 
     Args:
-        first_only: c.
-        second_only: b.
+        first_only: How many only the first got right, c.
+        second_only: How many only the second got right, b.
         count: n; questions independent of each other, as for
             :func:`vgpo.stats.seeds.mcnemar`.
         confidence: In (0, 1).

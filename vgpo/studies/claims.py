@@ -1,5 +1,7 @@
 """The ledger of claims, made from the recorded files.
 
+::
+
     python -m vgpo.studies.claims
 
 writes ``book/claims.md`` and ``book/findings.md`` (three sentences for the landing

@@ -5,6 +5,8 @@
 - :func:`rule_and_grey`: how well a score finds the values read from the picture,
   beside a rule on the text and the same score over a grey picture.
 
+::
+
     python -m vgpo.studies.controls
 
 records the second, for the claims. Temperature is a control of its own

@@ -140,7 +140,7 @@ def sampled_rollouts(
 
     Args:
         prompts: Questions of the trained families.
-        rollouts: G.
+        rollouts: Of each, G.
         seed: Of questions and sampling.
         world: A name of ``vgpo.testbed.WORLDS``.
     """

@@ -1,5 +1,7 @@
 """Objections of reviewers that need no training, recorded for the ledger.
 
+::
+
     python -m vgpo.studies.objections
 
 writes three files to ``results/controls``, each with its settings and provenance:

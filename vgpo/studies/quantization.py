@@ -339,7 +339,7 @@ def random_batch(
 
     Args:
         config: Of the model, a Qwen2.5-VL.
-        rows: B.
+        rows: How many, B.
         image_tokens: Rows and columns of the image's tokens.
         completion: T, words after the image.
         device: Where.

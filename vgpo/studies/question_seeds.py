@@ -1,5 +1,7 @@
 r"""Forgetting over several draws of questions, beside networks that know nothing.
 
+::
+
     python -m vgpo.studies.question_seeds --world misread
     python -m vgpo.studies.question_seeds --world look_away
 

@@ -1,5 +1,7 @@
 r"""What a small world can show: the five criteria of visual forgetting, measured.
 
+::
+
     python -m vgpo.studies.worlds --world look_away --output results/worlds
 
 lets a cold start answer questions over held-out scans and measures whether its wrong

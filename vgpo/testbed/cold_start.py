@@ -1,5 +1,7 @@
 """Teaches the tiny model to read pictures and write chains: the cold start.
 
+::
+
     python -m vgpo.testbed.cold_start --output runs/cold_start
     python -m vgpo.testbed.cold_start --world look_away --output runs/look_away
     python -m vgpo.testbed.cold_start --world look_away_large --output runs/large

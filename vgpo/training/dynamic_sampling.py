@@ -265,7 +265,7 @@ def advantages_over_batch(
         rewards: Of all processes, per reward function, (B, F); NaN where a function
             gave none.
         reward_weights: (F,).
-        group_size: G.
+        group_size: G, rollouts of a prompt.
 
     Returns:
         (B,)

@@ -145,8 +145,8 @@ class Signals:
         Args:
             forward: The pass, with the option ``compute_entropy``.
             model: Whose pass it is.
-            rows: B.
-            completion_length: T.
+            rows: How many, B.
+            completion_length: In tokens, T.
 
         Returns:
             The pass's own result, and what was read, to be kept in the batch.
@@ -344,7 +344,7 @@ def gather_rollouts(
         batch: One process's rollouts; its ``rewards`` are taken out.
         signals: (B, T) each.
         reward_weights: Of the reward functions.
-        group_size: G.
+        group_size: G, rollouts of a prompt.
         progress: Share of the training that is done.
     """
     mask = loss_mask(batch)
@@ -379,7 +379,7 @@ def joined(parts: Sequence[Rollouts], processes: int, group_size: int) -> Rollou
     Args:
         parts: Each with as many rows of one process as of another.
         processes: How many they were gathered from.
-        group_size: G.
+        group_size: G, rollouts of a prompt.
     """
 
     def cat(values: Sequence[Tensor]) -> Tensor:

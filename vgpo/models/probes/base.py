@@ -106,7 +106,7 @@ class PassProbe:
         Args:
             model: The policy, wrapped or not.
             completion_length: T: the last positions of each row.
-            rows: B.
+            rows: How many, B.
 
         Returns:
             The context gives a function that, once the pass is over, returns the

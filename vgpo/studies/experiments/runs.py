@@ -1,5 +1,7 @@
 r"""Training runs on the small world, by method and seed, with their record.
 
+::
+
     python -m vgpo.studies.experiments.runs --methods dapo vgpo --seeds 0 1 2 \
         --output results/rl
 
@@ -76,7 +78,7 @@ class TestbedRun:
         seed: Of prompts, sampling and adapters.
         steps: Optimiser steps.
         prompts_per_step: Prompts per step, with ``rollouts`` completions each.
-        rollouts: G.
+        rollouts: Of each prompt, G.
         learning_rate: Peak rate of AdamW, reached after ``warmup_steps``.
         warmup_steps: Steps over which the rate rises.
         max_completion_length: Longer completions are cut off.

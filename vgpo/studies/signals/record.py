@@ -1,5 +1,7 @@
 """Recorded grades of all signals, and how they are made.
 
+::
+
     python -m vgpo.studies.signals --world look_away --output results/signals
 
 lets the cold start of a world answer held-out questions, grades every signal of every
