@@ -1,6 +1,7 @@
 """``python -m vgpo.evaluation run | compare | browse | robustness | sets``."""
 
 import argparse
+import difflib
 import logging
 import sys
 from collections.abc import Sequence
@@ -52,7 +53,13 @@ def _parser() -> argparse.ArgumentParser:
         ("run", _run, "ask a model sets of questions"),
         ("robustness", _robustness, "the same over degraded pictures"),
     ):
-        one = commands.add_parser(name, help=what, allow_abbrev=False)
+        one = commands.add_parser(
+            name,
+            help=what,
+            allow_abbrev=False,
+            # In one line: all options would hide the message that stands below them.
+            usage="%(prog)s --model MODEL --suite SUITE [SUITE ...] --out OUT [--...]",
+        )
         one.set_defaults(command=command)
         _add_settings(one)
         if name == "run":
@@ -105,10 +112,12 @@ def _add_settings(one: argparse.ArgumentParser) -> None:
 
 def _with_config(parser: argparse.ArgumentParser, given: list[str]) -> list[str]:
     """A recipe's settings, before those of the command line, which win."""
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early = argparse.ArgumentParser(
+        parser.prog, add_help=False, allow_abbrev=False, usage=argparse.SUPPRESS
+    )
     early.add_argument("--config", type=Path)
     path = early.parse_known_args(given)[0].config
-    if path is None:
+    if path is None or given[0] not in ("run", "robustness"):
         return given
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -117,10 +126,28 @@ def _with_config(parser: argparse.ArgumentParser, given: list[str]) -> list[str]
     if not isinstance(recipe, dict):
         parser.exit(2, f"{parser.prog}: config: {path} must hold settings and values\n")
     extra: list[str] = []
+    known = _settings_of(parser, given[0])
     for name, value in recipe.items():
+        written = str(name).replace("-", "_")
+        if written not in known:
+            near = difflib.get_close_matches(written, known, 1)
+            hint = (
+                f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            )
+            parser.exit(
+                2,
+                f"{parser.prog}: config: {path}: {name!r} is no setting of {given[0]}; "
+                f"{hint}\n",
+            )
         if value is None:
             continue  # the default
         values = value if isinstance(value, list) else [value]
+        if any(isinstance(one, dict | list) for one in values):
+            parser.exit(
+                2,
+                f"{parser.prog}: config: {path}: {name} must be a value or a list of "
+                f"them, got {value!r}\n",
+            )
         # As one argument each: a suffix may begin with a dash.
         flag = f"--{str(name).replace('_', '-')}"
         extra += (
@@ -129,6 +156,13 @@ def _with_config(parser: argparse.ArgumentParser, given: list[str]) -> list[str]
             else [flag, *(str(one) for one in values)]
         )
     return [*given[:1], *extra, *given[1:]]
+
+
+def _settings_of(parser: argparse.ArgumentParser, command: str) -> list[str]:
+    """Names of all settings of a command, as a recipe writes them."""
+    needed = ["--model", "x", "--suite", "x", "--out", "x"]
+    names = vars(parser.parse_args([command, *needed]))
+    return sorted(set(names) - {"command", "config"})
 
 
 def _asked(args: argparse.Namespace) -> dict:
@@ -191,16 +225,33 @@ def _compare(args: argparse.Namespace) -> None:
         grader=args.grader,
         margin=args.margin,
     )
-    for name, (first, second) in found.settings.items():
-        print(f"the runs differ in {name}: {first} and {second}")
+    for name, values in found.settings.items():
+        print(f"the runs differ in {name}: {_differing(*values)}")
     _say(found.table)
     print(found)
+
+
+def _differing(first: object, second: object) -> str:
+    """Two values of a setting; of mappings only what is not the same in both."""
+    if not isinstance(first, dict) or not isinstance(second, dict):
+        return f"{first!r} and {second!r}"
+    names = [n for n in first | second if first.get(n) != second.get(n)]
+    return ", ".join(f"{n} {first.get(n)!r} and {second.get(n)!r}" for n in names)
 
 
 def _browse(args: argparse.Namespace) -> None:
     if len(args.runs) > 2:
         raise ValueError(f"browse shows one run or two, got {len(args.runs)}")
-    path = browse(*map(load_run, args.runs)).save(args.page)
+    if args.page.is_dir():
+        raise ValueError(f"page: {args.page} is a folder; name a file to write")
+    view = browse(*map(load_run, args.runs))
+    try:
+        path = view.save(args.page)
+    except OSError as error:
+        raise ValueError(
+            f"page: the file {args.page} cannot be written ({error.strerror}); name "
+            "another"
+        ) from error
     print(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)")
 
 

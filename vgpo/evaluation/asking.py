@@ -13,7 +13,14 @@ from transformers import ProcessorMixin
 from vgpo.data.prompts import BadRow, picture_tokens
 from vgpo.data.questions import Questions
 from vgpo.evaluation.batches import batches_by_length
-from vgpo.evaluation.decoding import Backend, Decoding, Prompt, Transformers, seed_of
+from vgpo.evaluation.decoding import (
+    Backend,
+    Decoding,
+    Prompt,
+    Transformers,
+    require_whole,
+    seed_of,
+)
 from vgpo.evaluation.grading import grade, recipe_is_there
 from vgpo.evaluation.runs import (
     GREEDY,
@@ -116,6 +123,9 @@ def evaluate(
         2
     """
     decoding = Decoding(greedy, samples, temperature, top_p, max_new_tokens, seed)
+    # Before there is a folder, which would be one of a run with these settings.
+    require_whole("batch_size", batch_size, 1)
+    require_whole("max_prompt_tokens", max_prompt_tokens, 1)
     if view not in VIEWS:
         raise ValueError(f"view must be one of {VIEWS}, got {view!r}")
     how = {"split": split, "suffix": suffix, "root": root, "limit": limit}
@@ -347,10 +357,16 @@ def _begin(folder: Path, settings: dict[str, Any]) -> EvaluatedRun:
     if not path.is_file():
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"out: {folder} is a file; name a folder for the run")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(settings, indent=2) + "\n")
-        return load_run(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"out: {folder} cannot be made ({error.strerror}); name another folder"
+            ) from error
+        return _write_settings(folder, settings)
     run = load_run(folder)
+    if not run.records and not run.left_out:
+        return _write_settings(folder, settings)  # stopped before the first answer
     other = [
         name
         for name in _MUST_MATCH
@@ -364,6 +380,11 @@ def _begin(folder: Path, settings: dict[str, Any]) -> EvaluatedRun:
             "folder, or ask as that run did"
         )
     return run
+
+
+def _write_settings(folder: Path, settings: dict[str, Any]) -> EvaluatedRun:
+    write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
+    return load_run(folder)
 
 
 def _pixel_limits(processor: ProcessorMixin) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How a model answers: settings, and the backends that let it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -14,6 +15,21 @@ from vgpo.seeds import mixed_seed, seeded
 
 STOP, LENGTH = "stop", "length"
 """An answer ended by itself, or at the limit of new tokens."""
+
+
+def require_whole(name: str, value: object, least: int) -> None:
+    """Refuses a setting that is no whole number, or too small.
+
+    Raises:
+        ValueError: It is; the setting is named.
+
+    Example:
+        >>> require_whole("samples", 8, 0)
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(
+            f"{name} must be a whole number, at least {least}, got {value!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -40,21 +56,18 @@ class Decoding:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.samples < 0:
-            raise ValueError(f"samples must not be negative, got {self.samples}")
+        require_whole("samples", self.samples, 0)
+        require_whole("max_new_tokens", self.max_new_tokens, 1)
+        require_whole("seed", self.seed, 0)
         if not self.greedy and not self.samples:
             raise ValueError("nothing to answer: set greedy, or samples above 0")
-        if not self.temperature > 0:
+        if not 0 < self.temperature < math.inf:
             raise ValueError(
-                f"temperature must be above 0, got {self.temperature}; a greedy answer "
-                "is asked for by greedy"
+                f"temperature must be above 0 and finite, got {self.temperature}; a "
+                "greedy answer is asked for by greedy"
             )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
-        if self.max_new_tokens < 1:
-            raise ValueError(
-                f"max_new_tokens must be at least 1, got {self.max_new_tokens}"
-            )
 
     def as_dict(self) -> dict[str, Any]:
         """For records."""

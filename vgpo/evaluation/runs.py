@@ -134,12 +134,24 @@ def load_run(folder: str | Path) -> EvaluatedRun:
     """A run from its folder, whole or stopped.
 
     Raises:
-        ValueError: The folder holds no run.
+        ValueError: The folder holds no run, or a damaged one.
     """
     folder = Path(folder)
-    if not (folder / SETTINGS).is_file():
-        raise ValueError(f"{folder} holds no run: there is no {SETTINGS} in it")
-    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    path = folder / SETTINGS
+    if not path.is_file():
+        there = ", ".join(
+            sorted(one.parent.name for one in folder.glob(f"*/{SETTINGS}"))
+        )
+        hint = f"; there are runs in {there}" if there else ""
+        raise ValueError(f"{folder} holds no run: there is no {SETTINGS} in it{hint}")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(settings, dict) or "sets" not in settings:
+            raise ValueError("it does not name the sets that were asked")
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); name another folder, or remove this one"
+        ) from error
     return EvaluatedRun(
         settings,
         in_order(settings, _lines(folder / RECORDS)),

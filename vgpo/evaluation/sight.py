@@ -51,17 +51,40 @@ def robustness(
 
     Raises:
         ValueError: As :func:`~vgpo.evaluation.asking.evaluate`; or ``view`` among the
-            settings.
+            settings; or no degraded view, an unknown one, or ``swapped`` where no row
+            has a picture of its own to swap.
     """
     if "view" in settings:
         raise ValueError("view: name the views in views")
+    _require_views(views)
     runs: dict[View, EvaluatedRun] = {}
     for view in dict.fromkeys(("none", *views)):
         folder = None if out is None else Path(out) / view
         runs[view] = evaluate(
             model, processor, dataset, out=folder, view=view, **settings
         )
+        if not runs[view].records and runs["none"].records:
+            # Rows that are left out under any view say nothing of this one.
+            always = {(one["set"], one["row"]) for one in runs["none"].left_out}
+            reason = next(
+                one["reason"]
+                for one in runs[view].left_out
+                if (one["set"], one["row"]) not in always
+            )
+            raise ValueError(f"views: {view} leaves no question to ask: {reason}")
     return Robustness(runs, drops(runs))
+
+
+def _require_views(views: Sequence[View]) -> None:
+    for view in views:
+        if view not in VIEWS:
+            raise ValueError(f"views: {view!r} is none of {', '.join(VIEWS)}")
+    if not set(views) - {"none"}:
+        degraded = ", ".join(VIEWS[1:])
+        raise ValueError(
+            f"views: name at least one degraded view, of {degraded}; the pictures as "
+            "they are are always asked about"
+        )
 
 
 def drops(runs: Mapping[View, EvaluatedRun]) -> pd.DataFrame:

@@ -114,8 +114,14 @@ def require_model(name: str | Path, argument: str = "name") -> None:
         argument: What it was given as, for the message.
 
     Raises:
+        ValueError: It is a file.
         ConnectionError: As ``vgpo.hub.require_hub`` says.
     """
+    if Path(name).is_file():
+        raise ValueError(
+            f"{argument}: {name} is a file; name the folder of the model, with its "
+            "config.json, weights and processor"
+        )
     if Path(name).exists():
         return
     try:
