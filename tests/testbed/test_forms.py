@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import vgpo
-from vgpo.testbed import FAMILIES, WORLDS, build_processor, load_tiny
+from vgpo.testbed import CHECKPOINT, FAMILIES, WORLDS, build_processor, load_tiny
 from vgpo.testbed.forms import EXAMPLES, known_form
 
 
@@ -59,6 +59,35 @@ def test_the_shipped_model_warns_and_says_what_it_can_be_asked():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         vgpo.score(model, processor, picture, "Total ?", max_new_tokens=4)
+
+
+def test_what_training_asks_for_after_a_question_is_told_once(tmp_path):
+    """A set of many questions would give as many warnings, all of one cause."""
+    _, processor = load_tiny()
+    asked = [conversation(f"{q}\nThink first.") for q in ("Total ?", "Count even ?")]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        processor.apply_chat_template(asked)
+    [told] = [str(one.message) for one in caught]
+    assert told.startswith("suffix: ") and "suffix=''" in told
+    assert "'Think first.'" in told
+
+
+def test_tiles_that_the_processor_would_resize_are_told(tmp_path):
+    asked = [conversation("Total ?"), conversation("Count even ?")]
+    for limits in ({"min_pixels": 262_144}, {"max_pixels": 784}):
+        _, processor = vgpo.analysis.load_model(CHECKPOINT, **limits)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            processor.apply_chat_template(asked)
+        [told] = [str(one.message) for one in caught]
+        assert "min_pixels to 784" in told and "babble" in told
+    _, processor = vgpo.analysis.load_model(CHECKPOINT, min_pixels=784)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        processor.apply_chat_template(asked)
+        bare = [{"role": "user", "content": [{"type": "image"}]}, *asked[0]]
+        processor.apply_chat_template(bare)
 
 
 def test_the_world_is_that_of_the_checkpoint():

@@ -2,7 +2,7 @@
 
 import re
 
-from vgpo.testbed.images import COLOURS
+from vgpo.testbed.images import COLOURS, TILE
 
 _COLOUR = f"(?:{'|'.join(COLOURS)})"
 _SUM = rf"{_COLOUR}(?: \+ {_COLOUR})*"
@@ -52,8 +52,26 @@ def known_form(question: str, world: str) -> bool:
     return re.fullmatch(rf"(?:{_FORMS[world]}) \?", question.strip()) is not None
 
 
+def resized(least: int, most: int) -> str:
+    """What to tell who lets the processor make other pictures of its tiles."""
+    return (
+        f"min_pixels, max_pixels: pictures are resized to at least {least} and at most "
+        f"{most} pixels, so a tile is no longer the {TILE}-pixel patch that this tiny "
+        f"model has learnt, and its answers will be babble. Set min_pixels to "
+        f"{TILE * TILE} (--min-pixels {TILE * TILE} on the command line)."
+    )
+
+
 def unknown_form(question: str, world: str) -> str:
     """What to tell who asks something else."""
+    first, _, rest = question.strip().partition("\n")
+    if known_form(first, world):
+        # Without the question, which would make a warning of each: it is said once.
+        return (
+            f"suffix: what follows each question, {rest!r:.40}, is nothing that this "
+            "tiny model has learnt, so its answers will be babble. Leave it out: "
+            "suffix='' (--suffix= on the command line)."
+        )
     names = ", ".join(COLOURS)
     return (
         f"question: {question!r:.80} is not of a form that this tiny model has learnt, "

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 
+from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoProcessor, PreTrainedTokenizerFast, Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.processing_qwen2_5_vl import Qwen2_5_VLProcessor
@@ -11,7 +12,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import (
 )
 from transformers.processing_utils import ProcessorMixin
 
-from vgpo.testbed.forms import known_form, unknown_form
+from vgpo.testbed.forms import known_form, resized, unknown_form
 from vgpo.testbed.images import TILE
 from vgpo.testbed.questions import vocabulary
 
@@ -125,6 +126,7 @@ class TestbedProcessor(Qwen2_5_VLProcessor):
             several = conversation and isinstance(conversation[0], list)
             for chat in conversation if several else [conversation]:
                 self._warn_of_an_unknown_form(chat)
+                self._warn_of_resized_tiles(chat)
         return super().apply_chat_template(conversation, *args, **kwargs)
 
     def _warn_of_an_unknown_form(self, chat: list[dict]) -> None:
@@ -139,6 +141,20 @@ class TestbedProcessor(Qwen2_5_VLProcessor):
         world = "look_away" if "Ġrecall" in self.tokenizer.get_vocab() else "misread"
         if not known_form(content, world):
             warnings.warn(unknown_form(content, world), stacklevel=3)
+
+    def _warn_of_resized_tiles(self, chat: list[dict]) -> None:
+        contents = [t["content"] for t in chat if isinstance(t.get("content"), list)]
+        parts = [part for content in contents for part in content]
+        pictures = [part["image"] for part in parts if "image" in part]
+        size = self.image_processor.size
+        least, most = size["shortest_edge"], size["longest_edge"]
+        for picture in pictures:
+            if not isinstance(picture, Image.Image):
+                continue  # an address; it is not loaded here
+            whole = not picture.width % TILE and not picture.height % TILE
+            if whole and not least <= picture.width * picture.height <= most:
+                warnings.warn(resized(least, most), stacklevel=3)
+                return
 
 
 class _SmallWorldConfig(Qwen2_5_VLConfig):
