@@ -166,6 +166,12 @@ _PLAIN = (
         tells="placebo: the scores of vgpo_prediction in another order",
     ),
     Arm(
+        "shuffled_token",
+        "vgpo_scored",
+        _scored(change="shuffled"),
+        tells="placebo: the scores of vgpo_token in another order",
+    ),
+    Arm(
         "inverted",
         "vgpo_scored",
         _scored(alignment="prediction", change="inverted"),
