@@ -52,6 +52,14 @@ def test_a_grown_model_says_what_the_small_one_says(sizes, known, processor, bat
     torch.testing.assert_close(exactly, wanted, atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_the_last_layer_is_that_of_the_small_one(sizes, known, processor):
+    model = grow(known, build_tiny(processor, seed=1, **sizes))
+    last, old = (m.model.language_model.layers[-1].self_attn for m in (model, known))
+    assert torch.equal(last.q_proj.weight[:128, :128], old.q_proj.weight)
+    assert torch.equal(last.v_proj.weight[:64, :128], old.v_proj.weight)
+
+
 def test_every_new_weight_has_a_gradient_after_a_step(known, processor, batch):
     model = grow(known, build_tiny(processor, seed=1, **SIZES[0]))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

@@ -79,6 +79,7 @@ class WorldStudy:
         seed: Of questions and sampling.
         resamples: Bootstrap resamples of questions.
         max_new_tokens: Longer answers are cut off.
+        layer: Whose attention is taken, from 0 or, as -1 for the last, from the end.
     """
 
     families: tuple[str, ...] = ("sum", "count")
@@ -88,6 +89,7 @@ class WorldStudy:
     seed: int = 80
     resamples: int = 1000
     max_new_tokens: int = 128
+    layer: int = -1
 
     def __post_init__(self):
         for name in (
@@ -98,7 +100,11 @@ class WorldStudy:
 
 
 def answers_table(
-    model, processor, examples: Sequence[Example], completions: Sequence[str]
+    model,
+    processor,
+    examples: Sequence[Example],
+    completions: Sequence[str],
+    layer: int = -1,
 ) -> pd.DataFrame:
     """Every token of answers: its truth, its focus, and its attention on the image.
 
@@ -107,10 +113,11 @@ def answers_table(
         processor: Its processor.
         examples: What was asked, all with an image.
         completions: What was answered, one per example.
+        layer: Whose attention is taken.
 
     Returns:
         The table of ``vgpo.studies.tables.token_table`` with the share of the
-        final layer's attention, from the position before, on the ``image`` and on the
+        layer's attention, from the position before, on the ``image`` and on the
         token's own tiles (``on_tile``; NaN where there are none); and ``nth_value``,
         the number in its chain (from 1) of a value that stands for a colour, 0 for
         all other tokens.
@@ -122,7 +129,9 @@ def answers_table(
     special = special_token_ids(processor.tokenizer)
     for some, length, inputs in batches_of_one_length(processor, examples, completions):
         inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-        split = attention_split(model, inputs, length, special_token_ids=special)
+        split = attention_split(
+            model, inputs, length, layers=(layer,), special_token_ids=special
+        )
         for i, row in enumerate(some):
             at = where[row]
             image[at] = split.masses[i, :, 0].cpu().numpy()
@@ -340,7 +349,7 @@ def measure(model, processor, world: World, study: WorldStudy) -> dict:
     )
     asked = [example for example in examples for _ in range(study.samples)]
     completions = answer(model, processor, asked, 1.0, study.seed, study.max_new_tokens)
-    table = answers_table(model, processor, asked, completions)
+    table = answers_table(model, processor, asked, completions, study.layer)
     table["question"] = table["row"] // study.samples
     reads = table[table["truth"].notna() & (table["nth_value"] > 0)].copy()
     reads["right"] = reads["token"] == reads["truth"]
@@ -498,6 +507,9 @@ def main(arguments: list[str] | None = None) -> None:
         "--max-new-tokens", type=int, default=WorldStudy.max_new_tokens,
         help="chains of look_away_large want 192",
     )  # fmt: skip
+    parser.add_argument(
+        "--layer", type=int, default=WorldStudy.layer, help="whose attention is taken"
+    )
     parser.add_argument("--seed", type=int, default=WorldStudy.seed)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", type=Path, required=True)
@@ -510,6 +522,7 @@ def main(arguments: list[str] | None = None) -> None:
             accuracy_questions=options.accuracy_questions,
             seed=options.seed,
             max_new_tokens=options.max_new_tokens,
+            layer=options.layer,
         )
     except ValueError as error:
         parser.error(str(error))

@@ -65,11 +65,11 @@ def _place(name: str, small, large) -> str:
         return name
     kind, number = found[1], int(found[2])
     if kind == "layers":
-        # New layers come between.
-        stretch = (
-            large.text_config.num_hidden_layers // small.text_config.num_hidden_layers
-        )
-        number *= max(1, stretch)
+        # New layers come before each, so that the last, whose attention is what studies
+        # look at, is the last of the small one.
+        depths = large.text_config, small.text_config
+        deep, shallow = (config.num_hidden_layers for config in depths)
+        number = max(number, (number + 1) * deep // shallow - 1)
     elif number == small.vision_config.depth - 1:
         # The last one looks at the whole picture, the others at windows.
         number = large.vision_config.depth - 1
