@@ -11,6 +11,10 @@ from pathlib import Path
 from book.builder import BuildError
 
 PAGE = "book/api"
+_ARRAY_LIKE = re.compile(
+    r"numpy\._typing\._array_like\._Buffer .*?"
+    r"_NestedSequence\[complex \| bytes \| str\]"
+)
 _EQUATION = re.compile(r"\bEq\. ([\d\-, ]*\d)")
 
 
@@ -56,6 +60,18 @@ def split(text: str, names: str) -> dict[str, str]:
     groups_of_names = [":::{div} public-groups", "", *listed, "", ":::", ""]
     index = "\n".join([words.rstrip(), "", *table, "", "Everything:", *groups_of_names])
     return {"api": index, **pages}
+
+
+def readable_types(page: str) -> str:
+    """A page in which a type has its name, not what the name stands for.
+
+    Example:
+        >>> buffer = "numpy._typing._array_like._Buffer"
+        >>> nested = "numpy._typing._nested_sequence._NestedSequence"
+        >>> readable_types(f"{buffer} | {nested}[complex | bytes | str] | None")
+        'ArrayLike | None'
+    """
+    return _ARRAY_LIKE.sub("ArrayLike", page)
 
 
 def public_names(root: Path) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from book.builder import BuildError
-from book.builder.api import write_pages
+from book.builder.api import readable_types, write_pages
 from book.builder.bars import one_bar
 from book.builder.example import with_example
 from book.builder.house import fill
@@ -79,7 +79,8 @@ def finish(pages: Path) -> None:
     their columns, and its lines kept from ending within "95 %"."""
     for path in pages.rglob("*.html"):
         page = path.read_text(encoding="utf-8")
-        finished = one_bar(readable(inline(unbroken(page), path.parent)))
+        finished = inline(unbroken(readable_types(page)), path.parent)
+        finished = one_bar(readable(finished))
         finished = with_labels(with_verdicts(finished))
         if finished != page:
             path.write_text(finished, encoding="utf-8")

@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 from dataclasses import fields
+from importlib import import_module
 
 import pytest
 import yaml
@@ -65,6 +66,18 @@ def test_the_settings_shown_are_those_that_trl_does_not_have():
     own = set(inspect.get_annotations(vgpo.VGPOConfig)) - {"_VALID_DICT_FIELDS"}
     assert set(told) == own | {"output_dir"}
     assert told == {name: known[name] for name in told}
+
+
+def test_signatures_written_out_have_the_arguments_of_the_class():
+    text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    written = re.findall(r"autoclass:: ([\w.]+)\.(\w+)\((.*)\)", text)
+    assert len(written) >= 4
+    for module, name, arguments in written:
+        shown = ast.parse(f"def f({arguments}): pass").body[0].args
+        names = [a.arg for a in (*shown.args, *shown.kwonlyargs)]
+        known = list(inspect.signature(getattr(import_module(module), name)).parameters)
+        expected = [n for n in known if n in names] if shown.kwarg else known
+        assert sorted(names) == sorted(expected), name
 
 
 def test_no_argument_is_described_by_a_letter_alone():

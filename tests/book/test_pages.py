@@ -362,6 +362,22 @@ def test_every_public_name_is_on_the_api_page(pages, site):
     } == functions
 
 
+def test_docstrings_are_shown_as_they_are_meant(pages, site):
+    """A colon in a docstring's first line makes a type of what stands before it; an
+    indented block without "::" runs together; so does a table after "Returns: x:"."""
+    faults = []
+    for path in (site / "book").glob("api_*.html"):
+        article = pages[path].select_one("article")
+        faults += [str(tag)[:80] for tag in article.select("blockquote, ul ol, ol ul")]
+        for kind in ("property", "data"):
+            types = article.select(f"dl.{kind} > dd > dl.field-list > dt")
+            faults += [str(t.parent) for t in types if t.get_text().startswith("Type")]
+        said = article.find_all(string=True)
+        text = "".join(each for each in said if not each.find_parent("pre"))
+        faults += re.findall(r"={6,}|numpy\._typing\S*|:\w+:`.*|``.*", text)
+    assert faults == []
+
+
 def test_no_tracked_file_names_a_place_on_a_machine():
     listing = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False

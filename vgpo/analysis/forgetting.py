@@ -1,5 +1,7 @@
 """Where a model looks while it reasons: the forgetting analysis.
 
+::
+
     analysis = vgpo.analyze(model, processor, dataset)
     analysis.summary()
     analysis.figures()

@@ -84,8 +84,8 @@ class ForgettingNumbers:
 
     @cached_property
     def per_token(self) -> pd.DataFrame:
-        """``tokens`` with the mean over layers: index ``row`` and ``t``; ``length``,
-        ``token``, the three shares and those of the nulls."""
+        """``tokens`` with the mean over layers, indexed by ``row`` and ``t``, with
+        ``length``, ``token``, the three shares and those of the nulls."""
         means = dict.fromkeys([*KINDS, *self.nulls], "mean")
         return self.tokens.groupby(["row", "t"]).agg(
             {"length": "first", "token": "first", **means}
@@ -93,7 +93,7 @@ class ForgettingNumbers:
 
     @property
     def nulls(self) -> list[str]:
-        """Columns of ``tokens`` with the image's share where nothing is known: one or
+        """Columns of ``tokens`` with the image's share where nothing is known, one or
         both of :data:`~vgpo.analysis.forgetting_numbers.NULLS`."""
         return [name for name in NULLS if name in self.tokens]
 

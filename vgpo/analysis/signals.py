@@ -74,7 +74,7 @@ def signals(
         max_new_tokens: Longest answer, where the model writes it.
 
     Returns:
-        One row per token:
+        A table with a row per token.
 
         =====================  =====================================================
         ``position``           from 1

@@ -11,9 +11,10 @@ from vgpo.pictures import add_noise
 from vgpo.seeds import mixed_seed
 
 View = Literal["none", "patches", "noise", "blank", "swapped"]
-"""``none``: as it is. ``patches``: each square of 14 pixels black with probability 0.6,
-PAPO's view. ``noise``: Gaussian, 40 of 255 levels. ``blank``: nothing but grey.
-``swapped``: the picture of another question of the set."""
+"""How a question's pictures are shown. ``none`` leaves them as they are; ``patches``
+blackens each square of 14 pixels with probability 0.6, as PAPO does; ``noise`` is
+Gaussian, 40 of 255 levels; ``blank`` is nothing but grey; ``swapped`` is the picture of
+another question of the set."""
 
 VIEWS: tuple[View, ...] = get_args(View)
 BLACKED = 0.6

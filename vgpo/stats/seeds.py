@@ -8,10 +8,10 @@ What is claimed of             Drawn at random       Function
 a method against another       seeds of training     :func:`compare_arms`,
                                (paired runs)         :func:`t_interval`,
                                                      :func:`sign_flip_p_value`
-one model, share of right      questions, one        :func:`wilson_interval`
-answers                        answer each
-two models, the same           questions, one        :func:`mcnemar`
-questions                      answer each
+one model, its share of right  questions, one        :func:`wilson_interval`
+                               answer each
+two models, same questions     questions, one        :func:`mcnemar`
+                               answer each
 one model, any other number    answers, questions    :mod:`vgpo.stats.intervals`, with
                                or pictures           ``clusters`` where several answers
                                                      share a question, or several

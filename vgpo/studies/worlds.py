@@ -7,14 +7,14 @@ r"""What a small world can show: the five criteria of visual forgetting, measure
 lets a cold start answer questions over held-out scans and measures whether its wrong
 answers are wrong because it stopped looking:
 
-- (a) wrong late reads have less image attention on their tile, and a lower focus,
-  than right ones of the same place in the chain;
-- (b) right answers have a higher late/early ratio of image attention than wrong
-  answers to the same question;
-- (c) reads get worse along the chain;
-- (d) neither a lower temperature nor greedy decoding repairs it, and supervised
-  training without the lapse does;
-- (e) no rule on the text finds the reads.
+(a) wrong late reads have less image attention on their tile, and a lower focus,
+    than right ones of the same place in the chain;
+(b) right answers have a higher late/early ratio of image attention than wrong
+    answers to the same question;
+(c) reads get worse along the chain;
+(d) neither a lower temperature nor greedy decoding repairs it, and supervised
+    training without the lapse does;
+(e) no rule on the text finds the reads.
 
 A late read is one in the second half of its response. Questions are what is resampled:
 all samples of a question are drawn together.

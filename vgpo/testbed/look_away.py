@@ -5,7 +5,7 @@ tile and misreports it. Here it does not look: before each colour it chooses, in
 word, whether to look the value up or to go on from memory, and the later the place in
 the chain, the rarer the look. What it remembers is the value it wrote last, so that the
 chain goes on from its own text. That is what the paper (arXiv 2604.09349) means by
-visual forgetting, with a known size:
+visual forgetting, with a known size::
 
     Given pink = 4 : Add red + pink + blue ?
     <think> look red = 5 . so see pink = 4 . 5 + 4 = 9 . hmm recall blue = 4 . ...

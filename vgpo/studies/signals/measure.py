@@ -73,7 +73,7 @@ SIGNALS: dict[str, Signal] = {
     "rule": Signal("rule: = before", "text alone", 0, "baseline"),
     "shuffled": Signal("focus, shuffled", "chance", 0, "baseline"),
 }
-"""Column of :func:`signal_table` -> what it is. Passes of the reference: one per entry
+"""Column of :func:`signal_table` -> what it is. The reference takes one pass per entry
 of the picture."""
 
 MASKED = 0.6
