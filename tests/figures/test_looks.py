@@ -14,24 +14,43 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from tests.figures.samples import SERIES, looking, states
+from tests.figures.samples import NO_SERIES, SERIES, looking, states
+from vgpo import figures
+from vgpo.figures.reweighting import CELL_INK
 from vgpo.figures.style import GROUND, INK, PALETTE, in_style
 from vgpo.figures.svg import CLASS, as_png, as_svg
 
 each_figure = pytest.mark.parametrize("make", SERIES.values(), ids=SERIES)
 
 
+def look_of(line) -> tuple[str, str]:
+    dash = str(line.get_linestyle()) if line.get_linestyle() != "None" else ""
+    dash += str(line._unscaled_dash_pattern) if dash else ""
+    return dash, str(line.get_marker())
+
+
+def legends_of(figure) -> list:
+    """Of its panels, and its own."""
+    return [*figure.legends, *filter(None, (a.get_legend() for a in figure.axes))]
+
+
+def looks_in(legend) -> dict[str, set]:
+    """How the lines, marks and patches of a legend look, hue aside."""
+    found = defaultdict(set)
+    for line in legend.get_lines():
+        found[to_hex(line.get_color())].add(look_of(line))
+    for patch in legend.get_patches():
+        found[to_hex(patch.get_facecolor())].add(patch.get_hatch())
+    return {colour: found[colour] for colour in PALETTE if colour in found}
+
+
 def looks(axes) -> dict[str, set]:
     """How lines, marks and bars of each colour of the house look, hue aside."""
     found = defaultdict(set)
     for line in axes.lines:
-        colour = to_hex(line.get_color())
-        mark = str(line.get_marker())
-        dash = str(line.get_linestyle()) if line.get_linestyle() != "None" else ""
-        dash += str(line._unscaled_dash_pattern) if dash else ""
         # Lines across a panel and thin raw curves under a mean are not series.
         if len(line.get_xdata()) and line.get_linewidth() > 1.0:
-            found[colour].add((dash, mark))
+            found[to_hex(line.get_color())].add(look_of(line))
     for points in axes.collections:
         if isinstance(points, PathCollection) and len(points.get_facecolor()):
             path = points.get_paths()[0].vertices.round(2)
@@ -41,10 +60,22 @@ def looks(axes) -> dict[str, set]:
     return {colour: found[colour] for colour in PALETTE if colour in found}
 
 
+def test_every_figure_has_a_sample_or_a_reason_to_have_none():
+    drawn = {
+        n.removesuffix("_figure") for n in figures.__all__ if n.endswith("_figure")
+    }
+    assert not set(SERIES) & set(NO_SERIES)
+    assert drawn == set(SERIES) | set(NO_SERIES)
+    assert all(NO_SERIES.values())
+
+
 @each_figure
 def test_no_two_series_differ_by_hue_alone(make):
-    for axes in make().axes:
-        for (one, ours), (other, theirs) in combinations(looks(axes).items(), 2):
+    figure = make()
+    seen = [looks(axes) for axes in figure.axes]
+    seen += [looks_in(legend) for legend in legends_of(figure)]
+    for each in seen:
+        for (one, ours), (other, theirs) in combinations(each.items(), 2):
             if INK in (one, other):
                 continue  # marks of a mean, axes
             assert not ours & theirs, (one, other)
@@ -57,7 +88,8 @@ def test_every_figure_has_a_drawing_in_the_colours_of_the_house(make):
     assert root.get("class") == CLASS
     told = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", text))
     # White: patterns and rims. The rest would not follow the theme.
-    assert told <= {*PALETTE, GROUND, "#ffffff", "#000000"}, told
+    # Type in cells stands on tints that are the same on both grounds.
+    assert told <= {*PALETTE, GROUND, CELL_INK, "#ffffff", "#000000"}, told
     assert len(text) < 400_000
 
 

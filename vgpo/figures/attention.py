@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from vgpo.figures.style import (
     GROUND,
@@ -22,6 +24,13 @@ from vgpo.figures.style import (
 
 ATTENTION_COLOURS = {"image": PALETTE[1], "query": PALETTE[0], "generated": PALETTE[5]}
 """What a step attends to: image, question, generated text."""
+
+_BARS: dict[str, dict[str, Any]] = {
+    kind: {"facecolor": colour, "edgecolor": GROUND, "lw": 0}
+    for kind, colour in ATTENTION_COLOURS.items()
+}
+_BARS["query"]["hatch"] = "////"
+_BARS["generated"]["alpha"] = 0.75
 
 _GLOW = ListedColormap(
     [(0.88, 0.0, 0.45, alpha) for alpha in np.linspace(0.0, 0.6, 256)], name="glow"
@@ -44,21 +53,17 @@ def attention_split_figure(table: pd.DataFrame, per_line: int = 32) -> Figure:
     for line, place in enumerate(axes[:, 0]):
         some = table.iloc[line * per_line : (line + 1) * per_line]
         x, bottom = np.arange(len(some)), np.zeros(len(some))
-        for kind, colour in ATTENTION_COLOURS.items():
-            place.bar(
-                x, some[kind], bottom=bottom, width=0.86, color=colour,
-                alpha=0.75 if kind == "generated" else 1.0, linewidth=0,
-            )  # fmt: skip
+        for kind, look in _BARS.items():
+            place.bar(x, some[kind], bottom=bottom, width=0.86, **look)
             bottom += some[kind].to_numpy()
         place.set_xticks(x, map(word_label, some["token"]), rotation=90, fontsize=8)
         place.tick_params(axis="x", length=0, pad=1)
         place.set(xlim=(-0.6, per_line - 0.4), ylim=(0, 1), yticks=[0, 0.5, 1])
         place.spines["bottom"].set_visible(False)
-    for i, (kind, colour) in enumerate(ATTENTION_COLOURS.items()):
-        axes[0, 0].text(
-            0.005 + 0.11 * i, 1.06, kind, color=colour, fontsize=10,
-            transform=axes[0, 0].transAxes,
-        )  # fmt: skip
+    axes[0, 0].legend(
+        handles=[Patch(label=kind, **look) for kind, look in _BARS.items()],
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=len(_BARS), borderaxespad=0.1,
+    )  # fmt: skip
     figure.supylabel("share of attention", fontsize=10, color=INK)
     return figure
 
@@ -220,14 +225,14 @@ def ratio_figure(
             jitter = spread.uniform(-0.11, 0.11, len(values))
             axes.scatter(
                 values, y + shift + jitter, s=6, alpha=0.9, color=colour, lw=0,
-                rasterized=True,
+                marker="o" if right else "s", rasterized=True,
             )  # fmt: skip
             key = right if group is None else (name, right)
             mean, low, high = means.loc[key, ["value", "low", "high"]]
             axes.plot([low, high], [y + shift] * 2, color=INK, lw=2.2)
-            mark = "D" if right else "s"
+            mark = "D" if right else "s"  # larger than an answer's, with a rim
             axes.plot(mean, y + shift, mark, color=colour, ms=7, mec=INK)
-            _draw_null_means(axes, empty, key, y + shift, colour)
+            _draw_null_means(axes, empty, key, y + shift)
             axes.text(
                 1.01, y + shift, f"{'right' if right else 'wrong'} {mean:.2f}",
                 color=colour, va="center", transform=axes.get_yaxis_transform(),
@@ -244,7 +249,7 @@ def ratio_figure(
     return figure
 
 
-def _draw_null_means(axes, empty, key, y: float, colour: str) -> None:
+def _draw_null_means(axes, empty, key, y: float) -> None:
     """Means of the nulls, below those of the model."""
     for i, table in enumerate(empty.values()):
         if key not in table.index:
@@ -253,7 +258,7 @@ def _draw_null_means(axes, empty, key, y: float, colour: str) -> None:
         place = y + 0.075 * (i + 1)
         axes.plot([low, high], [place] * 2, color=INK, lw=1.0)
         axes.plot(
-            mean, place, "D" if i == 0 else "o", ms=5.5, mec=colour, mfc=GROUND,
+            mean, place, "D" if i == 0 else "o", ms=5.5, color=INK, mfc=GROUND,
             mew=1.4,
         )  # fmt: skip
 

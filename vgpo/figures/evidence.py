@@ -8,9 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from vgpo.figures.style import INK, PALETTE, in_style, line_look
+from vgpo.figures.style import INK, MARKS, PALETTE, in_style, line_look
 
-_MARKS = ["o", "s", "^", "D", "v", "P"]
 _LINES = ["-", "--", "-.", ":"]
 
 
@@ -114,12 +113,12 @@ def before_after_figure(table: pd.DataFrame, arms: Sequence[str]) -> Figure:
                 continue
             at = y + 0.2 * (i - (len(arms) - 1) / 2)
             row = some.loc[arm]
-            axes.plot([row["low"], row["high"]], [at, at], color=PALETTE[i], lw=1.4)
-            axes.plot(row["value"], at, _MARKS[i % 6], color=PALETTE[i], ms=5)
+            axes.plot([row["low"], row["high"]], [at, at], color=INK, lw=1.4)
+            axes.plot(row["value"], at, MARKS[i % 6], color=PALETTE[i], ms=5)
     handles = [plt.Line2D([], [], marker="|", ms=12, mew=2.4, ls="", color=INK,
                           label="before")]  # fmt: skip
     handles += [
-        plt.Line2D([], [], marker=_MARKS[i % 6], ls="", color=PALETTE[i], label=arm)
+        plt.Line2D([], [], marker=MARKS[i % 6], ls="", color=PALETTE[i], label=arm)
         for i, arm in enumerate(arms)
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=5, fontsize=9)
@@ -145,7 +144,7 @@ def temperature_figure(table: pd.DataFrame, arms: Sequence[str]) -> Figure:
     for i, arm in enumerate(arms):
         mine = table[table["arm"] == arm].sort_values("temperature")
         axes.plot(
-            mine["temperature"], mine["value"], f"{_MARKS[i % 6]}{_LINES[i % 4]}",
+            mine["temperature"], mine["value"], f"{MARKS[i % 6]}{_LINES[i % 4]}",
             color=PALETTE[i], ms=5, label=arm,
         )  # fmt: skip
     axes.set_xticks(places, ["greedy" if t == 0 else f"{t:g}" for t in places])

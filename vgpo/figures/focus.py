@@ -120,9 +120,9 @@ def focus_around_reads_figure(lags: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(figsize=(7.2, 2.9), layout="constrained")
     axes.fill_between(mean.index, low, high, color=INK, alpha=0.2, lw=0)
     axes.plot(mean.index, mean, color=INK, marker="o", ms=4)
-    for lag, name in ((0, "token"), (-1, "prediction")):
+    for lag, name, mark in ((0, "token", "o"), (-1, "prediction", "s")):
         colour = ALIGNMENT_COLOURS[name]
-        axes.plot(lag, mean[lag], "o", ms=9, color=colour)
+        axes.plot(lag, mean[lag], mark, ms=9, color=colour)
         axes.annotate(
             f"“{name}”", (lag, mean[lag]), xytext=(10, 0 if lag else -10),
             textcoords="offset points", color=colour, va="center",

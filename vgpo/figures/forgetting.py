@@ -170,7 +170,7 @@ def forest_figure(
             for y, (_, row) in enumerate(mine.iterrows()):
                 taken = y >= len(names) - 2
                 at = y + 0.22 * (i - 1)
-                axes.plot([row["low"], row["high"]], [at] * 2, color=colour, lw=1.5)
+                axes.plot([row["low"], row["high"]], [at] * 2, color=INK, lw=1.5)
                 axes.plot(
                     row["difference"], at, mark, color=colour, ms=7 if taken else 5,
                     mfc=colour if filled else GROUND,

@@ -6,7 +6,6 @@ from textwrap import fill
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 
 from vgpo.figures.reweighting import DIVERGING
@@ -83,15 +82,17 @@ def statistic_figure(group, batch, groups) -> Figure:
     Args:
         group: Over the rollouts of each prompt, (B,).
         batch: As released, (B,).
-        groups: The prompt of each rollout, (B,): one shade each.
+        groups: The prompt of each rollout, (B,); those of one are joined by a line.
     """
     figure, place = plt.subplots(figsize=(4.4, 3.4), layout="constrained")
     group, batch, groups = (np.asarray(each) for each in (group, batch, groups))
     low, high = min(group.min(), batch.min()), max(group.max(), batch.max())
     place.plot([low, high], [low, high], color=INK, lw=0.8)
-    # As many hues as prompts, all of one lightness, which both grounds let see.
-    hues = sns.husl_palette(len(np.unique(groups)), s=0.85, l=0.6, as_cmap=True)
-    place.scatter(group, batch, c=groups, cmap=hues, s=14)
+    for prompt in np.unique(groups):
+        mine = np.flatnonzero(groups == prompt)
+        mine = mine[np.argsort(group[mine])]
+        place.plot(group[mine], batch[mine], color=PALETTE[0], lw=0.9, alpha=0.6)
+    place.scatter(group, batch, color=PALETTE[0], s=14)
     place.set_xlabel("factor over the rollouts of a prompt")
     place.set_ylabel("factor as released")
     return figure

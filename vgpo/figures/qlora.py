@@ -11,6 +11,7 @@ from vgpo.figures.style import (
     PALETTE,
     in_style,
     interval_bars,
+    line_look,
 )
 
 WAY_COLOURS = {"all weights": PALETTE[5], "LoRA": PALETTE[0], "QLoRA": PALETTE[1]}
@@ -141,7 +142,7 @@ def adapter_runs_figure(by_seed: pd.Series) -> Figure:
         for _, row in table.iterrows():
             axes.plot(
                 [i - 0.22, i + 0.22], [row["before"], row["after"]],
-                color=WAY_COLOURS[way], marker="o", ms=4, lw=1.2,
+                **line_look(WAY_COLOURS[way]), lw=1.2,
             )  # fmt: skip
     axes.text(-0.27, table["before"].mean(), "before", va="center", ha="right")
     axes.text(i + 0.27, table["after"].mean(), "after", va="center")

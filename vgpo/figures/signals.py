@@ -1,16 +1,19 @@
 """Signals of tokens: their grades, and what methods make of them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from vgpo.figures.reweighting import DIVERGING
 from vgpo.figures.style import (
     INK,
+    MARKS,
     PALETTE,
     SOURCE_COLOURS,
     in_style,
@@ -146,14 +149,29 @@ def methods_figure(
         place.xaxis.tick_top()
         for tick, source in zip(place.get_xticklabels(), some["source"], strict=True):
             tick.set_color(TOKEN_COLOURS[source])
+        _mark_sources(place, some["source"], len(names))
         place.tick_params(length=0)
         for side in place.spines.values():
             side.set_visible(False)
     for source in dict.fromkeys(tokens["source"]):
-        axes[-1, 0].plot([], [], "s", color=TOKEN_COLOURS[source], label=source)
+        axes[-1, 0].plot([], [], label=source, **_source_mark(source))
     figure.legend(loc="outside lower center", ncols=6, fontsize=8.5)
     figure.colorbar(
         shown, ax=axes[:, 0].tolist(), label="factor of the advantage", shrink=0.8,
         pad=0.01, aspect=40,
     )  # fmt: skip
     return figure
+
+
+def _source_mark(source: str) -> dict[str, Any]:
+    """How tokens of a source are marked, for those who see no hue."""
+    colour = TOKEN_COLOURS[source]
+    mark = MARKS[PALETTE.index(colour)]
+    return {"color": colour, "marker": mark, "ls": "none", "ms": 4.5, "clip_on": False}
+
+
+def _mark_sources(axes: Axes, sources: Sequence[str], rows: int) -> None:
+    """A mark under the word of each token, above the cells."""
+    axes.set_ylim(rows - 0.5, -1.1)
+    for x, source in enumerate(sources):
+        axes.plot(x, -0.8, **_source_mark(source))

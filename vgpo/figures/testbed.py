@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -50,13 +51,20 @@ def draw_picture(
         )  # fmt: skip
 
 
+_TYPE: dict[str, dict[str, Any]] = {
+    "question": {"fontweight": "bold"},
+    "filler": {"fontstyle": "italic"},
+}
+
+
 def draw_tokens(
     axes: Axes,
     tokens: Sequence[Token],
     width: int = 46,
     fontsize: float = 9.5,
 ) -> None:
-    """Writes tokens as boxes coloured by source, with the tiles they read below.
+    """Writes tokens as boxes coloured by source, with the tiles they read below; for
+    those who see no hue, the question's are bold and fillers are italic.
 
     Args:
         axes: Where to draw; its own axes are hidden.
@@ -76,6 +84,7 @@ def draw_tokens(
         axes.text(
             x + room / 2, -line * 2.2, word_label(word), ha="center",
             va="center", family="monospace", fontsize=fontsize, color=INK,
+            **_TYPE.get(token.source, {}),
             bbox={
                 "boxstyle": "round,pad=0.22",
                 "facecolor": colour + "38",
@@ -132,7 +141,7 @@ def source_figure(example: Question) -> Figure:
     for i, source in enumerate(s for s in SOURCE_COLOURS if s in seen):
         right.text(
             0.01 + 0.19 * i, -0.02, source, color=SOURCE_COLOURS[source], fontsize=9,
-            transform=right.transAxes, va="top",
+            transform=right.transAxes, va="top", **_TYPE.get(source, {}),
         )  # fmt: skip
     return figure
 

@@ -96,7 +96,7 @@ def seeds_figure(by_seed: pd.Series, gain: pd.Series, interval) -> Figure:
         for _, row in table.iterrows():
             axes.plot(
                 [i - 0.22, i + 0.22], [row["before"], row["after"]],
-                color=METHOD_COLOURS[method], marker="o", ms=4, lw=1.2,
+                **line_look(METHOD_COLOURS[method]), lw=1.2,
             )  # fmt: skip
     axes.text(-0.27, by_seed[methods[0], "before"].mean(), "before", va="center",
               ha="right")  # fmt: skip
