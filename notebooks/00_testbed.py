@@ -252,8 +252,8 @@ for wanted in (True, False):
     grade = "right" if wanted else "wrong"
     print(f"{grade} | {example.question} | {example.answer}")
     shown = zip(example.colours, example.values, strict=True)
-    print("  shown:", *[f"{colour}={value}" for colour, value in shown])
-    print(textwrap.fill(f"  said: {text}", 76))
+    print("shown:", *[f"{colour}={value}" for colour, value in shown])
+    print(textwrap.fill(f"said: {text}", 78, subsequent_indent="  "), "\n")
 
 # %% [markdown]
 # Misreading is not the only slip. The wrong one reads four of nine tiles, each of them
@@ -302,7 +302,7 @@ example = LookAwayWorld().example(8, family="sum", split="heldout")
 values = zip(example.colours, example.values, strict=True)
 print(example.question, "| true answer:", example.answer)
 print("shown:", *[f"{c}={v}" for c, v in values])
-print(textwrap.fill(f"said: {text}", 76))
+print(textwrap.fill(f"said: {text}", 78, subsequent_indent="  "))
 
 # %% [markdown]
 # It views black and red, and goes on to `recall pink = 5`. Pink shows a 2; the 5 is

@@ -150,7 +150,8 @@ figures.compensation_figure(gates.schedule_table(len(chain)), of_score)
 for column in ("focus", "focus_prediction"):
     focus, mask = padded(chain, column)
     gate = vgpo.visual_gate(focus, mask)[0].numpy()
-    print(f"{column:17}", " ".join(chain["token"][gate].str.strip()))
+    lifted = " ".join(chain["token"][gate].str.strip())
+    print(f"{figures.SCORE_LABELS[column]:15}", lifted)
 
 # %% [markdown]
 # At $t$ the gate opens for signs and for the end of the answer, and for no word that
@@ -206,7 +207,8 @@ grades["score"] = grades["score"].replace(
 )
 ratios = ["tail_ratio", "top_ratio"]
 paper = grades[(grades[ratios] == [0.5, 0.2]).all(axis=1)]
-paper.set_index("score").drop(columns=ratios).round(3)
+paper = paper.replace({"score": figures.SCORE_LABELS}).set_index("score")
+paper.drop(columns=ratios).round(3)
 
 # %% mystnb={"figure": {"name": "fig-gate-precision", "caption": "Precision of the gate over \u03ba, for three tails. Bands: 95 % bootstrap intervals over chains. Empty marks: gates that cannot see."}, "image": {"alt": "Three line charts of precision over kappa. The line for the state at t minus 1 runs close below the dotted line of a gate that knows the truth; the line for the state at t lies at zero, below the dashed line of a gate that knows nothing. Empty marks, of a grey picture and of a rule on the text, lie on or close to the line for t minus 1."}}
 figures.gate_precision_figure(grades)

@@ -30,6 +30,31 @@ from vgpo.testbed.answers import answer
 torch.set_printoptions(precision=2, sci_mode=False, linewidth=78)
 
 # %% [markdown]
+# ## First result
+#
+# $\phi$ decides which completion of a prompt gets more of the credit. In recorded
+# trainings of the look-away world its correlation with *length*, within a prompt, is:
+
+# %% tags=["hide-input"]
+compared = {
+    "vgpo_token": "sum of the weights (Eq. 9)",
+    "vgpo_prediction": "the same sum, scored at t − 1",
+    "vgpo_mean": "mean of the weights",
+}
+recorded = Path("../results/experiments/headline")
+rows = {}
+for arm, name in compared.items():
+    logs = sorted(recorded.glob(f"look_away-*-{arm}-seed*/metrics.csv.gz"))
+    logged = [pd.read_csv(log)["visual/phi_length_corr"].mean() for log in logs]
+    rows[name] = pd.Series(logged).agg(["count", "mean", "min", "max"])
+first = pd.DataFrame(rows).T.rename_axis("φ compares").astype({"count": int})
+first.columns = ["trainings", "r with length", "lowest", "highest"]
+first.round(2) + 0  # no "-0.00"
+
+# %% [markdown]
+# Under the paper's sum, $\phi$ is nearly all length, in every training; under a mean
+# it is not. Where that comes from, what $\psi$ does, and who gains by it:
+#
 # ## Four rollouts by hand
 #
 # [Chapter 00b](00b_one_group.ipynb) went from rewards to the gradient. Here are its

@@ -458,7 +458,7 @@ for kind in (torch.bfloat16, torch.float32):
 # :::
 #
 # **3.** You trained an adapter over 4 bits. A colleague merges it into the original
-# bfloat16 checkpoint, because "it is the better base". What does he get?
+# bfloat16 checkpoint, because "it is the better base". Which model comes out?
 #
 # :::{dropdown} Solution
 # Another model than the one trained: the adapter has learnt to correct the rounded

@@ -336,7 +336,7 @@ shown = group.of(chosen)
 print("asked:   ", example.question, "answer:", example.answer)
 print("answered:", completions[chosen])
 
-# %% mystnb={"figure": {"name": "fig-methods-tokens", "caption": "What each method multiplies the (negative) advantage of this completion by; in the last row, what PAPO adds. Factors within 0.05 of 1 are left blank; words are coloured by where they come from."}, "image": {"alt": "A table of coloured cells, methods by tokens. VGPO's factors vary over all tokens without regard to reads, VPPO keeps two fifths of the tokens and sets the rest to zero, PEPO is blank nearly everywhere, entropy shaping halves the blame of undecided words, and PAPO's bonus stands on values that were read."}}
+# %% mystnb={"figure": {"name": "fig-methods-tokens", "caption": "What each method multiplies the (negative) advantage of this completion by; in the last row, what PAPO adds. Factors within 0.05 of 1 are left blank; words are coloured and marked by where they come from."}, "image": {"alt": "A table of coloured cells, methods by tokens. VGPO's factors vary over all tokens without regard to reads, VPPO keeps two fifths of the tokens and sets the rest to zero, PEPO is blank nearly everywhere, entropy shaping halves the blame of undecided words, and PAPO's bonus stands on values that were read."}}
 figures.methods_figure(shown, list(METHODS), BONUS)
 
 # %%

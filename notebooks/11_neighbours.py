@@ -281,7 +281,7 @@ shuffled = torch.randperm(128, generator=draw)
 batch = torch.empty(128)  # 128 rows on a device, 16 to a micro-batch
 batch[shuffled] = factors(question * 0, torch.arange(128) // 16, shuffled)
 
-# %% mystnb={"figure": {"name": "fig-vppo-statistic", "caption": "The factor of 128 answers to 16 questions: over the answers to the same question, and as released. A colour is a question."}, "image": {"alt": "Scatter of factors as released against factors over the group; answers of one colour lie near one height, and few lie on the diagonal."}}
+# %% mystnb={"figure": {"name": "fig-vppo-statistic", "caption": "The factor of 128 answers to 16 questions: over the answers to the same question, and as released. A line joins the answers to one question."}, "image": {"alt": "Scatter of factors as released against factors over the group; answers to one question, joined by a line, lie near one height, and few lie on the diagonal."}}
 figures.statistic_figure(whole, batch, question)
 
 # %%

@@ -51,7 +51,8 @@ def test_table_has_a_row_for_every_method():
     table = method_table()
     assert list(table.index) == list(NAMES)
     assert not table.isna().any().any()
-    assert table.loc["papo", "signal"] == "masked_log_probs"
+    assert table.loc["papo", "signal"] == "masked log-probability"
+    assert not table["signal"].str.contains("_").any()
     assert "gamma=0.01" in table.loc["papo", "default"]
 
 

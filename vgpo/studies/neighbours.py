@@ -1,7 +1,7 @@
 """Methods side by side: what each asks for, and what it does to the same rollouts."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import pandas as pd
@@ -39,6 +39,18 @@ ACTS_ON: Mapping[str, str] = {
 }
 
 
+SIGNAL_WORDS: Mapping[str, str] = {
+    "focus": "focus",
+    "log_probs": "log-probability",
+    "masked_log_probs": "masked log-probability",
+    "hidden_log_probs": "hidden log-probability",
+    "entropy": "entropy",
+    "layer_cosines": "cosines in all layers",
+    "perception": "spans of perception",
+}
+"""Name of a probe that a method asks for -> what it measures, in words."""
+
+
 def passes_of(method: Method, whole_groups: bool = False) -> int:
     """Forward passes without gradient that a method takes per generation, where TRL
     makes none for old log-probabilities.
@@ -64,14 +76,25 @@ def passes_of(method: Method, whole_groups: bool = False) -> int:
     return int(bool(signals.needed) and not shared) + sum(p.passes for p in probes)
 
 
+def words(signals: Collection[str]) -> list[str]:
+    """Names of probes in words, in the order of :data:`SIGNAL_WORDS`.
+
+    Example:
+        >>> words({"masked_log_probs", "log_probs"})
+        ['log-probability', 'masked log-probability']
+    """
+    ordered = [name for name in SIGNAL_WORDS if name in signals]
+    return [SIGNAL_WORDS[name] for name in ordered] + sorted({*signals} - {*ordered})
+
+
 def method_table(names: Sequence[str] = NAMES) -> pd.DataFrame:
     """One row per method: its signals, where it acts, what it takes, its defaults.
 
     Returns:
-        Indexed by method: ``signal``, ``acts on``, ``passes`` (:func:`passes_of`),
-        ``in whole groups``, the passes where micro-batches hold whole groups,
-        ``gradient``, whether one flows through the signal, and ``default``, the
-        settings of the class.
+        Indexed by method: ``signal`` (:func:`words`), ``acts on``, ``passes``
+        (:func:`passes_of`), ``in whole groups``, the passes where micro-batches hold
+        whole groups, ``gradient``, whether one flows through the signal, and
+        ``default``, the settings of the class.
 
     Example:
         >>> method_table(["gpg"]).loc["gpg", ["signal", "default"]].tolist()
@@ -85,7 +108,7 @@ def method_table(names: Sequence[str] = NAMES) -> pd.DataFrame:
             for f in fields(METHODS[name])  # type: ignore[arg-type]
         ]
         rows[name] = {
-            "signal": ", ".join(sorted(method.signals)) or "none",
+            "signal": ", ".join(words(method.signals)) or "none",
             "acts on": ACTS_ON[name],
             "passes": passes_of(method),
             "in whole groups": passes_of(method, whole_groups=True),
