@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable
 
 import pytest
@@ -12,7 +13,7 @@ import vgpo
 from tests.conftest import ROOT
 
 # The core installation, played by an environment in which these cannot be imported.
-TRAINING_ONLY = ("trl", "peft", "accelerate", "bitsandbytes", "math_verify")
+TRAINING_ONLY = ("trl", "peft", "bitsandbytes", "math_verify")
 
 
 def without(code: str, modules: Iterable[str]) -> subprocess.CompletedProcess:
@@ -94,6 +95,31 @@ def test_a_module_that_is_not_there_is_named():
 def test_unknown_name():
     with pytest.raises(AttributeError, match="no attribute 'focus_scores'"):
         _ = vgpo.focus_scores
+
+
+@pytest.mark.parametrize("module", ["vgpo.train", "vgpo.publish"])
+def test_a_command_says_in_a_line_what_is_to_be_installed(module):
+    done = in_a_core_environment(
+        f"import runpy\nsys.argv = ['x', 'y']\n"
+        f"runpy.run_module({module!r}, run_name='__main__')"
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{module} trains on top of ")
+    assert "pip install 'vgpo[train]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_loads_a_model_is_there_without_the_training_libraries():
+    """``load_model`` hands over a device map; transformers wants accelerate for it."""
+    done = in_a_core_environment(
+        "import vgpo\n"
+        "from vgpo.testbed import CHECKPOINT\n"
+        "print(vgpo.analysis.load_model(CHECKPOINT)[0].device)"
+    )
+    assert done.returncode == 0, done.stderr
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    names = [re.match(r"\w+", one)[0] for one in required["project"]["dependencies"]]
+    assert "accelerate" in names
 
 
 def test_the_method_needs_torch_alone():

@@ -6,6 +6,8 @@ nothing else, and ``import vgpo`` costs nothing.
 
 from importlib import import_module
 
+from vgpo.lazy import training_libraries
+
 __version__ = "0.1.0"
 
 _HOME = {
@@ -57,22 +59,11 @@ _MODULES = {
 __all__ = sorted([*_HOME, *_MODULES])
 
 
-_TRAINING_LIBRARIES = ("trl", "peft", "accelerate")
-
-
 def __getattr__(name: str):
     if name not in _HOME and name not in _MODULES:
         raise AttributeError(f"module 'vgpo' has no attribute {name!r}")
-    try:
+    with training_libraries(f"vgpo.{name}"):
         module = import_module((_HOME | _MODULES)[name])
-    except ModuleNotFoundError as error:
-        if error.name not in _TRAINING_LIBRARIES:
-            raise
-        raise ModuleNotFoundError(
-            f"vgpo.{name} trains on top of {error.name}, which is not installed: "
-            "pip install 'vgpo[train]', or pip install -e '.[train]' in a checkout.",
-            name=error.name,
-        ) from error
     return module if name in _MODULES else getattr(module, name)
 
 

@@ -3,10 +3,45 @@
 ``import vgpo`` costs nothing, and ``vgpo.stats.seeds`` works right after it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+
+TRAINING_LIBRARIES = ("trl", "peft", "bitsandbytes")
+"""What ``pip install 'vgpo[train]'`` brings, and no plain installation has."""
+
+
+@contextmanager
+def training_libraries(needed_by: str, as_program: bool = False) -> Iterator[None]:
+    """Around imports that need them: says what to install where one is missing.
+
+    Args:
+        needed_by: Who imports, for the message.
+        as_program: Whether it was started by ``python -m``: then the message is all
+            that is printed, with status 1.
+
+    Raises:
+        ModuleNotFoundError: One of :data:`TRAINING_LIBRARIES` is missing.
+        SystemExit: The same in a program.
+
+    Example:
+        >>> with training_libraries("this example"):
+        ...     import peft
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in TRAINING_LIBRARIES:
+            raise
+        said = (
+            f"{needed_by} trains on top of {error.name}, which is not installed: "
+            "pip install 'vgpo[train]', or pip install -e '.[train]' in a checkout."
+        )
+        if as_program:
+            raise SystemExit(said) from error
+        raise ModuleNotFoundError(said, name=error.name) from error
 
 
 def parts_of(package: str) -> Callable[[str], ModuleType]:

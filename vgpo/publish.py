@@ -23,12 +23,15 @@ from huggingface_hub import HfApi
 
 from vgpo.evaluation.runs import load_run
 from vgpo.hub import answering
-from vgpo.training.checkpoints import holds_model
-from vgpo.training.merging import save_merged
-from vgpo.training.metrics import FILE_NAME as METRICS
-from vgpo.training.model_card import CARD, write_card
-from vgpo.training.run_record import FILE_NAME as RECORD
-from vgpo.training.run_record import public_name
+from vgpo.lazy import training_libraries
+
+with training_libraries("vgpo.publish", as_program=__name__ == "__main__"):
+    from vgpo.training.checkpoints import holds_model
+    from vgpo.training.merging import save_merged
+    from vgpo.training.metrics import FILE_NAME as METRICS
+    from vgpo.training.model_card import CARD, write_card
+    from vgpo.training.run_record import FILE_NAME as RECORD
+    from vgpo.training.run_record import public_name
 
 __all__ = ["main", "published_files", "push"]
 

@@ -24,12 +24,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from vgpo.lazy import training_libraries
 from vgpo.training import checkpoints
-from vgpo.training.build import build_trainer, prompts_of_a_step
-from vgpo.training.preflight import preflight
-from vgpo.training.settings import TrainArguments, parse
-from vgpo.training.trainer import VGPOTrainer
-from vgpo.training.workarounds import quiet_about_old_names
+
+with training_libraries("vgpo.train", as_program=__name__ == "__main__"):
+    from vgpo.training.build import build_trainer, prompts_of_a_step
+    from vgpo.training.preflight import preflight
+    from vgpo.training.settings import TrainArguments, parse
+    from vgpo.training.trainer import VGPOTrainer
+    from vgpo.training.workarounds import quiet_about_old_names
 
 __all__ = ["TrainArguments", "build_trainer", "main", "parse"]
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from peft import LoraConfig
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from transformers import (
@@ -22,7 +21,11 @@ from transformers import (
     PreTrainedModel,
 )
 
+from vgpo.lazy import training_libraries
 from vgpo.models.handle import language_model_of, unwrap_model
+
+with training_libraries("vgpo.models.adapters"):
+    from peft import LoraConfig
 
 
 def lora_config(
