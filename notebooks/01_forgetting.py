@@ -442,7 +442,11 @@ figures.layers_figure(layers, columns, nothing[["layer", *columns[:2]]])
 # %% [markdown]
 # In this model the reading is done in the last layer. That is a matter of size,
 # with four layers in all; in a deep model it need not be the last, and
-# `layers="all"` of `vgpo.analyze` lets you see.
+# `layers="all"` of `vgpo.analyze` lets you see. In a model of eight layers that was grown
+# from the second world's, it was the seventh. By the attention of the eighth, right and
+# wrong answers to a question keep looking alike; by that of the seventh, right ones look
+# longer ([what was tried](../book/decisions.md)). So the choice of a layer can make the
+# paper's observation or undo it.
 #
 # ## Does it look less, or read worse?
 #
