@@ -121,7 +121,7 @@ def methods_figure(
     lines = -(-len(tokens) // per_line)
     names = [*methods, *([] if added is None else [added])]
     figure, axes = plt.subplots(
-        lines, 1, figsize=(7.6, lines * (0.75 + 0.2 * len(names))),
+        lines, 1, figsize=(7.6, lines * (0.87 + 0.2 * len(names))),
         layout="constrained", squeeze=False,
     )  # fmt: skip
     neutral = np.array([[1.0]] * len(methods) + [[0.0]] * (added is not None))
@@ -167,7 +167,7 @@ def _source_mark(source: str) -> dict[str, Any]:
     """How tokens of a source are marked, for those who see no hue."""
     colour = TOKEN_COLOURS[source]
     mark = MARKS[PALETTE.index(colour)]
-    return {"color": colour, "marker": mark, "ls": "none", "ms": 4.5, "clip_on": False}
+    return {"color": colour, "marker": mark, "ls": "none", "ms": 4.5}
 
 
 def _mark_sources(axes: Axes, sources: Sequence[str], rows: int) -> None:
