@@ -9,6 +9,8 @@ it (`vgpo.rewards.kinds`), comparing last (`vgpo.rewards.compare`).
 import re
 import unicodedata
 
+from vgpo.rewards.siunitx import without_siunitx
+
 _GREEK_LETTERS = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho "
     "sigma tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon "
@@ -30,7 +32,7 @@ _SIGNS = {
     "、": ",",
     "，": ",",
     "；": ";",
-    "：": ":",
+    **dict.fromkeys("：∶", ":"),
     "【": "[",
     "】": "]",
     **dict.fromkeys("～〜∼", "~"),
@@ -60,6 +62,8 @@ _SIGNS = {
     "△": r"\triangle ",
     "…": r"\ldots ",
     "→": r"\to ",
+    "⇒": r"\Rightarrow ",
+    "∴": r"\therefore ",
     "∧": r"\land ",
     "∨": r"\lor ",
     "¬": r"\neg ",
@@ -74,8 +78,27 @@ _SIGNS = {
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
 _SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋", "0123456789+-", strict=True))
 
+_ORDINAL = r"(st|nd|rd|th)"
+_UPRIGHT = r"\\(?:text|textrm|mathrm|textsuperscript)"
+_VARIABLES = r"\(?\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\)?"
+
 # Said differently in LaTeX itself.
 _LATEX = [
+    (r"\{\s*\\(?:rm|bf|it|sf|tt)(?![a-zA-Z])\s*([^{}]*)\}", r"\\text{\1}"),
+    (r"\{\s*\\?%\s*\}", "%"),
+    (r"(?<![a-zA-Z}\\])\{\s*\}(?=\s*[\^_])", ""),  # 60{}^\circ
+    # 1st, 1^{st}, 1^{\text{st}}
+    (
+        rf"(?<=\d)\s*(?:\^\s*\{{\s*{_UPRIGHT}\s*\{{\s*{_ORDINAL}\s*\}}\s*\}}"
+        rf"|\^?\s*{_UPRIGHT}\s*\{{\s*{_ORDINAL}\s*\}}|\^\s*\{{\s*{_ORDINAL}\s*\}})",
+        r"\1\2\3",
+    ),
+    # 60^o, 60^{\text{o}}
+    (
+        rf"(?<=\d)\s*\^\s*(?:o(?![a-z])|\{{\s*o\s*\}}|{_UPRIGHT}\{{o\}}"
+        rf"|\{{\s*{_UPRIGHT}\{{o\}}\s*\}})",
+        "°",
+    ),
     (r"\\phantom\s*\{[^{}]*\}", ""),  # is not to be seen, so it says nothing
     (r"\\(?:textcolor|colorbox)\s*\{[^{}]*\}|\\color\s*\{[^{}]*\}", ""),
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
@@ -92,7 +115,7 @@ _LATEX = [
     (r"(?<!\\)~", " "),
     (r"\\%", "%"),
     (r"\\[$]", "\ue000"),  # a dollar, and not the end of a formula
-    (r"\^\s*\{?\s*\\circ\s*\}?|\\degree(?![a-zA-Z])", "°"),
+    (r"\^\s*\{?\s*\\circ\s*\}?|\\(?:text)?degree(?![a-zA-Z])", "°"),
     (r"\^\s*\{\s*\\prime\s*\}", "'"),
     (r"\\colon(?![a-zA-Z])", ":"),
     (r"\\(?:leq|leqslant)(?![a-zA-Z])", r"\\le "),
@@ -112,6 +135,14 @@ _LATEX = [
     (r"\\\{\s*\\\}", r"\\emptyset "),
     (r"\\(?:euro|texteuro)(?![a-zA-Z])", "€"),
     (r"\\pounds(?![a-zA-Z])", "£"),
+    (r"\\big(cup|cap)(?![a-zA-Z_])", r"\\\1 "),
+    (r"\\lg(?![a-zA-Z])", r"\\log_{10}"),
+    # The rule of a set: {x : x > 3}, {x | x > 3}
+    (
+        rf"(\\\{{\s*{_VARIABLES}(?:\s*\\in\s*\\mathbb\{{[A-Z]\}}(?:\^\{{?[+*\d]\}}?)?)?)"
+        r"\s*(?::|\||\\(?:mid|vert)(?![a-zA-Z]))\s*",
+        r"\1 \\mid ",
+    ),
 ]
 _LATEX = [(re.compile(pattern), new) for pattern, new in _LATEX]
 
@@ -141,7 +172,7 @@ _APOSTROPHES = re.compile(r"(?<![\w.,'])\d{1,3}(?:'\d{3})+(?![\d'])")
 _FONTS = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|emph|mathrm|mathbf"
     r"|mathit|mathsf|mathtt|mathnormal|boldsymbol|bm|mbox|hbox|operatorname\*?"
-    r"|underline|boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+    r"|underline|boxed|fbox|ce|textcircled)\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
 _BOLD = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)(.+?)(?<=\S)\1(?![\w*])")
 _FORMULA = re.compile(r"(?<![\w\\])\$([^$]+)\$(?!\w)")
@@ -162,10 +193,15 @@ _DELIMITERS = (
 )
 _PROSE = re.compile(
     r"(?:(?:so|thus|hence|therefore),?\s+)?"
-    r"(?:(?:the|my)\s+)?(?:final\s+|correct\s+)?answer(?:\s+is\b|\s*[:=])\s*:?\s*",
+    r"(?:(?:the|my)\s+)?(?:final\s+|correct\s+)?(?:answer|ans\.?)(?:\s+is\b|\s*[:=])\s*:?\s*"
+    r"|(?:故|所以|因此)?(?:正确)?答案(?:是|为)?\s*:?\s*(?=[\dA-J($\\+.-])"
+    r"|(?:故|应)?选(?:项|择)?\s*:?\s*(?=\(?[A-J])",
     re.IGNORECASE,
 )
-_LEADING = re.compile(r"(?:\\approx|\\sim|\\simeq|\\therefore|[:=])\s*")
+_LEADING = re.compile(
+    r"(?:\\(?:approx|sim|simeq|therefore|implies|(?:Long)?[Rr]ightarrow(?<!\\rightarrow))"
+    r"(?![a-zA-Z])|[:=])\s*"
+)
 
 
 def normalise(text: str) -> str:
@@ -184,7 +220,7 @@ def normalise(text: str) -> str:
         >>> normalise(r"$5\,\text{cm}^2$"), normalise("5 cm²")
         ('5 cm^2', '5 cm^{2}')
     """
-    text = _NEW_LINE.sub(" ; ", text)
+    text = _NEW_LINE.sub(" ; ", without_siunitx(text))
     text = _unicode(text)
     text = _APOSTROPHES.sub(lambda match: match[0].replace("'", ","), text)
     for pattern, new in _LATEX:

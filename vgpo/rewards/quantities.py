@@ -134,6 +134,9 @@ _NUMBER = (
 )
 _NUMBER_AND_REST = re.compile(rf"({_NUMBER})\s*(\S.*)", re.DOTALL)
 _NUMBER_OF_UNITS = re.compile(rf"({_NUMBER})\s*([a-zA-Zμ°Ω][^\d]*?)\s*(?=\d|$)")
+_JOINED = re.compile(r"\s*(?:,\s*and|,|(?<=\s)and)\s+(?=\d)")
+# Each unit a part of those before it.
+_PARTS = ("year month week day h min s", "mi yd ft in", "lb oz")
 # Decades and ordinals: 1990s are no seconds.
 NOT_COUNTED = re.compile(r"(?:the\s+)?'?\d+(?:st|nd|rd|th|(?<=\d0)s)", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,4}")
@@ -190,10 +193,17 @@ def parse_quantity(text: str) -> Quantity | None:
 def parse_quantities(text: str) -> list[Quantity] | None:
     """Several in a row, as in ``5 ft 3 in`` or ``1 h 30 min``; None if it is no such.
 
+    With a comma or an "and" between them they are one quantity only if each unit is a
+    part of the one before: ``5 cm and 3 cm`` are two.
+
     Example:
         >>> parse_quantities("1 h 30 min") == parse_quantities("1 hour 30 minutes")
         True
     """
+    joined = _JOINED.sub(" ", text)
+    if joined != text:
+        found = parse_quantities(joined)
+        return found if found and _is_one(found) else None
     parts = list(_NUMBER_OF_UNITS.finditer(text))
     if len(parts) < 2 or "".join(part[0] for part in parts) != text:
         return None
@@ -204,6 +214,16 @@ def parse_quantities(text: str) -> list[Quantity] | None:
             return None
         quantities.append(Quantity(number, unit))
     return quantities
+
+
+def _is_one(quantities: list[Quantity]) -> bool:
+    for units in map(str.split, _PARTS):
+        parts = [
+            unit for unit in units if any({(unit, 1)} == q.unit for q in quantities)
+        ]
+        if [frozenset({(unit, 1)}) for unit in parts] == [q.unit for q in quantities]:
+            return True
+    return False
 
 
 def parse_unit(text: str) -> Unit | None:
