@@ -151,6 +151,8 @@ def test_a_comparison_names_what_differs_and_nothing_else(monkeypatch, capsys):
             "suffix": ("a", "b"),
         },
         table=load_table(),
+        only_first=0,
+        only_second=20,
     )
     monkeypatch.setattr("vgpo.evaluation.__main__.compare", lambda *_, **__: found)
     monkeypatch.setattr("vgpo.evaluation.__main__.load_run", lambda path: path)
@@ -158,6 +160,9 @@ def test_a_comparison_names_what_differs_and_nothing_else(monkeypatch, capsys):
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "the runs differ in decoding: samples 0 and 2"
     assert said[1] == "the runs differ in suffix: 'a' and 'b'"
+    # A stopped run beside a whole one: the rest is not passed over in silence.
+    assert said[2].startswith("20 questions of the second run are not in the other")
+    assert not any(line.startswith("0 questions") for line in said)
 
 
 def load_table():

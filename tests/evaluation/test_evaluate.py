@@ -220,7 +220,9 @@ def test_a_set_that_is_left_out_as_a_whole_is_told(tiny, root, tmp_path, capsys)
     assert main([*given, "--out", str(tmp_path / "run")]) == 0
     row = load_run(tmp_path / "run").summary().loc["counting"]
     assert (row["questions"], row["left_out"]) == (0, 2)
-    assert "counting" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "counting" in said and "2 questions are left out, as row " in said
+    assert "longer than max_prompt_tokens" in said and "left_out.jsonl" in said
 
 
 def test_a_set_needs_a_name_of_its_own(tiny, root):

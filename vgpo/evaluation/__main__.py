@@ -17,7 +17,7 @@ from vgpo.evaluation.browsing import browse
 from vgpo.evaluation.comparing import compare
 from vgpo.evaluation.decoding import VLLM
 from vgpo.evaluation.reported import beside_the_paper
-from vgpo.evaluation.runs import load_run
+from vgpo.evaluation.runs import LEFT_OUT, load_run
 from vgpo.evaluation.sight import robustness
 from vgpo.evaluation.views import VIEWS
 from vgpo.models.loading import load_model, load_processor
@@ -209,6 +209,12 @@ def _run(args: argparse.Namespace) -> None:
     _say(run.summary())
     if {record["set"] for record in run.records} & set(SUITES["paper"]):
         _say(beside_the_paper(run, args.size))
+    if run.left_out:
+        first = run.left_out[0]
+        print(
+            f"{len(run.left_out)} questions are left out, as row {first['row']} of "
+            f"{first['set']}: {first['reason']}; all are in {run.folder / LEFT_OUT}"
+        )
     print(f"{len(run.disagreements())} answers on which the graders differ")
     print(f"records: {run.folder}")
 
@@ -227,6 +233,12 @@ def _compare(args: argparse.Namespace) -> None:
     )
     for name, values in found.settings.items():
         print(f"the runs differ in {name}: {_differing(*values)}")
+    for which, count in (("first", found.only_first), ("second", found.only_second)):
+        if count:
+            print(
+                f"{count} questions of the {which} run are not in the other, and not "
+                "compared; a run that was stopped goes on with its own command"
+            )
     _say(found.table)
     print(found)
 
