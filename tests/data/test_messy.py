@@ -99,10 +99,20 @@ def test_a_comma_too_many_moves_no_value_into_another_column(folder):
     assert asked(folder / "rows.csv") == [("3", 1)]
 
 
-def test_a_file_in_another_encoding_says_so(folder):
-    file = folder / "rows.csv"
-    file.write_bytes("question,answer\nWie groß?,3\n".encode("cp1252"))
-    with pytest.raises(ValueError, match=r"UTF-8|utf-8"):
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("rows.csv", "question,answer\nWie groß?,3\n"),
+        ("rows.csv", "größe,question,answer\n1,Wie groß?,3\n"),
+        ("rows.jsonl", '{"question": "Wie groß?", "answer": "3"}\n'),
+        ("rows.json", '[{"question": "Wie groß?", "answer": "3"}]'),
+    ],
+)
+def test_a_file_in_another_encoding_says_so(name, text, encoding, folder):
+    file = folder / name
+    file.write_bytes(text.encode(encoding))
+    with pytest.raises(ValueError, match="it is not in UTF-8, save it as that"):
         load_questions(file)
 
 

@@ -48,6 +48,11 @@ FILE_TYPES = {
 
 _SEPARATORS = ",;\t"
 
+_GZIP = b"\x1f\x8b"
+# Bytes of a file that are looked at for its encoding, in 0.2 s; a longer one is mostly
+# pictures.
+_LOOKED_AT = 1 << 28
+
 # What the library says of a split without rows: of any kind of file, of Parquet.
 _NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0, got 0")
 
@@ -178,18 +183,43 @@ def load_split(name: str, split: str, config: str | None = None) -> Dataset:
     return rows
 
 
+def _refuse_other_encoding(path: Path) -> None:
+    """Refuses text that is not in UTF-8, as far as :data:`_LOOKED_AT` goes.
+
+    pyarrow's reader of JSON takes it, and it would fail row by row, without a name.
+
+    Raises:
+        ValueError: The file is text in another encoding.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        if file.read(2) == _GZIP:
+            return
+        file.seek(0)
+        try:
+            for _ in range(_LOOKED_AT >> 20):
+                piece = file.read(1 << 20)
+                decoder.decode(piece, final=not piece)
+                if not piece:
+                    return
+        except UnicodeDecodeError as error:
+            raise ValueError(f"it is not in UTF-8, save it as that: {error}") from error
+
+
 def file_arguments(path: Path) -> tuple[str, dict[str, Any]]:
     """What ``load_dataset`` is called with for a file: its kind, and settings.
 
     A CSV file's values are texts as they stand there: 007, NA and True are answers.
 
     Raises:
-        ValueError: It is of no known kind, has no header that can be read or one that
-            has a name twice, or begins with null.
+        ValueError: It is of no known kind, not in UTF-8, has no header that can be read
+            or one that has a name twice, or begins with null.
     """
     kind = FILE_TYPES.get(path.suffix.lower())
     if kind is None:
         raise ValueError(f"it is none of {', '.join(FILE_TYPES)}")
+    if kind in ("json", "csv"):
+        _refuse_other_encoding(path)
     if kind == "json":
         _refuse_null_first(path)
     # In a name, the library would take [ and * for a pattern.
@@ -197,16 +227,13 @@ def file_arguments(path: Path) -> tuple[str, dict[str, Any]]:
     if kind == "csv":
         # index_col: else a row that ends in a comma has its values moved by one column.
         plain = {"index_col": False, "na_filter": False}
-        try:
-            names, mark = max(
-                (
-                    (list(pd.read_csv(path, sep=mark, nrows=0, **plain)), mark)
-                    for mark in _SEPARATORS
-                ),
-                key=lambda found: len(found[0]),
-            )
-        except UnicodeDecodeError as error:
-            raise ValueError(f"it is not in UTF-8, save it as that: {error}") from error
+        names, mark = max(
+            (
+                (list(pd.read_csv(path, sep=mark, nrows=0, **plain)), mark)
+                for mark in _SEPARATORS
+            ),
+            key=lambda found: len(found[0]),
+        )
         _refuse_name_twice(path, mark)
         text = Features({name: Value("string") for name in names})
         how |= {"sep": mark, "features": text, **plain}
