@@ -115,6 +115,7 @@ for name, table in tables.items():
 # | `vgpo_released`, `vgpo_mean` | its released code; without length in $\phi$ |
 # | `oracle_reads`, `oracle_decides` | the *truth* in place of focus: which tokens read, which decide to look |
 # | `shuffled` | placebo: the scores of `vgpo_prediction`, permuted within each completion |
+# | `shuffled_token` | the same of `vgpo_token`, in a grid of its own |
 # | `inverted` | one less focus: does the sign matter? |
 #
 # The oracles bound what any score can gain in this scheme. If they do not beat DAPO,
@@ -580,12 +581,11 @@ for arm, s in zip(spread["arm"], spread["spread"], strict=True):
 # same settings included. Whatever is short is short of a verdict, too.
 #
 # A training takes two to ten minutes of one thread, and time did not suffice for all. Cut
-# were: in the world that misreads, all but two arms; chains with fewer and with more
-# words; all levels but one of $\beta$,
-# $\gamma$ and $\kappa$; and the ablations by the other reading of the score. GRPO, the
-# inverted score, the mean and the released code have six seeds where ten were planned, and
-# one ablation six of seven. A larger sibling, of 20 to 60 million parameters, needs a GPU
-# and was not trained.
+# were: in the world that misreads, all but three arms; chains with fewer and with more
+# words; and the ablations by the other reading of the score. GRPO, the inverted score, the
+# mean and the released code have six seeds where ten were planned, and one ablation six of
+# seven. Of a larger sibling, of 22 million parameters, there is the cold start, made on a
+# GPU, and what it shows ([what was tried](../book/decisions.md)); its trainings were cut.
 
 # %%
 plans = sorted(Path("../recipes/experiments").glob("*.yaml"))
