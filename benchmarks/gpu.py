@@ -12,8 +12,8 @@ tokens. Nothing is downloaded. A part that fails or is too slow says so in its r
 and the others go on. Records are ``results/bench/gpu_PART.json``, written as the
 figures come.
 
-The tests have been run on a GPU (``results/gpu``), the other parts have not yet: figures
-are welcome, with the card.
+The tests have been run on a GPU (``results/gpu``), the other parts have not yet:
+figures are welcome, with the card.
 """
 
 import argparse
