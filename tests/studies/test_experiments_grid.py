@@ -429,6 +429,8 @@ def test_a_run_says_how_far_it_is_and_stops_in_time(tmp_path, places):
     assert lines[2].split() == ["dapo", "1", "of", "2"]
     # And goes on with the rest alone.
     assert work(grid, places, say=said.append) == 2
+    assert work(grid, places, say=said.append) == 0
+    assert said[-1].startswith("plan is finished: 5 of 5 cells")
 
 
 def test_cells_from_other_weights_are_not_mixed(tmp_path, places):
@@ -481,7 +483,7 @@ def test_kill_at_any_moment_then_two_commands_at_once(root, tmp_path, places):
     for path, stamp in before.items():
         assert path.stat().st_mtime_ns == stamp
     announced = [line.split(":")[0] for text in said for line in text.splitlines()
-                 if " cells" in line]  # fmt: skip
+                 if " s; " in line]  # fmt: skip
     assert len(announced) == len(set(announced))
     assert len(announced) == 6 - len(before)
 

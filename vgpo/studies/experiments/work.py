@@ -151,11 +151,11 @@ def work(
     started = time.monotonic()
     make_starts(grid, places, say)
     check_starts(grid, places)
-    cells = list(grid.cells())
+    missing = [cell for cell in grid.cells() if not finished(cell, places)]
+    if not missing:
+        say(f"{grid.name} is finished: {progress(grid, places)}")
     done, took = 0, []
-    for cell in cells:
-        if finished(cell, places):
-            continue
+    for cell in missing:
         spent = time.monotonic() - started
         expected = statistics.median(took) if took else 0.0
         if limit_minutes is not None and spent + expected > 60 * limit_minutes:
