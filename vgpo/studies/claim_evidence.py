@@ -41,6 +41,9 @@ NOT_DECIDED = "not decided"
 BASELINE = "dapo"
 """Of the grids."""
 
+WORLD = "look_away"
+"""That trainings are of unless their evidence names another."""
+
 _NAMES = {
     "accuracy/sampled": "sampled accuracy, held out",
     "accuracy/sampled/sum": "sampled accuracy on sums, held out",
@@ -195,7 +198,8 @@ def arms(
             said += "; so few seeds for so many arms find no difference"
         elif decided:
             said += f"; these seeds find {row['detectable']:.3f} or more"
-        parts.append(f"{said}.")
+        elsewhere = "" if world == WORLD else f"World *{world}*: "
+        parts.append(f"{elsewhere}{said}.")
         if fresh_from is not None:
             parts.append(_fresh(runs, arm, against, fresh_from))
         if row["mixed"]:
