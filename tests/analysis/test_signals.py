@@ -126,7 +126,8 @@ def test_nothing_masked_takes_nothing_away(asked):
 
 def test_without_noise_nothing_diverges(asked):
     table = vgpo.signals(*asked, ANSWER, noise=0.0)
-    assert (table.jsd == 0).all() and table.absolute_contrast.max() > 1e-3
+    # But for rounding, in which two passes over the same picture may differ.
+    assert (table.jsd.abs() < 1e-8).all() and table.absolute_contrast.max() > 1e-3
 
 
 @pytest.mark.slow
