@@ -38,6 +38,9 @@ REPRODUCED = "reproduced at small scale"
 NOT_REPRODUCED = "not reproduced"
 NOT_DECIDED = "not decided"
 
+PARAGRAPH = "\n\n"
+"""Between what is said of one comparison and of the next."""
+
 BASELINE = "dapo"
 """Of the grids."""
 
@@ -199,22 +202,25 @@ def arms(
         elif decided:
             said += f"; these seeds find {row['detectable']:.3f} or more"
         elsewhere = "" if world == WORLD else f"World *{world}*: "
-        parts.append(f"{elsewhere}{said}.")
+        about = [f"{elsewhere}{said}."]
         if fresh_from is not None:
-            parts.append(_fresh(runs, arm, against, fresh_from))
+            about.append(_fresh(runs, arm, against, fresh_from))
         if row["mixed"]:
-            parts.append(
+            about.append(
                 "Pairs of different commits, which are not known to give the same "
                 f"numbers: {row['mixed']} of {row['seeds']:.0f}."
             )
         if not decided:
-            parts.append(f"Fewer than {FEWEST_PAIRS} seeds decide nothing here.")
+            about.append(f"Fewer than {FEWEST_PAIRS} seeds decide nothing here.")
+        parts.append(" ".join(about))
         verdict = str(row["verdict"]) if decided else OPEN
         if counts:
             found.append((verdict, float(row["difference"])))
     if few:
         parts.append(f"Too few seeds to compare with `{against}`: {', '.join(few)}.")
-    return Found(" ".join(parts), tuple(found), recorded.seconds(grid, world, used))
+    return Found(
+        PARAGRAPH.join(parts), tuple(found), recorded.seconds(grid, world, used)
+    )
 
 
 def _fresh(runs: pd.DataFrame, arm: str, against: str, first: int) -> str:

@@ -31,6 +31,7 @@ from vgpo.studies.claim_evidence import (
     KINDS,
     NOT_DECIDED,
     NOT_REPRODUCED,
+    PARAGRAPH,
     REPRODUCED,
     RULES,
     Found,
@@ -95,7 +96,7 @@ def make_row(name: str, written: Mapping[str, Any], recorded: Recorded) -> Row:
         name,
         written.get("group", "paper"),
         written["claim"].strip(),
-        " ".join([written["run"].strip(), *(f.text for f in found if f.text)]),
+        PARAGRAPH.join([written["run"].strip(), *(f.text for f in found if f.text)]),
         verdict,
         notes.strip(),
         _cost(found),
@@ -228,11 +229,17 @@ def _list_table(rows: Sequence[Row]) -> list[str]:
         f"* - No.\n  - {what}\n  - What was run, and what it gave\n  - Verdict",
     ]
     for row in rows:
-        cost = f" *Cost: {row.cost}.*" if row.cost else ""
+        cost = f"{PARAGRAPH}*Cost: {row.cost}.*" if row.cost else ""
         verdict = f"**{row.verdict}**" + (f": {row.note}" if row.note else "")
         cells = [row.name, row.claim, row.run + cost, verdict]
-        lines.append("* - " + "\n  - ".join(" ".join(c.split()) for c in cells))
+        lines.append("* - " + "\n  - ".join(map(_cell, cells)))
     return [*lines, ":::"]
+
+
+def _cell(text: str) -> str:
+    """A cell of a list-table, its paragraphs apart."""
+    paragraphs = [" ".join(part.split()) for part in text.split(PARAGRAPH)]
+    return f"{PARAGRAPH}    ".join(paragraphs)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
