@@ -248,9 +248,10 @@ print(f"{len(run)} of {len(sweep) - 3} levels were run with two seeds or more")
 sweep.set_index(["number", "level"]).round(3)
 
 # %% [markdown]
-# Very little. No level's interval keeps off zero, and all of them end within two
-# hundredths. A paper that picks the best of such levels by one seed each picks noise. It
-# also means that VGPO's place behind DAPO is no matter of tuning these three.
+# Not much. No level's interval keeps off zero, and all of them end within two hundredths;
+# for most that is wider than the margin, and so "not decided". A paper that picks the best
+# of such levels by one seed each picks noise. Nor is there a sign that tuning these three
+# would bring VGPO before DAPO.
 #
 # ## Run what is missing
 #
