@@ -180,7 +180,8 @@ class LookAwayColdStart(ColdStartConfig):
 
     def world(self, stage: int = -1) -> LookAwayWorld:
         """The look-away world with its lapse and its small talk."""
-        return LookAwayWorld(
+        return replace(
+            WORLDS[self.name],
             **self.stages[stage],
             forgetfulness=self.forgetfulness,
             verbosity=self.verbosity,
@@ -246,16 +247,6 @@ class LargeColdStart(LookAwayColdStart):
             vision_layers=self.vision_layers,
         )
         return decode_faster(grow(known, model)), processor
-
-    def world(self, stage: int = -1) -> LookAwayWorld:
-        """The larger look-away world, with its lapse and its small talk."""
-        return replace(
-            WORLDS[self.name],
-            **self.stages[stage],
-            forgetfulness=self.forgetfulness,
-            verbosity=self.verbosity,
-            total_share=self.total_share,
-        )
 
 
 COLD_STARTS: dict[str, type[ColdStartConfig]] = {

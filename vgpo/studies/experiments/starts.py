@@ -18,11 +18,10 @@ from vgpo.studies.provenance import digest
 from vgpo.testbed.cold_start import (
     COLD_STARTS,
     ColdStartConfig,
-    batches,
+    encoded_batches,
     teaching_loss,
     train,
 )
-from vgpo.testbed.data import encode_examples
 from vgpo.testbed.model import CHECKPOINTS, load_tiny
 
 WORDINGS: Mapping[str, float | None] = {"shipped": None, "terse": 0.0, "wordy": 0.6}
@@ -71,11 +70,10 @@ def make_start(world: str, wording: str, folder: Path, steps: int = STEPS) -> No
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95)
     )
     # The last stage: pictures of the world's own sizes.
-    stream = batches(config, 0, len(config.stages) - 1)
+    stream = encoded_batches(config, processor, 0, len(config.stages) - 1)
     model.train()
     for step in range(config.steps):
-        examples = next(stream)
-        batch = encode_examples(processor, examples)
+        batch, examples = next(stream)
         labels = batch.pop("labels")
         loss = teaching_loss(
             model(**batch).logits, labels, examples, config.image_weight
