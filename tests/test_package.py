@@ -1,6 +1,7 @@
 """What a user meets at ``import vgpo``, before any computation."""
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 import vgpo
 from tests.conftest import ROOT
+from vgpo.lazy import training_libraries
 
 # The core installation, played by an environment in which these cannot be imported.
 TRAINING_ONLY = ("trl", "peft", "bitsandbytes", "math_verify")
@@ -107,6 +109,15 @@ def test_a_command_says_in_a_line_what_is_to_be_installed(module):
     assert done.stderr.startswith(f"{module} trains on top of ")
     assert "pip install 'vgpo[train]'" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_kernel_that_nobody_asked_for_is_not_missed(caplog):
+    noisy = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    with training_libraries("this test"):
+        noisy.warning("Failed to load CPU gemm_4bit_forward from %s", "somewhere")
+        noisy.warning("something else")
+    noisy.warning("gemm_4bit_forward is slow")
+    assert caplog.messages == ["something else", "gemm_4bit_forward is slow"]
 
 
 def test_what_loads_a_model_is_there_without_the_training_libraries():

@@ -3,6 +3,7 @@
 ``import vgpo`` costs nothing, and ``vgpo.stats.seeds`` works right after it.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -12,10 +13,20 @@ from types import ModuleType
 TRAINING_LIBRARIES = ("trl", "peft", "bitsandbytes")
 """What ``pip install 'vgpo[train]'`` brings, and no plain installation has."""
 
+_SPEAKS_ON_IMPORT = logging.getLogger("bitsandbytes.backends.cpu.ops")
+"""Says on many CPUs that a kernel of a package nobody asked for was not loaded."""
+
+
+def _is_not_about_a_kernel(record: logging.LogRecord) -> bool:
+    return "gemm_4bit_forward" not in record.getMessage()
+
 
 @contextmanager
 def training_libraries(needed_by: str, as_program: bool = False) -> Iterator[None]:
     """Around imports that need them: says what to install where one is missing.
+
+    PEFT imports bitsandbytes, which asks for a faster kernel of another package and
+    warns that it is not there. Everything works without, so that line is left out.
 
     Args:
         needed_by: Who imports, for the message.
@@ -30,6 +41,7 @@ def training_libraries(needed_by: str, as_program: bool = False) -> Iterator[Non
         >>> with training_libraries("this example"):
         ...     import peft
     """
+    _SPEAKS_ON_IMPORT.addFilter(_is_not_about_a_kernel)
     try:
         yield
     except ModuleNotFoundError as error:
@@ -42,6 +54,8 @@ def training_libraries(needed_by: str, as_program: bool = False) -> Iterator[Non
         if as_program:
             raise SystemExit(said) from error
         raise ModuleNotFoundError(said, name=error.name) from error
+    finally:
+        _SPEAKS_ON_IMPORT.removeFilter(_is_not_about_a_kernel)
 
 
 def parts_of(package: str) -> Callable[[str], ModuleType]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
@@ -415,6 +416,22 @@ def test_what_a_kill_has_left_behind_is_cleared(places):
     assert len(read_table(places.folder(cell) / METRICS)) == SMALL["steps"]
 
 
+def test_the_rate_is_that_of_the_records_and_not_of_the_files(tmp_path, places):
+    """All files of a fresh clone are as old as the clone."""
+    grid = read_grid(written(tmp_path))
+    now = datetime.now(UTC)
+    for number, cell in enumerate(list(grid.cells())[:3]):
+        folder = places.folder(cell)
+        folder.mkdir(parents=True)
+        record = cell.settings() | {"date": str(now - timedelta(days=number))}
+        (folder / RECORD).write_text(json.dumps(record))
+    assert progress(grid, places) == "3 of 5 cells"
+    for number, cell in enumerate(list(grid.cells())[:3]):
+        record = cell.settings() | {"date": str(now - timedelta(seconds=100 * number))}
+        (places.folder(cell) / RECORD).write_text(json.dumps(record))
+    assert progress(grid, places) == "3 of 5 cells, 36.0 an hour, 0.1 hours left"
+
+
 def test_a_run_says_how_far_it_is_and_stops_in_time(tmp_path, places):
     grid = read_grid(written(tmp_path))
     said = []
@@ -423,7 +440,6 @@ def test_a_run_says_how_far_it_is_and_stops_in_time(tmp_path, places):
     assert progress(grid, places) == "0 of 5 cells"
     assert work(replace(grid, seeds=(0,)), places, say=said.append) == 3
     assert "3 of 5 cells" in progress(grid, places)
-    assert "an hour" in progress(grid, places)
     lines = status(grid, places).splitlines()
     assert lines[1].split() == [UNTRAINED, "1", "of", "1"]
     assert lines[2].split() == ["dapo", "1", "of", "2"]

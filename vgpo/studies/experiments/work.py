@@ -11,12 +11,13 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from vgpo.studies.experiments.cells import RECORD, UNTRAINED, Cell, run_cell
+from vgpo.studies.experiments.cells import UNTRAINED, Cell, run_cell
 from vgpo.studies.experiments.commits import AGAIN
 from vgpo.studies.experiments.grid import Grid
 from vgpo.studies.experiments.places import (
@@ -214,11 +215,12 @@ def progress(grid: Grid, places: Places) -> str:
     """
     now = time.time()
     cells = list(grid.cells())
-    there = [(cell, found[0]) for cell in cells if (found := find(cell, places))]
+    there = [(cell, *found) for cell in cells if (found := find(cell, places))]
     text = f"{len(there)} of {len(cells)} cells"
+    # By what the record says: files of a fresh clone are as new as the clone.
     ended = [
-        (folder / RECORD).stat().st_mtime
-        for cell, folder in there
+        datetime.fromisoformat(record["date"]).timestamp()
+        for cell, folder, record in there
         if folder == places.folder(cell)
     ]
     recent = sorted(t for t in ended if now - t < 3600)
