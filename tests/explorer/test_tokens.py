@@ -436,6 +436,25 @@ def test_in_jupyterlab_keys_and_widths_are_its_own(opened):
     assert opened.style(".vgpo-numbers > dt", "float") == "none"
 
 
+@pytest.mark.parametrize("size", [(40, 120), (120, 40), (900, 1400)])
+def test_a_tall_picture_leaves_room_for_what_is_said_of_it(browser, tmp_path, size):
+    tall = answer(pictures=[Image.new("RGB", size, "white")])
+    page = browser.open(token_view(tall).save(tmp_path / "view.html"))
+    page.wait("document.querySelector('.vgpo-picture img').complete")
+    page.settle()
+    boxes = [
+        page.evaluate(
+            f"(box => [box.width, box.height])"
+            f"(document.querySelector('{selector}').getBoundingClientRect())"
+        )
+        for selector in (".vgpo-picture img", ".vgpo-map")
+    ]
+    (width, height), _ = boxes
+    assert 0 < height <= 322 and width <= 320
+    assert width / height == pytest.approx(size[0] / size[1], rel=0.03)
+    np.testing.assert_allclose(boxes[0], boxes[1], atol=0.5)
+
+
 def test_a_phone_shows_it_without_sideways_scrolling(browser, tmp_path):
     words = ["<think>", *["supercalifragilistic" * 5] * 9]
     view = token_view(

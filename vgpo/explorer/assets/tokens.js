@@ -169,11 +169,11 @@ class TokenPane {
       this.canvases[k].style.width = `${100 * width * joined / columns}%`;
       this.canvases[k].style.height = `${100 * height * joined / rows}%`;
     }
-    return element("figure", {},
-      element("div", { class: "vgpo-picture" },
-        element("img", { src: source, alt: `picture ${k + 1} that was asked about` }),
-        grid ? this.canvases[k] : null),
-      grid ? this.captions[k] : null);
+    const image = element("img", { src: source, alt: `picture ${k + 1} that was asked about`,
+      // A tall one gets narrower, so that it and what it says fit a screen together.
+      onload: () => frame.style.setProperty("--shape", image.naturalWidth / image.naturalHeight) });
+    const frame = element("div", { class: "vgpo-picture" }, image, grid ? this.canvases[k] : null);
+    return element("figure", {}, frame, grid ? this.captions[k] : null);
   }
 
   bareGrid([height, width], k) {
@@ -417,7 +417,12 @@ class TokenView {
     this.readColours();
     this.fill();
     onThemeChange(root, () => { this.readColours(); this.paint(); });
-    new ResizeObserver(() => this.panes.forEach((pane) => pane.drawStrip())).observe(this.place);
+    // It is also told when a notebook, which may have turned dark meanwhile, puts the
+    // view back into sight.
+    new ResizeObserver(() => {
+      this.readColours();
+      this.panes.forEach((pane) => pane.drawStrip());
+    }).observe(this.place);
   }
 
   readColours() {
