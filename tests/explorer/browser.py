@@ -15,7 +15,7 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,9 @@ KEYS = {
     "Tab": 9,
     " ": 32,
 }
+
+
+HELD = {"Alt": 1, "Control": 2, "Meta": 4, "Shift": 8}
 
 
 def chromium() -> str | None:
@@ -212,8 +215,9 @@ class Page:
             self._mouse(kind, *place, button="left", clickCount=1)
         self.settle()
 
-    def key(self, name: str, times: int = 1) -> None:
-        """A key of :data:`KEYS`, or a letter, to whatever has the focus."""
+    def key(self, name: str, times: int = 1, held: Sequence[str] = ()) -> None:
+        """A key of :data:`KEYS`, or a letter, to whatever has the focus, while those
+        of :data:`HELD` are held."""
         code = KEYS.get(name, ord(name.upper()) if len(name) == 1 else 0)
         text = {"Enter": "\r", " ": " "}.get(name, name if len(name) == 1 else "")
         for _ in range(times):
@@ -224,6 +228,7 @@ class Page:
                     key=name,
                     code=name,
                     windowsVirtualKeyCode=code,
+                    modifiers=sum(HELD[one] for one in held),
                     **({"text": text} if text and kind == "keyDown" else {}),
                 )
         self.settle()
@@ -264,6 +269,22 @@ class Page:
             ".map(one => one.outerHTML.slice(0, 80))"
         )
 
+    def alive(self, kind: str, selector: str) -> int:
+        """How many elements the page holds that match, in it or thrown away."""
+        self.send("HeapProfiler.collectGarbage")
+        found = self.send("Runtime.evaluate", expression=f"{kind}.prototype")
+        prototype = found["result"]["objectId"]
+        listed = self.send("Runtime.queryObjects", prototypeObjectId=prototype)
+        told = self.send(
+            "Runtime.callFunctionOn",
+            objectId=listed["objects"]["objectId"],
+            functionDeclaration="function (selector) {"
+            "return this.filter(one => one.matches(selector)).length; }",
+            arguments=[{"value": selector}],
+            returnByValue=True,
+        )
+        return told["result"]["value"]
+
     def dress_as_lab(self) -> None:
         """What JupyterLab's style sheet says of an output's lists and paragraphs."""
         self.evaluate(
@@ -271,7 +292,8 @@ class Page:
             "const sheet = document.createElement('style'); sheet.textContent = `"
             ".jp-RenderedHTMLCommon dl dt { float: left; width: 20%; }"
             ".jp-RenderedHTMLCommon dl dd { float: left; width: 80%; }"
-            ".jp-RenderedHTMLCommon ol { list-style: decimal; padding-left: 2em; }"
+            ".jp-RenderedHTMLCommon ol:not(.list-inline) { padding-left: 2em; }"
+            ".jp-RenderedHTMLCommon ol { list-style: decimal; }"
             ".jp-RenderedHTMLCommon p { margin: 0 0 1em; }`;"
             "document.head.append(sheet); })()"
         )

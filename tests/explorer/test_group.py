@@ -169,6 +169,7 @@ def test_in_jupyterlab_keys_and_lists_are_its_own(page):
     assert page.keys_for_others() == []
     page.dress_as_lab()
     assert page.style(".vg-rollouts", "list-style-type") == "none"
+    assert page.style(".vg-rollouts", "padding-left") == "0px"
     assert page.style(".vg-text", "margin-bottom") == "0px"
 
 

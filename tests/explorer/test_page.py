@@ -1,12 +1,14 @@
 """A view in one piece: what is inside, what is escaped, what a browser makes of it."""
 
 import base64
+import html
 import json
 import re
 import zlib
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 from PIL import Image
 
 from vgpo.explorer.page import View, asset, pack, page, picture_address, safe_json
@@ -98,6 +100,21 @@ def test_the_same_view_has_the_same_bytes_and_another_has_another_name():
     assert names[0] != names[1]
 
 
+def test_markdown_takes_a_view_for_one_piece_of_html():
+    """As nbconvert writes it into a page of Markdown; an empty line would end it."""
+    body = "<pre>one\n\n \n\ntwo</pre>"
+    view = View("a\n\ntitle", body, "tokenView", scripts=("tokens.js",))
+    text = view.fragment()
+    [block] = MarkdownIt().parse(f"before\n\n{text}\n\nafter")[3:-3]
+    assert (block.type, block.content.strip()) == ("html_block", text)
+    assert html.unescape(text).count(body) == 1
+
+
+def test_where_no_script_runs_a_view_says_that_it_could():
+    assert "trusted" in View("v", "<p>still</p>", "tokenView").fragment()
+    assert "trusted" not in View("v", "<p>all there is</p>").fragment()
+
+
 def test_a_saved_page_may_load_nothing(tmp_path):
     path = View("v", "").save(tmp_path / "folder" / "v.html")
     text = path.read_text(encoding="utf-8")
@@ -125,6 +142,13 @@ def probe(monkeypatch):
       root.append(element("ul", {}, data.texts.map((t) => element("li", {}, t))));
       root.append(element("output", { id: uniqueId("out") },
         `${array.shape} ${[...array.values]}`));
+    }
+    function keys(root) {
+      root.append(element("button", { id: "touch" }, "touch"));
+    }
+    function themed(root) {
+      root.append(element("output", { class: "times" }, "0"));
+      onThemeChange(root, () => { root.querySelector(".times").textContent += "+"; });
     }
     async function broken() { throw new Error("no such thing"); }
     """
@@ -175,6 +199,53 @@ def test_a_notebook_that_runs_scripts_anew_starts_the_view(browser, probe, tmp_p
         opened.wait(f"document.querySelectorAll('output').length === {times}")
     assert opened.evaluate("document.querySelectorAll('.vgpo-live').length") == 2
     opened.check()
+
+
+def test_of_views_that_are_thrown_away_nothing_stays(browser, probe, tmp_path):
+    """A cell that is run again throws its view away; the page, and all that listens to
+    its theme, stays."""
+    opened = browser.open(probe("themed").save(tmp_path / "v.html"))
+    opened.prefer("light")
+    opened.evaluate(
+        "(() => { const now = () => document.querySelector('.vgpo-view');"
+        "const html = now().outerHTML, parser = document.createRange();"
+        "window.again = () => {"
+        "now().replaceWith(parser.createContextualFragment(html));"
+        "const made = now();"
+        "delete made.dataset.vgpoStarted; delete made.dataset.vgpoReady;"
+        "made.querySelectorAll('output').forEach(one => one.remove());"
+        "const script = made.querySelector('script:not([type])');"
+        "const copy = document.createElement('script');"
+        "copy.textContent = script.textContent; script.replaceWith(copy); }; })()"
+    )
+    for _ in range(4):
+        opened.evaluate("window.again()")
+        opened.wait("document.querySelector('[data-vgpo-ready] .times')")
+    assert opened.alive("HTMLDivElement", ".vgpo-view") == 1
+    opened.prefer("dark")
+    opened.wait("document.querySelector('.times').textContent === '0+'")
+    opened.check()
+
+
+def test_chords_are_the_notebooks_and_plain_keys_the_views(browser, probe, tmp_path):
+    """JupyterLab hears keys at the document and leaves those of marked elements."""
+    opened = browser.open(probe("keys").save(tmp_path / "v.html"))
+    opened.evaluate(
+        "(() => { window.heard = []; document.addEventListener('keydown', (event) => {"
+        "if (!event.target.hasAttribute('data-lm-suppress-shortcuts'))"
+        "window.heard.push(event.key); event.preventDefault(); }, true);"
+        "document.querySelector('#touch').focus(); })()"
+    )
+    for key in ("x", "ArrowDown", "Enter"):
+        opened.key(key)
+    opened.key("ArrowDown", held=["Shift"])
+    assert opened.evaluate("window.heard") == []
+    opened.key("s", held=["Control"])
+    opened.key("s", held=["Meta"])
+    opened.key("Enter", held=["Shift"])
+    opened.key("x")
+    assert opened.evaluate("window.heard") == ["s", "s", "Enter"]
+    assert opened.keys_for_others() == []
 
 
 def test_where_the_script_fails_the_body_stays_and_the_console_says_why(

@@ -21,8 +21,9 @@ import hashlib
 import html
 import io
 import json
+import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -43,6 +44,8 @@ _POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'"
 )
+
+_HINT = "Where its script runs, as in a notebook that is trusted, this can be touched."
 
 
 @dataclass(frozen=True)
@@ -103,19 +106,20 @@ class View:
             FileNotFoundError: no such script or style.
         """
         data = safe_json(self.data)
-        styles = "\n".join(map(asset, ("page.css", *self.styles)))
-        scripts = "\n".join(map(asset, ("page.js", *self.scripts)))
+        styles = _dense(map(asset, ("page.css", *self.styles)))
+        scripts = _dense(map(asset, ("page.js", *self.scripts)))
         parts = (self.title, self.body, self.start, data, styles, scripts)
         # The same view has the same name at any time, so that a notebook that is run
         # again has the same bytes. Two places of one view are told apart by the script.
         name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
         # Notebooks and the book look for formulas in text; a token is none.
         plain = "tex2jax_ignore mathjax_ignore"
+        hint = "" if self.start == "showNothing" else f"<p><small>{_HINT}</small></p>"
         return (
             f'<div class="vgpo-view {plain}" data-vgpo-view="{name}" role="group" '
-            f'aria-label="{html.escape(self.title)}">\n'
+            f'aria-label="{_unbroken(html.escape(self.title))}">\n'
             f"<style>\n{styles}\n</style>\n"
-            f'<div class="vgpo-still">\n{self.body}\n</div>\n'
+            f'<div class="vgpo-still">{_unbroken(self.body)}{hint}</div>\n'
             f'<script type="application/json">{data}</script>\n'
             f'<script>\n(function () {{\n"use strict";\n{scripts}\n'
             f'startView("{name}", {self.start});\n}})();\n</script>\n'
@@ -181,6 +185,20 @@ def asset(name: str) -> str:
         if mark in text.lower():
             raise ValueError(f"assets: {name} holds {mark!r}, which a page cannot.")
     return text
+
+
+# Markdown, as ``nbconvert --to markdown`` writes it, takes HTML as it is up to the
+# first empty line, and what styles and scripts come after it for text.
+
+
+def _dense(texts: Iterable[str]) -> str:
+    """Code under each other, without empty lines."""
+    return re.sub(r"\n\s*\n", "\n", "\n".join(texts)).strip()
+
+
+def _unbroken(text: str) -> str:
+    """The same HTML without empty lines: their ends become references."""
+    return re.sub(r"(?<=\n)([ \t\r]*)\n", r"\1&#10;", text.strip("\n"))
 
 
 def safe_json(data: object) -> str:

@@ -310,7 +310,7 @@ const VGPOCurves = (() => {
       const figure = svg("svg", {
         viewBox: `0 0 ${width} ${height}`, width: "100%", height, role: "img",
         tabindex: 0, "aria-label": `${label}; arrow keys move from step to step`,
-        "data-lm-suppress-shortcuts": "",
+        [OWN_KEYS]: "",
       }, ...parts);
       figure.addEventListener("pointermove", (event) => {
         const box = figure.getBoundingClientRect();

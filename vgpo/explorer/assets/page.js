@@ -3,13 +3,30 @@
 // What takes the keys. JupyterLab looks at the element that has the focus, and there
 // alone, for whether a key is a command to the notebook: "x" would cut the cell.
 const TAKES_KEYS = new Set(["button", "input", "select", "summary"]);
+const OWN_KEYS = "data-lm-suppress-shortcuts";
+
+// Chords stay the notebook's: Ctrl+S saves it, Shift+Enter runs the cell. JupyterLab
+// hears keys at the document, so the mark is off from the window to there and back. One
+// listener does for all views of a page, and holds none of them.
+function leaveChords() {
+  if (window.vgpoLeavesChords) return;
+  window.vgpoLeavesChords = true;
+  window.addEventListener("keydown", (event) => {
+    const { target, key } = event;
+    const chord = event.ctrlKey || event.metaKey
+      || (key === "Enter" && (event.shiftKey || event.altKey));
+    if (!chord || !target.matches?.(`.vgpo-view [${OWN_KEYS}]`)) return;
+    target.removeAttribute(OWN_KEYS);
+    setTimeout(() => target.setAttribute(OWN_KEYS, ""));
+  }, true);
+}
 
 // An element with attributes and children; text is set as text, never as HTML, so
 // that a token such as "<img onerror=...>" is shown and not obeyed.
 function element(tag, attributes, ...children) {
   const made = document.createElement(tag);
   if (TAKES_KEYS.has(tag) || (attributes && "tabindex" in attributes)) {
-    made.setAttribute("data-lm-suppress-shortcuts", "");
+    made.setAttribute(OWN_KEYS, "");
   }
   for (const [name, value] of Object.entries(attributes || {})) {
     if (name.startsWith("on")) {
@@ -57,19 +74,37 @@ function themeColour(root, name) {
   return colour;
 }
 
-// Calls back whenever the page or the system turns from light to dark or back.
+// Calls back whenever the page or the system turns from light to dark or back, for as
+// long as there is the view: a cell that is run again throws it away, while the page,
+// which is watched, stays. So what watches holds it weakly, and ends with it.
+const THEME_CALLS = new WeakMap();
+
 function onThemeChange(root, callback) {
+  THEME_CALLS.set(root, callback);
+  watchTheme(new WeakRef(root), getComputedStyle(root).colorScheme);
+}
+
+// Its own function, since closures share what is in the scope they are made in.
+function watchTheme(held, scheme) {
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const state = () => getComputedStyle(root).colorScheme + system.matches;
-  let before = state();
+  let before = scheme + system.matches;
   const look = () => {
-    if (state() === before) return;
-    before = state();
-    callback();
+    const root = held.deref();
+    if (!root) {
+      system.removeEventListener("change", look);
+      observer.disconnect();
+      return;
+    }
+    const now = getComputedStyle(root).colorScheme + system.matches;
+    // Out of the page, as a notebook takes cells out of sight, it has no scheme.
+    if (now === before || !root.isConnected) return;
+    before = now;
+    THEME_CALLS.get(root)();
   };
+  const observer = new MutationObserver(look);
   system.addEventListener("change", look);
   for (const place of [document.documentElement, document.body]) {
-    new MutationObserver(look).observe(place, { attributes: true });
+    observer.observe(place, { attributes: true });
   }
 }
 
@@ -79,6 +114,7 @@ function showNothing() {}
 // Starts the view in each of its places that has not been started yet. A notebook may
 // show one view twice, and runs its script once for each.
 function startView(name, start) {
+  leaveChords();
   const places = document.querySelectorAll(
     `[data-vgpo-view="${name}"]:not([data-vgpo-started])`
   );
