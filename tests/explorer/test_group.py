@@ -173,6 +173,18 @@ def test_in_jupyterlab_keys_and_lists_are_its_own(page):
     assert page.style(".vg-text", "margin-bottom") == "0px"
 
 
+def test_chords_are_left_to_the_notebook(page):
+    page.click(".vg-rollouts .vg-word")
+    page.evaluate(
+        "(() => { window.left = []; document.addEventListener('keydown', (event) => {"
+        "if (!event.defaultPrevented) window.left.push(event.key); }); })()"
+    )
+    page.key("Enter")
+    for held in ("Shift", "Control", "Alt"):
+        page.key("Enter", held=[held])
+    assert page.evaluate("window.left") == ["Enter"] * 3
+
+
 @pytest.mark.parametrize(
     ("control", "value", "changed"),
     [

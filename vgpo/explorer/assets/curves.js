@@ -323,7 +323,7 @@ const VGPOCurves = (() => {
       });
       figure.addEventListener("keydown", (event) => {
         const moves = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity };
-        if (!(event.key in moves)) return;
+        if (!(event.key in moves) || isChord(event)) return;
         event.preventDefault();
         const next = (state.at ?? -1) + moves[event.key];
         const which = figure.parentNode;

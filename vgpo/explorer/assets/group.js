@@ -320,7 +320,7 @@ const VGPOGroup = (() => {
 
     function moved(event) {
       const place = placeOf(event.target);
-      if (!place) return;
+      if (!place || isChord(event)) return;
       let [i, t] = place;
       const full = words.map((_, k) => k).filter((k) => words[k].length);
       if (event.key === "ArrowRight") t += 1;

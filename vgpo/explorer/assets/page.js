@@ -5,17 +5,20 @@
 const TAKES_KEYS = new Set(["button", "input", "select", "summary"]);
 const OWN_KEYS = "data-lm-suppress-shortcuts";
 
-// Chords stay the notebook's: Ctrl+S saves it, Shift+Enter runs the cell. JupyterLab
-// hears keys at the document, so the mark is off from the window to there and back. One
-// listener does for all views of a page, and holds none of them.
+// Chords stay the notebook's: Ctrl+S saves it, Shift+Enter runs the cell.
+function isChord(event) {
+  return event.ctrlKey || event.metaKey || event.altKey
+    || (event.key === "Enter" && event.shiftKey);
+}
+
+// JupyterLab hears keys at the document, so the mark is off from the window to there and
+// back. One listener does for all views of a page, and holds none of them.
 function leaveChords() {
   if (window.vgpoLeavesChords) return;
   window.vgpoLeavesChords = true;
   window.addEventListener("keydown", (event) => {
-    const { target, key } = event;
-    const chord = event.ctrlKey || event.metaKey
-      || (key === "Enter" && (event.shiftKey || event.altKey));
-    if (!chord || !target.matches?.(`.vgpo-view [${OWN_KEYS}]`)) return;
+    const { target } = event;
+    if (!isChord(event) || !target.matches?.(`.vgpo-view [${OWN_KEYS}]`)) return;
     target.removeAttribute(OWN_KEYS);
     setTimeout(() => target.setAttribute(OWN_KEYS, ""));
   }, true);

@@ -246,7 +246,7 @@ class TokenPane {
     const to = { ArrowRight: Math.min(at + 1, last), ArrowLeft: Math.max(at - 1, 0),
       ArrowDown: this.onNextLine(at, 1), ArrowUp: this.onNextLine(at, -1),
       Home: 0, End: last, Escape: null }[event.key];
-    if (to === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (to === undefined || isChord(event)) return;
     event.preventDefault();
     for (const pane of this.together()) { pane.hovered = null; pane.locked = to; pane.show(); }
     if (to !== null) this.spans[to].scrollIntoView({ block: "nearest" });
