@@ -64,7 +64,9 @@ def attention_shares(
     masses = torch.zeros(len(examples), max(lengths), 3, dtype=torch.float64)
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     special = special_token_ids(processor.tokenizer)
-    for some, length, inputs in batches_of_one_length(processor, examples, completions):
+    for some, length, inputs in batches_of_one_length(
+        processor, examples, completions, device=model.device
+    ):
         split = attention_split(model, inputs, length, special_token_ids=special)
         masses[some, :length] = split.masses.double().cpu()
     return masses, mask

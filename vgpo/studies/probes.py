@@ -139,8 +139,7 @@ def _next_token(model, processor, examples, texts, batch_size) -> torch.Tensor:
     found = []
     for start in range(0, len(examples), batch_size):
         some = slice(start, start + batch_size)
-        batch = encode_prompts(processor, examples[some], texts[some])
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        batch = encode_prompts(processor, examples[some], texts[some], model.device)
         # Rows are padded on the left: the last position is each row's last token.
         logits = model(**batch, logits_to_keep=1).logits[:, -1]
         found.append(logits.float().softmax(dim=-1).cpu())

@@ -261,10 +261,11 @@ def _next_token_log_probs(
     found = []
     for start in range(0, len(examples), batch_size):
         some = slice(start, start + batch_size)
-        batch = encode_prompts(processor, examples[some], completions[some])
+        texts = completions[some]
+        batch = encode_prompts(processor, examples[some], texts, model.device)
         with torch.no_grad():
             log_probs = model(**batch).logits.log_softmax(dim=-1)
-        for row, text in zip(log_probs, completions[some], strict=True):
+        for row, text in zip(log_probs.cpu(), texts, strict=True):
             length = len(processor.tokenizer(text).input_ids)
             found.append(row[-length - 1 : -1])
     return torch.cat(found)

@@ -68,7 +68,8 @@ def teach_longer(
     model.train()
     for step in range(steps):
         examples = [world.example(step * batch + i, seed=seed) for i in range(batch)]
-        loss = model(**encode_examples(processor, examples)).loss
+        inputs = encode_examples(processor, examples, model.device)
+        loss = model(**inputs).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

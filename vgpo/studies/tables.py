@@ -55,11 +55,10 @@ def token_table(
 
 def _tables(model, processor, examples, completions, first) -> list[pd.DataFrame]:
     ids = [processor.tokenizer(text).input_ids for text in completions]
-    batch = encode_prompts(processor, examples, completions)
+    batch = encode_prompts(processor, examples, completions, model.device)
     width = batch["input_ids"].shape[1]
     lengths = torch.tensor([len(row) for row in ids])
     completion_mask = torch.arange(width) >= width - lengths[:, None]
-    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
     with (
         torch.no_grad(),
         capture_focus(model, completion_mask=completion_mask) as at_token,
@@ -174,6 +173,8 @@ def batches_of_one_length(
     examples: Sequence[Example],
     completions: Sequence[str],
     batch_size: int = 64,
+    *,
+    device: torch.device | str,
 ) -> Iterator[tuple[list[int], int, dict[str, torch.Tensor]]]:
     """Prompts with their completions, in batches of completions of one length.
 
@@ -185,6 +186,7 @@ def batches_of_one_length(
         examples: What was asked.
         completions: What was answered, one per example.
         batch_size: Most rows of a batch.
+        device: That of the model which is to read them.
 
     Yields:
         ``(rows, length, inputs)``: indices into ``examples``; T; the forward pass's
@@ -201,6 +203,7 @@ def batches_of_one_length(
                 processor,
                 [examples[row] for row in some],
                 [completions[row] for row in some],
+                device,
             )
             yield some, length, inputs
 

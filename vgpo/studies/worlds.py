@@ -127,8 +127,9 @@ def answers_table(
     on_tile = np.full(len(table), np.nan)
     where = table.groupby("row").indices
     special = special_token_ids(processor.tokenizer)
-    for some, length, inputs in batches_of_one_length(processor, examples, completions):
-        inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+    for some, length, inputs in batches_of_one_length(
+        processor, examples, completions, device=model.device
+    ):
         split = attention_split(
             model, inputs, length, layers=(layer,), special_token_ids=special
         )

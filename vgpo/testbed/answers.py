@@ -50,8 +50,7 @@ def answer(
         for start in range(0, len(examples), batch_size):
             some = slice(start, start + batch_size)
             begun = None if prefixes is None else prefixes[some]
-            batch = encode_prompts(processor, examples[some], begun)
-            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            batch = encode_prompts(processor, examples[some], begun, model.device)
             out = model.generate(**batch, max_new_tokens=max_new_tokens, **how)
             texts += processor.batch_decode(
                 out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True

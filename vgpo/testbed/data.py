@@ -98,7 +98,10 @@ def make_dataset(
 
 
 def encode_prompts(
-    processor: TestbedProcessor, examples: Sequence[Example], suffixes=None
+    processor: TestbedProcessor,
+    examples: Sequence[Example],
+    suffixes: Sequence[str] | None = None,
+    device: torch.device | str = "cpu",
 ) -> dict[str, torch.Tensor]:
     """Model inputs of the examples' prompts, padded on the left.
 
@@ -107,6 +110,7 @@ def encode_prompts(
             :func:`~vgpo.testbed.processor.build_processor`.
         examples: At least one; with and without images may be mixed.
         suffixes: Text to append to each prompt, e.g. completions.
+        device: Where the inputs go: that of the model which is to read them.
     """
     texts = list(
         processor.apply_chat_template(
@@ -116,28 +120,36 @@ def encode_prompts(
     if suffixes is not None:
         texts = [t + s for t, s in zip(texts, suffixes, strict=True)]
     images = [e.image for e in examples if e.image is not None]
-    return dict(
-        processor(text=texts, images=images or None, padding=True, return_tensors="pt")
+    batch = processor(
+        text=texts, images=images or None, padding=True, return_tensors="pt"
     )
+    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def encode_examples(
-    processor: TestbedProcessor, examples: Sequence[Example]
+    processor: TestbedProcessor,
+    examples: Sequence[Example],
+    device: torch.device | str = "cpu",
 ) -> dict[str, torch.Tensor]:
     """Prompts with their chains: a batch for teacher forcing.
 
     Rows are padded on the left, so a chain of n tokens and its ``<|im_end|>`` are
     the last n + 1 positions of its row.
 
+    Args:
+        processor: As for :func:`encode_prompts`.
+        examples: At least one.
+        device: As for :func:`encode_prompts`.
+
     Returns:
         The model's inputs and ``labels`` (B, L), -100 outside the completion.
     """
     end = processor.tokenizer.eos_token
     batch = encode_prompts(
-        processor, examples, [example.completion + end for example in examples]
+        processor, examples, [example.completion + end for example in examples], device
     )
     length = batch["input_ids"].shape[1]
     lengths = torch.tensor([len(example.chain) + 1 for example in examples])
-    inside = torch.arange(length) >= length - lengths[:, None]
+    inside = (torch.arange(length) >= length - lengths[:, None]).to(device)
     batch["labels"] = batch["input_ids"].masked_fill(~inside, -100)
     return batch

@@ -36,7 +36,7 @@ def attention_table(
     chains = [example.completion for example in examples]
     tables = []
     for some, length, inputs in batches_of_one_length(
-        processor, examples, chains, batch_size
+        processor, examples, chains, batch_size, device=model.device
     ):
         shares = {}
         for column, alignment in columns.items():

@@ -45,7 +45,8 @@ def chain_states(
     image, image_row, prototypes, before = [], [], [], []
     for start in range(0, len(examples), batch_size):
         some = examples[start : start + batch_size]
-        batch = encode_prompts(processor, some, [e.completion for e in some])
+        texts = [example.completion for example in some]
+        batch = encode_prompts(processor, some, texts, model.device)
         with (
             torch.no_grad(),
             observe_last_hidden_state(model, lambda ids, mask, h: seen.append(h)),
@@ -134,7 +135,7 @@ def projected_focus(
         before = before - before @ basis @ basis.T
         prototypes = prototypes - prototypes @ basis @ basis.T
     owner = torch.tensor(np.asarray(rows))
-    return visual_focus_score(before[:, None], prototypes[owner])[:, 0].numpy()
+    return visual_focus_score(before[:, None], prototypes[owner])[:, 0].cpu().numpy()
 
 
 def cosines(states: ChainStates, rows) -> np.ndarray:
@@ -149,4 +150,5 @@ def cosines(states: ChainStates, rows) -> np.ndarray:
     """
     each = torch.cat([states.image, states.before]).float()
     owner = np.r_[states.image_row, np.asarray(rows)]
-    return torch.cosine_similarity(each, states.prototypes[owner].float()).numpy()
+    own = states.prototypes[owner].float()
+    return torch.cosine_similarity(each, own).cpu().numpy()

@@ -136,7 +136,7 @@ def signal_table(
     where = table.groupby("row").indices
     columns: dict[str, np.ndarray] = {}
     for some, length, inputs in batches_of_one_length(
-        processor, examples, completions, 32
+        processor, examples, completions, 32, device=model.device
     ):
         batch = _Batch(
             model,
@@ -204,8 +204,13 @@ class _Batch:
 
     def _before(self, examples: list[Example]) -> Tensor:
         """Distributions of the same tokens over other pictures."""
-        inputs = encode_prompts(self.processor, examples, self.completions)
-        return log_distributions(self.model, inputs, self.length)
+        return log_distributions(self.model, self._over(examples), self.length)
+
+    def _over(self, examples: list[Example]) -> dict[str, Tensor]:
+        """Inputs of the same answers over other pictures."""
+        return encode_prompts(
+            self.processor, examples, self.completions, self.model.device
+        )
 
     def _masked(self, draws: list[int]) -> list[Example]:
         return [
@@ -234,9 +239,7 @@ class _Batch:
             )  # fmt: skip
             return split.layer_masses[..., 0]
 
-        grey = encode_prompts(
-            self.processor, [blank(e) for e in self.examples], self.completions
-        )
+        grey = self._over([blank(e) for e in self.examples])
         before = masses(self.inputs, "prediction", "all")
         # The layer that looks at the picture most, in each answer.
         keenest = before.mean(dim=-1).argmax(dim=0)

@@ -192,7 +192,9 @@ def hidden_log_probs(
     """
     out = pd.Series(float("nan"), index=table.index)
     where = table.groupby("row").groups
-    for some, length, inputs in batches_of_one_length(processor, examples, completions):
+    for some, length, inputs in batches_of_one_length(
+        processor, examples, completions, device=model.device
+    ):
         kept = inputs["attention_mask"].clone()
         for i, row in enumerate(some):
             spans = torch.tensor(table.loc[where[row], "spans"].to_numpy())

@@ -235,7 +235,9 @@ def costs(
         One row per measurement: ``measurement``, ``passes`` (beyond the scoring
         pass), ``time`` (scoring included, as a multiple of VGPO's), ``signals``.
     """
-    batches = list(batches_of_one_length(processor, examples, completions))
+    batches = list(
+        batches_of_one_length(processor, examples, completions, device=model.device)
+    )
 
     def scored(inputs, length):
         plain = log_distributions(model, inputs, length)
