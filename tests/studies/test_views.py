@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ROOT
+from vgpo.explorer.group import starting_point
+from vgpo.studies import groups
 from vgpo.studies.curves import grid_view, runs_view
 from vgpo.studies.experiments.grid import read_grid
 from vgpo.studies.experiments.records import grid_records, outcome_table
@@ -56,6 +58,22 @@ def test_a_group_starts_at_a_read_of_a_right_rollout():
     assert data["answer"] == example.answer
     assert data["picture"].startswith("data:image/png")
     assert rollouts_view(table, example, chosen=(1, 2)).data["chosen"] == [1, 2]
+
+
+def test_the_picture_without_a_script_is_of_what_the_page_starts_with(monkeypatch):
+    table, example = token_rows()
+    drawn = []
+    draw = groups.pushes_figure
+
+    def watched(words, verdicts, pushes, **options):
+        drawn.append(pushes)
+        return draw(words, verdicts, pushes, **options)
+
+    monkeypatch.setattr(groups, "pushes_figure", watched)
+    view = rollouts_view(table, example, advantages=[3.0, -0.5])
+    assert view.data["advantages"] == [3.0, -0.5]
+    (pushes,) = drawn
+    assert list(pushes.values()) == [starting_point(view.data)["shaped"]]
 
 
 @pytest.mark.parametrize("make", [grid_view, runs_view])

@@ -1,7 +1,7 @@
 """One group of rollouts, word by word, under settings that a reader can move."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -35,7 +35,7 @@ def group_view(
     tint: str = "change",
     chosen: tuple[int, int] | None = None,
     title: str = "One group under VGPO",
-    still: bytes | None = None,
+    still: bytes | Callable[[dict[str, Any]], bytes] | None = None,
 ) -> View:
     r"""The rollouts of one prompt: which word gains, and why.
 
@@ -64,7 +64,8 @@ def group_view(
         tint: What words are tinted by at first, one of :data:`TINTS`.
         chosen: Rollout and token, from 0, whose numbers are shown at first.
         title: Of the view.
-        still: A PNG of the group, for where no script runs.
+        still: A PNG of the group, for where no script runs, or what draws one from
+            :func:`group_data`.
 
     Returns:
         A view: the value of a notebook's cell, or ``.save(path)``. Without a script it
@@ -94,6 +95,8 @@ def group_view(
         tint=tint,
         chosen=chosen,
     )
+    if callable(still):
+        still = still(data)
     asked = {
         "question": question,
         "answer": answer,

@@ -1,14 +1,14 @@
 """Groups of rollouts of the small world, as the explorer shows them."""
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from vgpo.explorer.group import group_data, group_view, starting_point
+from vgpo.explorer.group import group_view, starting_point
 from vgpo.explorer.page import View
 from vgpo.figures.pushes import pushes_figure
 from vgpo.figures.svg import as_png
-from vgpo.method.visual import VGPO
 from vgpo.testbed.questions import Example
 
 _STILL_ROLLOUTS = 4
@@ -66,27 +66,24 @@ def rollouts_view(table: pd.DataFrame, example: Example, **settings: Any) -> Vie
         The view, which shows itself as the value of a notebook's cell.
     """
     arguments = group_arguments(table)
-    still = _still(arguments, example, settings.get("settings"))
     return group_view(
         **arguments,
         question=example.question,
         picture=example.image,
         answer=example.answer,
-        **{"chosen": _last_read(arguments), "still": still} | settings,
+        **{"chosen": _last_read(arguments), "still": partial(_still, example)}
+        | settings,
     )
 
 
-def _still(arguments: dict[str, Any], example: Example, settings: VGPO | None) -> bytes:
+def _still(example: Example, data: dict[str, Any]) -> bytes:
     """The first rollouts as words, tinted by their advantages under VGPO."""
-    count = min(_STILL_ROLLOUTS, len(arguments["tokens"]))
-    names = ("tokens", "rewards", "focus")
-    own = {"focus_prediction": arguments["focus_prediction"], "settings": settings}
-    shaped = starting_point(group_data(*map(arguments.get, names), **own))["shaped"]
-    verdicts = ["right" if reward > 0 else "wrong" for reward in arguments["rewards"]]
+    first = slice(_STILL_ROLLOUTS)
+    shaped = starting_point(data)["shaped"]
     figure = pushes_figure(
-        arguments["tokens"][:count],
-        verdicts[:count],
-        {"advantage of each token under VGPO": shaped[:count]},
+        [rollout["tokens"] for rollout in data["rollouts"][first]],
+        ["right" if reward > 0 else "wrong" for reward in data["rewards"][first]],
+        {"advantage of each token under VGPO": shaped[first]},
         image=example.image,
         question=example.question,
     )
