@@ -51,7 +51,8 @@ from vgpo.testbed.answers import answer
 
 pd.set_option("display.precision", 3)
 experiments = Path("../results/experiments")
-plan = read_grid(f"../recipes/experiments/{grid}.yaml")
+recipes = Path("../recipes/experiments")
+plan = read_grid(recipes / f"{grid}.yaml")
 cells = records.grid_records(plan, experiments)
 outcomes = records.outcome_table(cells)
 outcomes = outcomes[outcomes["world"] == world]
@@ -197,11 +198,10 @@ reported.gains()
 methods = pd.DataFrame(reported.AVERAGES, ["mathematics", "vision"])
 print("Means at 7B, in percent:")
 print(methods.to_string())
+benchmarks = [*reported.MATH, *reported.VISION]
 for method in ("DAPO", "VGPO"):
-    right = dict(
-        zip(reported.VISION, reported.vision("7B", method), strict=True)
-    )
-    counted = round(200 * right["Counting"] / 100)
+    right = reported.ACCURACIES["7B", method][benchmarks.index("Counting")]
+    counted = round(200 * right / 100)
     print(f"Counting, {method}:", stat.wilson_interval(counted, 200))
 
 # %% [markdown]
@@ -331,10 +331,8 @@ sizes.round(3)
 # largest of these ratios is 1.30 (the others were not matched one by one). Here is every
 # arm less *that* one.
 
+
 # %%
-recipes = Path("../recipes/experiments")
-
-
 def tell(name, outcomes):
     """What a whole grid says of its arms, outcome by outcome, in words."""
     its = read_grid(recipes / f"{name}.yaml")
@@ -482,7 +480,7 @@ pd.DataFrame(why).T
 # [chapter 07](07_ablations.ipynb), less the method and less DAPO (Holm over all ablations).
 
 # %%
-recipe = read_grid("../recipes/experiments/ablations.yaml")
+recipe = read_grid(recipes / "ablations.yaml")
 _, ablated = evidence.recorded(recipe, experiments)
 for name, outcome in main_outcomes.items():
     method = "vgpo_token"
@@ -530,7 +528,7 @@ print(f"Right: {greedy:.3f} greedily, {sampled:.3f} at T = 1.")
 # six steps they were asked 200 held-out questions, the same each time and of each arm.
 
 # %% mystnb={"figure": {"name": "fig-longer", "caption": "Left: sampled reward over 72 steps, mean over seeds. Right: each arm less DAPO, paired by seed. Bands: 95 % t intervals step by step; runs are smoothed over five steps first."}, "image": {"alt": "Left, three lines of the reward over 72 steps rise together from one half to above 0.9 by step 30 and stay there. Right, both readings of VGPO less DAPO dip below zero around step 12 and are within a hundredth of zero from step 30 on."}}
-longer = read_grid("../recipes/experiments/longer.yaml")
+longer = read_grid(recipes / "longer.yaml")
 long_cells, _ = evidence.recorded(longer, experiments)
 if long_cells:
     curves_72 = records.curve_table(long_cells, ["reward"])
@@ -607,7 +605,7 @@ for arm, s in zip(spread["arm"], spread["spread"], strict=True):
 # GPU, and what it shows ([what was tried](../book/decisions.md)); its trainings were cut.
 
 # %%
-plans = sorted(Path("../recipes/experiments").glob("*.yaml"))
+plans = sorted(recipes.glob("*.yaml"))
 planned = [evidence.planned_cells(read_grid(p), experiments) for p in plans]
 pd.concat(planned).set_index("grid").drop(columns="seeds")
 

@@ -26,4 +26,3 @@ def test_gains_are_differences_and_their_means():
     assert shown.to_numpy() == pytest.approx(means, abs=0.11)
     others = found.loc[["LogicVista", "MMMU-Pro", "MathVerse-V"], "7B"]
     assert others.mean() == pytest.approx(1.5)  # what chapter 08 says
-    assert reported.vision("7B", "DAPO") == (47.4, 85.5, 39.0, 66.6)

@@ -49,13 +49,3 @@ def gains() -> pd.DataFrame:
         part = less.loc[list(benchmarks)]
         parts += [part, part.mean().to_frame(f"mean, {name}").T]
     return pd.concat(parts).round(1)
-
-
-def vision(size: str, method: str) -> tuple[float, ...]:
-    """Accuracies of a model on :data:`VISION`, in that order.
-
-    Example:
-        >>> vision("7B", "VGPO")
-        (49.4, 95.5, 40.5, 67.6)
-    """
-    return ACCURACIES[size, method][len(MATH) :]
