@@ -9,6 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from vgpo.rewards.kinds import as_symbols, is_mathematics
+from vgpo.rewards.normalise import GREEK_NAMES
 from vgpo.rewards.numbers import parse_number
 
 Ask = Callable[[str, str, Fraction | None], bool]
@@ -45,6 +46,16 @@ _CLOSED_FORM = re.compile(
 
 _IMAGINARY_ROOT = re.compile(r"\\sqrt\s*\{\s*-\s*[\d\\]")
 _LETTER_I = re.compile(r"(?<![a-zA-Z\\_])i(?![a-zA-Z_])")
+
+# A letter with a number right behind it. Arguments without braces stay as they are, as
+# in \frac x2, and so do what is lowered, other commands, and 4\pi 10^{-7}.
+_ARGUMENT = r"\s*(?:\\[a-zA-Z]+|\w)"
+_INDEXED = re.compile(
+    rf"\\frac(?:{_ARGUMENT}){{2}}|\\sqrt(?:\[\w+\])?{_ARGUMENT}"
+    rf"|(\\(?:{'|'.join(GREEK_NAMES)}))(?![a-zA-Z])\s*(\d+(?:\.\d+)?)(?!\d|\s*\^)"
+    r"|\\[a-zA-Z]+|_\s*(?:\{[^{}]*\}|\w)|([a-zA-Z])(\d+(?:\.\d+)?)"
+)
+_REAL_PART = re.compile(r"\d\s*[+-]\s*$")
 
 
 def is_closed_form(text: str) -> bool:
@@ -97,7 +108,23 @@ def equal_by_algebra(
     if _UNDONE.search(answer) and not _UNDONE.search(reference):
         return False
     pair = as_symbols(*_with_imaginary_unit(answer, reference))
-    return ask(*pair, tolerance)
+    return ask(*map(_with_indices, pair), tolerance)
+
+
+def _with_indices(text: str) -> str:
+    r"""``x_{2}`` for ``x2``, which would be read as twice x, and is no product.
+
+    It is a name with an index, or has lost its exponent. The 4 of 3 + i4 is a factor.
+    """
+
+    def indexed(match: re.Match) -> str:
+        letter, index = match[1] or match[3], match[2] or match[4]
+        before = text[: match.start()]
+        if letter is None or (letter in ("i", "j") and _REAL_PART.search(before)):
+            return match[0]
+        return f"{letter}_{{{index}}}"
+
+    return _INDEXED.sub(indexed, text)
 
 
 def _with_imaginary_unit(answer: str, reference: str) -> tuple[str, str]:

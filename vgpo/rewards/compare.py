@@ -64,6 +64,7 @@ def _equal(answer: str, reference: str, ask: Ask) -> bool:
     """The same for normalised texts."""
     if answer == reference:
         return True
+    answer, reference = _as_interval(answer), _as_interval(reference)
     kind = kind_of(reference)
     if kind is not Kind.CHOICE:
         # An option's letter before its text says which option, and the text is asked.
@@ -71,6 +72,11 @@ def _equal(answer: str, reference: str, ask: Ask) -> bool:
         if choice and choice[1] and not parse_choices(reference):
             answer = choice[1]
     return _COMPARISONS[kind](answer, reference, ask)
+
+
+def _as_interval(text: str) -> str:
+    """All real numbers, which have a sign of their own, as the interval they are."""
+    return r"(-\infty, \infty)" if text == r"\mathbb{R}" else text
 
 
 def _equal_choices(answer: str, reference: str, ask: Ask) -> bool:
@@ -157,7 +163,8 @@ def _equal_collections(answer: str, reference: str, ask: Ask) -> bool:
     after the other may be a path: there the order counts.
     """
     brackets, wanted = parse_collection(reference)
-    answer = _MEMBER.sub("", answer, count=1) if _MEMBER.match(answer) else answer
+    if _MEMBER.match(answer):
+        answer = _as_interval(_MEMBER.sub("", answer, count=1))
     parsed = parse_collection(_in_pairs(answer))
     if parsed is None:
         if len(wanted) == 1 and brackets == "{}":

@@ -16,9 +16,10 @@ _GREEK_LETTERS = (
     "sigma tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon "
     "Phi Psi Omega"
 )
-_GREEK_NAMES = _GREEK_LETTERS.split()
+GREEK_NAMES = tuple(_GREEK_LETTERS.split())
+"""Letters that LaTeX has a command for, by its name."""
 
-_GREEK = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", _GREEK_NAMES, strict=True))
+_GREEK = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", GREEK_NAMES, strict=True))
 
 # Before compatibility normalisation, which would lose them (² would become 2).
 _SIGNS = {
@@ -33,6 +34,11 @@ _SIGNS = {
     "，": ",",
     "；": ";",
     **dict.fromkeys("：∶", ":"),
+    # Arabic punctuation, within numbers too
+    "٫": ".",
+    **dict.fromkeys("٬،", ","),
+    "؛": ";",
+    "٪": "%",
     "【": "[",
     "】": "]",
     **dict.fromkeys("～〜∼", "~"),
@@ -82,6 +88,12 @@ _ORDINAL = r"(st|nd|rd|th)"
 _UPRIGHT = r"\\(?:text|textrm|mathrm|textsuperscript)"
 _VARIABLES = r"\(?\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\)?"
 
+_GREEK_LETTER = rf"(\\(?:{'|'.join(GREEK_NAMES)}))(?![a-zA-Z])"
+_CELLS = (
+    r"\\begin\s*\{(?:array\}\s*\{[^{}]*|(?:small)?matrix)\}((?:(?!\\begin|\\end)[\s\S])*)"
+    r"\\end\s*\{(?:array|(?:small)?matrix)\}"
+)
+
 # Said differently in LaTeX itself.
 _LATEX = [
     (r"\{\s*\\(?:rm|bf|it|sf|tt)(?![a-zA-Z])\s*([^{}]*)\}", r"\\text{\1}"),
@@ -102,6 +114,10 @@ _LATEX = [
     (r"\\phantom\s*\{[^{}]*\}", ""),  # is not to be seen, so it says nothing
     (r"\\(?:textcolor|colorbox)\s*\{[^{}]*\}|\\color\s*\{[^{}]*\}", ""),
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+    # \frac\pi2, \sqrt\pi, \sqrt[3]2: arguments without braces
+    (rf"\\(frac|sqrt(?:\[\w+\])?)\s*{_GREEK_LETTER}", r"\\\1{\2}"),
+    (rf"(\\frac\s*(?:\{{[^{{}}]*\}}|\w))\s*{_GREEK_LETTER}", r"\1{\2}"),
+    (r"(\\sqrt\[\w+\])\s*(\w)", r"\1{\2}"),
     (r"\\(?:left|right|[bB]igg?[lrm]?)\s*(?=[\\()\[\]{}|.<>/])", ""),
     (r"\\(?:displaystyle|textstyle|limits|bf|rm|it|sf|tt)(?![a-zA-Z])", ""),
     (r"\\mathbb\s*([A-Z])(?![a-zA-Z])", r"\\mathbb{\1}"),
@@ -137,6 +153,10 @@ _LATEX = [
     (r"\\pounds(?![a-zA-Z])", "£"),
     (r"\\big(cup|cap)(?![a-zA-Z_])", r"\\\1 "),
     (r"\\lg(?![a-zA-Z])", r"\\log_{10}"),
+    # A matrix is one, with whatever its brackets are made
+    (rf"\(\s*{_CELLS}\s*\)", r"\\begin{pmatrix}\1\\end{pmatrix}"),
+    (rf"\[\s*{_CELLS}\s*\]", r"\\begin{bmatrix}\1\\end{bmatrix}"),
+    (rf"\|\s*{_CELLS}\s*\|", r"\\begin{vmatrix}\1\\end{vmatrix}"),
     # The rule of a set: {x : x > 3}, {x | x > 3}
     (
         rf"(\\\{{\s*{_VARIABLES}(?:\s*\\in\s*\\mathbb\{{[A-Z]\}}(?:\^\{{?[+*\d]\}}?)?)?)"
@@ -155,8 +175,9 @@ _ASCII = [
     (r">=|=>", r"\\ge "),
     (r"!=", r"\\ne "),
     (r"(?<=\S)\*\*(?=\S)", "^"),
-    (r"(?<![a-zA-Z\\])(?:infinity|infty)(?![a-zA-Z])", r"\\infty "),
-    (rf"(?<![a-zA-Z\\])({'|'.join(_GREEK_NAMES)})(?![a-zA-Z])", r"\\\1 "),
+    (r"(?<![a-zA-Z\\])(?:infinity|infty|inf(?!\s*[({_])|oo)(?![a-zA-Z])", r"\\infty "),
+    (r"(?<=[\])}])\s*U\s*(?=[\[\](]|\\\{)", r"\\cup "),
+    (rf"(?<![a-zA-Z\\])({'|'.join(GREEK_NAMES)})(?![a-zA-Z])", r"\\\1 "),
     (r"\\(times|cdot)\s*", r"\\\1 "),
     (
         r"(?<![a-zA-Z\\])((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|log|ln|exp)"
@@ -198,6 +219,11 @@ _PROSE = re.compile(
     r"|(?:故|应)?选(?:项|择)?\s*:?\s*(?=\(?[A-J])",
     re.IGNORECASE,
 )
+# Intervals in which a bracket that is turned away leaves the end out: [1, 2[
+_INTERVAL = re.compile(
+    r"(?:(?<![\w)\]}])|(?<=\\cup)|(?<=\\cap)|(?<=\\in))"
+    r"([\[\]])([^\[\],;]+[,;][^\[\],;]+)([\[\]])"
+)
 _LEADING = re.compile(
     r"(?:\\(?:approx|sim|simeq|therefore|implies|(?:Long)?[Rr]ightarrow(?<!\\rightarrow))"
     r"(?![a-zA-Z])|[:=])\s*"
@@ -232,7 +258,14 @@ def normalise(text: str) -> str:
     text = _roots(text)
     for pattern, new in _ASCII:
         text = pattern.sub(new, text)
-    return _undressed(text).replace("\ue000", "$")
+    text = _INTERVAL.sub(_with_round_brackets, _undressed(text))
+    return text.replace("\ue000", "$")
+
+
+def _with_round_brackets(interval: re.Match) -> str:
+    r"""``[1,2)`` for ``[1,2[``."""
+    opening, ends, closing = interval.groups()
+    return {"]": "("}.get(opening, opening) + ends + {"[": ")"}.get(closing, closing)
 
 
 def _unicode(text: str) -> str:
@@ -256,7 +289,9 @@ def _unicode(text: str) -> str:
         elif character in _GREEK and not _within_a_word(text, position):
             out.append(f"\\{_GREEK[character]} ")
         else:
-            out.append(_plain_character(character, after=out[-1][-1:] if out else ""))
+            plain = _plain_character(character, after=out[-1][-1:] if out else "")
+            if plain:
+                out.append(plain)
     if script:
         out.append("}")
     return unicodedata.normalize("NFKC", "".join(out))

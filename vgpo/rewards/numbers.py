@@ -43,7 +43,7 @@ _MAGNITUDES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillio
 _MAGNITUDE = re.compile(rf"(.*\d)\s*({'|'.join(_MAGNITUDES)})", re.IGNORECASE)
 
 _PERCENT = re.compile(r"(.*\S)\s*(?:%|per\s?cents?)", re.IGNORECASE)
-_DEGREES = re.compile(r"(.*\S)\s*(?:°|deg(?:ree)?s?)", re.IGNORECASE)
+_DEGREES = re.compile(r"(.*\S)\s*(?:°|度|deg(?:ree)?s?)", re.IGNORECASE)
 _CURRENCIES = {
     "$": "$",
     "US$": "$",
@@ -78,6 +78,10 @@ _CURRENCY_WORDS = {
     "cny": "CNY",
     "rmb": "CNY",
     "元": "CNY",
+    "美元": "$",
+    "欧元": "€",
+    "日元": "JPY",
+    "円": "JPY",
     "rupee": "₹",
     "rupees": "₹",
     "inr": "₹",

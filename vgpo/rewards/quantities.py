@@ -120,7 +120,7 @@ _TEMPERATURE = re.compile(
 )
 _GREEK_UNITS = ((r"\mu", "μ"), (r"\Omega", "Ω"), ("Ω", "Ω"))
 _FACTOR = re.compile(
-    r"(?P<power>(?:square|sq\.?|cubic|cu\.?)\s+)?"
+    r"(?P<power>(?:square|sq\.?|cubic|cu\.?)\s+|平方|立方)?"
     r"(?P<name>[a-zA-Zμ°Ω¢\u4e00-\u9fff]+)\.?"
     r"(?:\s*\^\s*\{?\s*(?P<exponent>-?\d)\s*\}?|(?P<digit>[23])(?!\d))?"
 )
@@ -139,6 +139,7 @@ _JOINED = re.compile(r"\s*(?:,\s*and|,|(?<=\s)and)\s+(?=\d)")
 _PARTS = ("year month week day h min s", "mi yd ft in", "lb oz")
 # Decades and ordinals: 1990s are no seconds.
 NOT_COUNTED = re.compile(r"(?:the\s+)?'?\d+(?:st|nd|rd|th|(?<=\d0)s)", re.IGNORECASE)
+_HAN_OR_KANA = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 _WORDS = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+){0,4}")
 # A number and one of these is a sentence, and may say anything.
 _NO_UNITS = "or and not is are was be but to than the a an no nor neither either if"
@@ -172,7 +173,9 @@ def parse_quantity(text: str) -> Quantity | None:
     if match := _NUMBER_AND_REST.fullmatch(text):
         number = parse_number(match[1])
         glued = text[match.end(1) : match.start(2)] == ""
-        unit = parse_unit(match[2]) or (None if glued else _noun(match[2]))
+        # 2x is no two of anything; Chinese and Japanese have no blanks.
+        is_noun = not glued or _HAN_OR_KANA.match(match[2])
+        unit = parse_unit(match[2]) or (_noun(match[2]) if is_noun else None)
         if number is not None and unit is not None:
             return Quantity(number, unit)
     # An expression has a unit only if it is a known one: 2x is not 2 of x.
@@ -245,7 +248,7 @@ def parse_unit(text: str) -> Unit | None:
             return None
         power = 1
         if match["power"]:
-            power = 2 if match["power"].startswith("s") else 3
+            power = 2 if match["power"][0] in "s平" else 3
         power *= int(match["exponent"] or match["digit"] or 1)
         for index, symbol in enumerate(symbols.split("/")):
             powers[symbol] = powers.get(symbol, 0) + sign * power * (1 - 2 * index)
