@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +55,18 @@ def test_a_link_to_a_file_is_read_where_it_lies(folder):
     os.symlink(folder / "rows.jsonl", folder / "link.jsonl")
     os.symlink("..", folder / "images" / "up")
     assert asked(folder / "link.jsonl") == [("3", 1)]
+
+
+def test_a_tilde_is_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    write(folder / "rows.jsonl", ROW)
+    assert asked("~/rows.jsonl") == asked(Path("~/rows.jsonl")) == [("3", 1)]
+
+
+def test_rows_within_an_object_are_found_by_name_and_not_guessed(folder):
+    (folder / "rows.json").write_text(json.dumps({"version": "1", "data": [ROW]}))
+    with pytest.raises(ValueError, match="column 'data' is a list of rows"):
+        load_questions(folder / "rows.json")
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])

@@ -5,6 +5,7 @@ checked against the hub when it was written; the loading code is tested on small
 sets in the very same schema. Loading: :func:`vgpo.data.questions.load_questions`.
 """
 
+import os
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -171,7 +172,7 @@ def locate(one: Entry, root: str | Path | None = None) -> Place:
             return Place(data, PictureStore(Path(data).parent))
         archive = _fetched(one, one.archive)
         return Place(data, PictureStore(Path(data).parent, [archive]))
-    base = Path(root)
+    base = Path(os.path.expanduser(root))
     if (base / one.repository).is_dir():
         base = base / one.repository
     if not base.is_dir():

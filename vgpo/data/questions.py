@@ -8,6 +8,7 @@ asked, and says which and why. Evaluation takes what it returns;
 import base64
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,8 +129,9 @@ answer; drop the row, or fill it in
         some = limit if streaming else None
         rows = read_split(place.data, wanted, entry.config, some)
     elif isinstance(source, str | Path):
-        rows = read_split(str(source), split, None, limit if streaming else None)
-        path = Path(source)
+        there = os.path.expanduser(str(source))
+        rows = read_split(there, split, None, limit if streaming else None)
+        path = Path(there)
         folder = path.parent if path.is_file() else path if path.is_dir() else None
     elif isinstance(source, Dataset):
         rows = source
@@ -190,7 +192,7 @@ def _questions(
     try:
         found = find_columns(rows.column_names, **given)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ValueError(f"{name}: {error}{_within(rows)}") from error
     if suffix is None:
         suffix = "" if found.messages == "prompt" else PROMPT_SUFFIX
     # A transform would decode pictures, and this reads columns as they are kept.
@@ -210,6 +212,18 @@ def _questions(
     leave_out(left_out, len(plain), on_bad_row, name)
     kept = prompts_of(plain.select(numbers), *asked, suffix=suffix, **where)
     return Questions(name, kept, numbers, left_out, suffix, entry)
+
+
+def _within(rows: Dataset) -> str:
+    """Where the rows may be, of a file that is one object with a list in it."""
+    if len(rows) == 1:
+        for column, value in rows.with_format(None)[0].items():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                return (
+                    f"; column {column!r} is a list of rows: write that list alone to "
+                    "a file"
+                )
+    return ""
 
 
 def _elsewhere(rows: Dataset, column: str) -> dict[int, str]:
