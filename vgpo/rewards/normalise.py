@@ -6,6 +6,7 @@ become ASCII, ``²`` becomes ``^{2}``, ``√3`` and ``sqrt(3)`` become ``\sqrt{3
 it (`vgpo.rewards.kinds`), comparing last (`vgpo.rewards.compare`).
 """
 
+import html
 import re
 import unicodedata
 
@@ -113,7 +114,9 @@ _LATEX = [
     ),
     (r"\\phantom\s*\{[^{}]*\}", ""),  # is not to be seen, so it says nothing
     (r"\\(?:textcolor|colorbox)\s*\{[^{}]*\}|\\color\s*\{[^{}]*\}", ""),
-    (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+    (r"\\(?:[dtcs]|nice)frac(?![a-zA-Z])", r"\\frac"),
+    (r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}", r"\\frac{\1}{\2}"),
+    (r"^([^{}]*)\\over(?![a-zA-Z])([^{}]*)$", r"\\frac{\1}{\2}"),
     # \frac\pi2, \sqrt\pi, \sqrt[3]2: arguments without braces
     (rf"\\(frac|sqrt(?:\[\w+\])?)\s*{_GREEK_LETTER}", r"\\\1{\2}"),
     (rf"(\\frac\s*(?:\{{[^{{}}]*\}}|\w))\s*{_GREEK_LETTER}", r"\1{\2}"),
@@ -197,6 +200,7 @@ _FONTS = re.compile(
 )
 _BOLD = re.compile(r"(?<![\w*])(\*\*|__)(?=\S)(.+?)(?<=\S)\1(?![\w*])")
 _FORMULA = re.compile(r"(?<![\w\\])\$([^$]+)\$(?!\w)")
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][\da-fA-F]{1,6}|[a-zA-Z]{2,8});")
 _NEW_LINE = re.compile(r"(?<=[\d%])\s*\n\s*(?=[\d+-])")
 _ROOT = re.compile(r"√|(?<![a-zA-Z\\])sqrt(?=\s*\()")
 _ROOT_OF = re.compile(r"\s*([\d.]+|[a-zA-Z])")
@@ -246,6 +250,7 @@ def normalise(text: str) -> str:
         >>> normalise(r"$5\,\text{cm}^2$"), normalise("5 cm²")
         ('5 cm^2', '5 cm^{2}')
     """
+    text = _ENTITY.sub(lambda match: html.unescape(match[0]), text)
     text = _NEW_LINE.sub(" ; ", without_siunitx(text))
     text = _unicode(text)
     text = _APOSTROPHES.sub(lambda match: match[0].replace("'", ","), text)
@@ -289,7 +294,10 @@ def _unicode(text: str) -> str:
         elif character in _GREEK and not _within_a_word(text, position):
             out.append(f"\\{_GREEK[character]} ")
         else:
-            plain = _plain_character(character, after=out[-1][-1:] if out else "")
+            after = out[-1][-1:] if out else ""
+            plain = _plain_character(
+                character, after, text[position + 1 : position + 2]
+            )
             if plain:
                 out.append(plain)
     if script:
@@ -297,7 +305,7 @@ def _unicode(text: str) -> str:
     return unicodedata.normalize("NFKC", "".join(out))
 
 
-def _plain_character(character: str, after: str) -> str:
+def _plain_character(character: str, after: str, following: str) -> str:
     """A digit of any script, a fraction in one sign, or the character itself."""
     if character.isascii():
         return character
@@ -308,6 +316,9 @@ def _plain_character(character: str, after: str) -> str:
         return str(digit)
     spelled = unicodedata.normalize("NFKC", character)
     if "\u2044" in spelled:  # ½
+        if not after.isdigit() and (following.isalpha() or following in tuple("(\\√")):
+            over, under = spelled.split("\u2044")
+            return rf"\frac{{{over}}}{{{under}}}"  # a factor: ½x
         return (" " if after.isdigit() else "") + spelled.replace("\u2044", "/")
     return character
 
