@@ -8,7 +8,7 @@ from typing import Any
 from vgpo.method.plain import RECIPE
 
 CARDS = {f"{size} GB": size * 2**30 for size in (24, 40, 48, 80, 141)}
-"""Memory of common cards. What is sold as 24 GB has about 24 x 2^30 bytes."""
+"""Memory of common cards. What is sold as 24 GB has about 24 GiB."""
 
 OPTIMIZERS = ("adamw", "adamw_8bit", "sgd")
 """Kinds of optimizer, which keep two moments a number, the same in 8 bits, or none."""

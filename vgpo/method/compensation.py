@@ -7,7 +7,7 @@ not matter where its padding stands. Arithmetic is float32 (float64 for float64
 input).
 
 Ratios are read as the fraction they stand for, the nearest one with a denominator
-of at most 10^6, and compared in integers: 0.29 of 100 tokens are 29, although
+of at most 1,000,000, and compared in integers: 0.29 of 100 tokens are 29, although
 ``0.29 * 100`` is 28.999999999999996.
 """
 
@@ -39,7 +39,7 @@ def compensation_schedule(
 ) -> Tensor:
     r"""How much a token's place in its response counts, before the strength beta.
 
-    With t = 1..T_i over the real tokens of row i:
+    With t from 1 to :math:`T_i` over the real tokens of row i:
 
     ===============  ===========================  ==========================
     ``linear``       :math:`t/T_i`                Eq. 5
@@ -101,8 +101,8 @@ def visual_gate(
     r"""Visual gate: the most visual tokens of the tail of each response (Eq. 6).
 
     .. math::
-        G_{i,t} = 1 \iff t > (1 - \gamma) T_i \text{ and } \rho_{i,t}
-        \text{ is among the top } \kappa \text{ of that tail}
+        G_{i,t} = 1 \iff{} & t > (1 - \gamma) T_i \text{ and } \rho_{i,t} \text{ is} \\
+        & \text{among the top } \kappa \text{ of that tail}
 
     The tail of n tokens keeps exactly min(n, max(1, floor(kappa n))) of them. Of
     equal scores the later token is kept.
@@ -222,7 +222,7 @@ def compensate(
         strength: beta, not negative; 0 leaves the focus scores as they are.
         tail_ratio: gamma of :func:`visual_gate`.
         top_ratio: kappa of :func:`visual_gate`.
-        schedule: What stands for t/T_i, see :func:`compensation_schedule`.
+        schedule: What stands for :math:`t/T_i`, see :func:`compensation_schedule`.
         exponent: See :func:`compensation_schedule`.
         step_ratio: See :func:`compensation_schedule`.
 

@@ -34,8 +34,9 @@ def check_view(probability: float, patch: int) -> None:
 def k3(degraded_log_probs: Tensor, log_probs: Tensor) -> Tensor:
     r"""The estimate, for each token.
 
-    .. math:: k = e^x - x - 1,\quad
-        x = \log \pi(y_t | \tilde I, y_{<t}) - \log \pi(y_t | I, y_{<t})
+    .. math::
+        k &= e^x - x - 1 \\
+        x &= \log \pi(y_t | \tilde I, y_{<t}) - \log \pi(y_t | I, y_{<t})
 
     x is clamped to [-20, 20] and k to at most 10, so that its gradient is 0 for
     x above 2.61 and below -11.0. With :math:`y_t \sim \pi(\cdot | I)`, the mean of
@@ -138,8 +139,9 @@ def entropy_of(log_probs: Tensor) -> Tensor:
 def jensen_shannon(one: Tensor, other: Tensor) -> Tensor:
     r"""Jensen-Shannon divergence of two distributions.
 
-    .. math:: J = \tfrac12 \mathrm{KL}(P \| M) + \tfrac12 \mathrm{KL}(Q \| M),
-        \quad M = \tfrac12 (P + Q)
+    .. math::
+        J &= \tfrac12 \mathrm{KL}(P \| M) + \tfrac12 \mathrm{KL}(Q \| M) \\
+        M &= \tfrac12 (P + Q)
 
     Args:
         one: Log-probabilities of P, (..., V).
@@ -163,8 +165,9 @@ def vepo_score(
 ) -> Tensor:
     r"""VEPO's score of each token (arXiv 2606.03937, its released variant D).
 
-    .. math:: s_t = \big(1 - (1 - \mathrm{mm}(J)_t)^a\,
-        (1 - \mathrm{mm}(|\Delta H|)_t)^{1-a}\big)\, \mathrm{mm}(H)_t
+    .. math::
+        s_t = \big(1 - (&1 - \mathrm{mm}(J)_t)^a \\
+        (&1 - \mathrm{mm}(|\Delta H|)_t)^{1-a}\big)\, \mathrm{mm}(H)_t
 
     with mm the min-max of a completion to [0, 1], 0 throughout where all are equal.
 

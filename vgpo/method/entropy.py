@@ -40,6 +40,7 @@ class EntropyShaping(Method):
     """
 
     preset: ClassVar[Mapping[str, Any]] = DAPO_LOSS
+    """The loss of DAPO."""
     in_loss: ClassVar[bool] = True
 
     alpha: float = 0.4

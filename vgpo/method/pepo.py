@@ -155,8 +155,8 @@ def pepo_weights(
     r"""Weight of each token, of mean 1 over its response.
 
     .. math::
-        m_t &= \mathrm{mm}(v)_t + \mathrm{mm}(H)_t, \quad
-        g_t = 1 + \alpha \tanh(m_t - \bar m) \\
+        m_t &= \mathrm{mm}(v)_t + \mathrm{mm}(H)_t \\
+        g_t &= 1 + \alpha \tanh(m_t - \bar m) \\
         w_t &= T\, \mathrm{softmax}_t (v_t g_t / \tau)
 
     v is the ``layer_cosines`` signal, H the entropy, mm the min-max of a response to

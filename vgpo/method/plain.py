@@ -64,6 +64,7 @@ class DAPO(Method):
     """Eq. 1 with one advantage per rollout (arXiv 2503.14476)."""
 
     preset: ClassVar[Mapping[str, Any]] = DAPO_LOSS
+    """Its loss."""
 
     def shape(self, rollouts: Rollouts) -> Shaped:
         return Shaped(rollouts.advantages)

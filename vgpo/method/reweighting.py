@@ -27,9 +27,9 @@ def intra_trajectory_weights(weights: Tensor, completion_mask: Tensor) -> Tensor
     r"""Centred weight of each token within its own trajectory (Eq. 7-8).
 
     .. math::
-        \hat w_{i,t} = \frac{w_{i,t} - \min_t w_{i,t}}
-                            {\max_t w_{i,t} - \min_t w_{i,t}}, \qquad
-        \psi_{i,t} = \hat w_{i,t} - \frac{1}{T_i} \sum_t \hat w_{i,t}
+        \hat w_{i,t} &= \frac{w_{i,t} - \min_t w_{i,t}}
+                             {\max_t w_{i,t} - \min_t w_{i,t}} \\
+        \psi_{i,t} &= \hat w_{i,t} - \frac{1}{T_i} \sum_t \hat w_{i,t}
 
     Args:
         weights: Compensated weights (Eq. 5), (B, T).
@@ -70,9 +70,9 @@ def inter_trajectory_weights(
     r"""Centred visual accumulation of each trajectory in its group (Eq. 9-11).
 
     .. math::
-        s_i = \sum_t w_{i,t}, \qquad
-        \hat s_i = \frac{s_i - \min_j s_j}{\max_j s_j - \min_j s_j}, \qquad
-        \phi_i = \hat s_i - \frac{1}{G} \sum_j \hat s_j
+        s_i &= \sum_t w_{i,t} \\
+        \hat s_i &= \frac{s_i - \min_j s_j}{\max_j s_j - \min_j s_j} \\
+        \phi_i &= \hat s_i - \frac{1}{G} \sum_j \hat s_j
 
     with j over the G rollouts of the same prompt. Rows without an image and rows
     without real tokens are not counted among the G.
@@ -82,7 +82,7 @@ def inter_trajectory_weights(
         completion_mask: bool or 0/1, (B, T), True on real tokens.
         group_ids: Integers, (B,); rows with the same one answer the same prompt.
             Any values, in any order, groups of any sizes.
-        accumulation: ``"sum"`` is Eq. 9. ``"mean"`` divides by T_i, because the
+        accumulation: ``"sum"`` is Eq. 9. ``"mean"`` divides by :math:`T_i`, because the
             sum is nearly a measure of length.
 
     Returns:

@@ -29,9 +29,10 @@ class SRPOOurReading(Method):
     r"""SRPO, our reading: perception by the image, reasoning by the perception.
 
     .. math::
-        s_t &= \log \pi(y_t | I, y_{<t}) - \begin{cases}
-        \log \pi(y_t | \tilde I, y_{<t}) & t \text{ in the perception span} \\
-        \log \pi(y_t | I, y_{<t} \setminus P) & t \text{ in the reasoning span}
+        s_t &= \log \pi(y_t | I, y_{<t}) - r_t \\
+        r_t &= \begin{cases}
+        \log \pi(y_t | \tilde I, y_{<t}) & \text{perception} \\
+        \log \pi(y_t | I, y_{<t} \setminus P) & \text{reasoning}
         \end{cases}
 
     with the image masked as in PAPO, and with the perception span P hidden from
@@ -59,6 +60,7 @@ class SRPOOurReading(Method):
     """
 
     preset: ClassVar[Mapping[str, Any]] = DAPO_LOSS
+    """The loss of DAPO."""
     in_loss: ClassVar[bool] = True
 
     temperature: float = 0.5

@@ -69,6 +69,7 @@ class VGPO(Method):
     """
 
     preset: ClassVar[Mapping[str, Any]] = DAPO_LOSS
+    """The loss of DAPO."""
 
     strength: float = 0.3
     tail_ratio: float = 0.5

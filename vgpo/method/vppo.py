@@ -29,11 +29,11 @@ STATISTICS = ("group", "batch", "micro_batch")
 class VPPO(Method):
     r"""VPPO: a mask over tokens and a factor per trajectory.
 
-    With d_t the estimate :func:`~vgpo.method.dependence.k3` of the rollout policy
-    before a masked image, of each response the :math:`\lceil 0.4\, T \rceil` tokens
-    of largest d keep their advantage and the others have 0. The trajectory's factor
-    grows with its mean d, see :func:`trajectory_factors`. Rows without an image keep
-    advantages as they are.
+    With :math:`d_t` the estimate :func:`~vgpo.method.dependence.k3` of the rollout
+    policy before a masked image, of each response the
+    :math:`\lceil 0.4\, T \rceil` tokens of largest d keep their advantage and the
+    others have 0. The trajectory's factor grows with its mean d, see
+    :func:`trajectory_factors`. Rows without an image keep advantages as they are.
 
     A non-negative factor goes through the clipped loss, so both are exactly an
     advantage. The loss goes on averaging over all tokens, as the release's does: what
@@ -175,7 +175,7 @@ def most_dependent(depends: Tensor, mask: Tensor, top_ratio: float) -> Tensor:
         top_ratio: In (0, 1], read as the fraction it stands for.
 
     Returns:
-        bool, (B, T): of T_i tokens, ceil(top_ratio T_i). Of equal ones the earlier is
+        bool, (B, T): of n tokens, ceil(top_ratio n). Of equal ones the earlier is
         kept.
 
     Example:

@@ -26,6 +26,8 @@ Grids = list[list[torch.Tensor]]
 
 
 class GridRule(Protocol):
+    """How a family of models lays the tokens of an image out."""
+
     def __call__(self, config: PreTrainedConfig, inputs: Inputs, rows: Runs) -> Grids:
         """Grids of all rows of a batch.
 

@@ -109,9 +109,9 @@ def resampled_ends(
     response i,
 
     .. math::
-        u_i = (n - 1)(\bar\theta_{-} - \theta_{-i}), \quad
-        \mathrm{se}^2 = \frac{\sum_i u_i^2}{n(n-1)}, \quad
-        \lambda = \frac{\overline{u^3}}{\overline{u^2}^{3/2} \sqrt n}
+        u_i &= (n - 1)(\bar\theta_{-} - \theta_{-i}) \\
+        \mathrm{se}^2 &= \frac{\sum_i u_i^2}{n(n-1)} \\
+        \lambda &= \frac{\overline{u^3}}{\overline{u^2}^{3/2} \sqrt n}
 
     For a mean, :math:`u_i = x_i - \bar x` and se is its standard error.
 

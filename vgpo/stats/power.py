@@ -8,8 +8,9 @@ from scipy import optimize, stats
 from vgpo.stats.numbers import number, share, whole
 
 COUNTED = 12
-"""Most seeds of which the power of a test by sign flips is simulated, over all 2^12
-signs. With more, that test finds as much as a t test of the same level."""
+"""Most seeds of which the power of a test by sign flips is simulated, over all
+:math:`2^{12}` signs. With more, that test finds as much as a t test of the same
+level."""
 
 _SAMPLES = 4_000
 

@@ -42,7 +42,7 @@ from vgpo.stats.numbers import number, numbers, share, whole
 from vgpo.stats.power import detectable_by_sign_flips
 
 EXACT = 16
-"""Most differences of which all sign flips are counted, 2^16 of them."""
+"""Most differences of which all sign flips are counted, :math:`2^{16}` of them."""
 
 FEWEST_PAIRS = 6
 """Pairs with which a test by sign flips can reach .05; fewer decide nothing."""
@@ -182,10 +182,11 @@ def sign_flip_p_value(
     """Two-sided p-value of the sign-flip permutation test of a mean of zero.
 
     If two methods do the same, the sign of each seed's difference is a coin's throw:
-    p is the share of the 2^n ways to set the signs of which the mean is at least as
-    far from 0 as the one that was found. Nothing is assumed of the distribution but
-    its symmetry. All ways are counted up to n = 16; beyond, ``resamples`` of them
-    are drawn, the one that was found included (``scipy.stats.permutation_test``).
+    p is the share of the :math:`2^n` ways to set the signs of which the mean is at
+    least as far from 0 as the one that was found. Nothing is assumed of the
+    distribution but its symmetry. All ways are counted up to n = 16; beyond,
+    ``resamples`` of them are drawn, the one that was found included
+    (``scipy.stats.permutation_test``).
 
     Args:
         differences: One per pair of runs (or per question, where each has a value
@@ -226,8 +227,8 @@ def smallest_sign_flip_p_value(
 ) -> float:
     """The smallest p-value that so many seeds can give, corrected.
 
-    All n differences of one sign: 2 of the 2^n ways. With Holm the smallest of m
-    p-values is multiplied by m; with Benjamini-Hochberg that holds for a difference
+    All n differences of one sign: 2 of the :math:`2^n` ways. With Holm the smallest of
+    m p-values is multiplied by m; with Benjamini-Hochberg that holds for a difference
     that is found alone, and if all m are that small together they stay as they are:
     the least favourable, alone, is what is given here.
 

@@ -140,11 +140,11 @@ class VGPOConfig(GRPOConfig):
 
     _VALID_DICT_FIELDS = GRPOConfig._VALID_DICT_FIELDS + ["method_kwargs"]  # noqa: RUF005
 
-    # TRL's field; off without an accelerator, which does not save memory there.
     gradient_checkpointing: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata={"help": "Recompute activations; by default where there is a GPU."},
     )
+    """TRL's field; off without an accelerator, which does not save memory there."""
     method: str = field(
         default="vgpo", metadata={"help": "vgpo, grpo, dapo or another, registered."}
     )

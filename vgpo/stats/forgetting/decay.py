@@ -111,9 +111,10 @@ def split_decay(
     is m = p a + (1 - p) b. With a bar for the mean of early and late,
 
     .. math::
-        m_L - m_E = \underbrace{(p_L - p_E)(\bar a - \bar b)}_{\text{fewer looks}}
-        + \underbrace{\bar p\,(a_L - a_E)}_{\text{weaker looks}}
-        + \underbrace{(1 - \bar p)(b_L - b_E)}_{\text{other tokens}}
+        m_L - m_E ={}
+        & \underbrace{(p_L - p_E)(\bar a - \bar b)}_{\text{fewer looks}} \\
+        & + \underbrace{\bar p\,(a_L - a_E)}_{\text{weaker looks}} \\
+        & + \underbrace{(1 - \bar p)(b_L - b_E)}_{\text{other tokens}}
 
     the decomposition of E. Kitagawa (1955), "Components of a difference between two
     rates", Journal of the American Statistical Association 50(272).

@@ -21,8 +21,8 @@ def accumulation_ratio(
 
     .. math:: \frac{\sum_{t > sT_i} a_{i,t}}{\sum_{t \le sT_i} a_{i,t}}
 
-    with image mass a, split s and t = 1..T_i. A token that lies across the split
-    counts on both sides in proportion, so that constant mass gives exactly
+    with image mass a, split s and t from 1 to :math:`T_i`. A token that lies across the
+    split counts on both sides in proportion, so that constant mass gives exactly
     (1 - s)/s at any length, odd ones too: 1 for the halves of the paper.
 
     Args:
@@ -57,7 +57,7 @@ def accumulation_ratio(
 def progress_profile(masses: Tensor, completion_mask: Tensor, bins: int = 20) -> Tensor:
     """Mean mass over equal stretches of generation progress, response by response.
 
-    Token t of T_i covers progress from (t-1)/T_i to t/T_i; a stretch averages the
+    Token t of n covers progress from (t - 1)/n to t/n; a stretch averages the
     tokens it meets, each weighted by their overlap. So a response shorter than the
     number of stretches has a value in each, and longer ones are averaged.
 
