@@ -58,7 +58,8 @@ def split(text: str, names: str) -> dict[str, str]:
     # In a box of its own, so that the style sheet can stack its columns on a phone.
     table = [":::{div} public-names", names, ":::"]
     groups_of_names = [":::{div} public-groups", "", *listed, "", ":::", ""]
-    index = "\n".join([words.rstrip(), "", *table, "", "Everything:", *groups_of_names])
+    every = "Everything, and {ref}`each name in the alphabet <genindex>`:"
+    index = "\n".join([words.rstrip(), "", *table, "", every, *groups_of_names])
     return {"api": index, **pages}
 
 

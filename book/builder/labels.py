@@ -14,6 +14,8 @@ _NAME = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
 _CELL = re.compile(r"<td\b")
 _TAG = re.compile(r"<[^>]*>")
 _EMPTY = re.compile(r"\s*(<p>\s*</p>)?\s*</td>")
+_PLAIN = re.compile(r'<table class="table">(?=\s*<thead>).*?</table>', re.DOTALL)
+_INSIDE = re.compile(r"<td\b[^>]*>(.*?)</td>", re.DOTALL)
 _FEWEST = 3  # columns: the second of two needs no name
 
 
@@ -31,6 +33,35 @@ def with_labels(page: str) -> str:
         '<td></td><td data-label="c">3</td>'
     """
     return _LEDGER.sub(lambda table: _labelled(table[0]), page)
+
+
+def with_ledgers(page: str) -> str:
+    """A page of the package whose tables of words are ledgers.
+
+    Args:
+        page: HTML; a docstring cannot give its tables a class that `help()` would not
+            show. Other pages, tables of numbers and those of two columns stay.
+
+    Example:
+        >>> head = "<thead><tr><th>a</th><th>b</th><th>c</th></tr></thead>"
+        >>> row = "<tr><td>β</td><td>{}</td><td>0.3</td></tr>"
+        >>> page = f'<dl class="py"></dl><table class="table">{head}{row}</table>'
+        >>> "ledger" in with_ledgers(page.format("strength"))
+        True
+        >>> "ledger" in with_ledgers(page.format("0.5"))
+        False
+    """
+    if '<dl class="py' not in page:
+        return page
+    return _PLAIN.sub(lambda table: _as_ledger(table[0]), page)
+
+
+def _as_ledger(table: str) -> str:
+    rows = [_INSIDE.findall(row) for row in _ROW.findall(table)]
+    said = "".join(_words(cell) for row in rows for cell in row[1:])
+    if max(map(len, rows)) < _FEWEST or not any(map(str.isalpha, said)):
+        return table
+    return table.replace('class="table"', 'class="ledger table"', 1)
 
 
 def _labelled(table: str) -> str:

@@ -13,9 +13,11 @@ from book.builder import BuildError
 from book.builder.api import readable_types, write_pages
 from book.builder.bars import one_bar
 from book.builder.example import with_example
+from book.builder.fields import readable_fields
 from book.builder.house import fill
 from book.builder.inline import inline
-from book.builder.labels import with_labels
+from book.builder.labels import with_labels, with_ledgers
+from book.builder.lines import whole_lines
 from book.builder.scrub import ANSI
 from book.builder.spacing import unbroken
 from book.builder.tables import readable
@@ -76,12 +78,15 @@ def stage(root: Path, notebooks: Path, folder: Path) -> None:
 def finish(pages: Path) -> None:
     """Drawings into the pages of a built book, its tables made readable, its hidden
     cells under one bar, its claims to be had by verdict, its ledgers with the names of
-    their columns, and its lines kept from ending within "95 %"."""
+    their columns, its code in lines that break where the page ends, types beside what
+    they are of, and its lines kept from ending within "95 %"."""
     for path in pages.rglob("*.html"):
         page = path.read_text(encoding="utf-8")
-        finished = inline(unbroken(readable_types(page)), path.parent)
+        finished = readable_fields(readable_types(page))
+        finished = inline(unbroken(finished), path.parent)
         finished = one_bar(readable(finished))
-        finished = with_labels(with_verdicts(finished))
+        finished = with_labels(with_ledgers(with_verdicts(finished)))
+        finished = whole_lines(finished)
         if finished != page:
             path.write_text(finished, encoding="utf-8")
 

@@ -3,7 +3,8 @@ before a comma; and where it may: within a path, after a slash, in a signature, 
 name and after its "(", and in the index, after a dot.
 
 Markdown writes ``95 %`` with a space at which a line may end, and a formula is a box
-after which one may end, even before the comma that follows.
+after which one may end, even before the comma that follows. An arrow of a docstring
+is one on a page.
 """
 
 import re
@@ -50,6 +51,8 @@ def unbroken(page: str) -> str:
         ...     "<p>Eq.\\u00a07-\\u20608, 1e-\\u20606</p>"
         ... )
         True
+        >>> unbroken("<p>Arm -&gt; its column</p>")
+        '<p>Arm → its column</p>'
         >>> unbroken("<code>95 %</code>")
         '<code>95 %</code>'
         >>> unbroken('<span class="math">x</span>, and')
@@ -79,7 +82,7 @@ def _command(text: str) -> str:
 
 
 def _spaced(text: str) -> str:
-    text = _UNIT.sub(_SPACE, text)
+    text = _UNIT.sub(_SPACE, text.replace(" -&gt; ", " → "))
     text = _HYPHEN.sub(f"-{_JOINED}", text)
     text = _NUMBERED.sub(rf"\1{_SPACE}", text)
     text = _EQUALS.sub(rf"\1{_SPACE}={_SPACE}", text)

@@ -2,7 +2,7 @@
 
 from bs4 import BeautifulSoup
 
-from book.builder.labels import with_labels
+from book.builder.labels import with_labels, with_ledgers
 from book.builder.verdicts import with_verdicts
 from tests.conftest import ROOT
 
@@ -54,3 +54,16 @@ def test_words_are_in_the_order_in_which_they_are_looked_up():
     listed = page.split(":::{glossary}\n")[1].split("\n:::")[0]
     words = [entry.split("\n")[0] for entry in listed.split("\n\n")]
     assert len(words) > 20 and words == sorted(words, key=str.lower)
+
+
+def test_tables_of_words_in_docstrings_are_ledgers_and_those_of_numbers_are_not():
+    def of_package(*row: str) -> str:
+        table = ledger(["letter", "field", "default"], list(row))
+        return f'<dl class="py function"></dl>{table.replace("ledger table", "table")}'
+
+    words = of_package("β", "strength", "0.3")
+    assert labels(with_ledgers(words)) == [None, "field", "default"]
+    numbers = of_package("normal", "95", "0.3")
+    assert with_ledgers(numbers) == numbers
+    elsewhere = words.replace('class="py function"', "")
+    assert with_ledgers(elsewhere) == elsewhere

@@ -1,0 +1,61 @@
+"""Code that is read whole: a line too long for the page goes on in the next one,
+further in than it began.
+
+On a phone half of a line of code would lie beyond the edge, to be moved sideways and
+back for every line; broken without a sign, the rest would look like a line of its own.
+The style sheet breaks and indents lines (``.line``).
+"""
+
+import re
+
+_BLOCK = re.compile(
+    r'(<div class="[^"]*\bhighlight-(?:default|python|pycon|ipython3|yaml|toml|json)\b'
+    r'[^>]*>\s*<div class="highlight">\s*<pre[^>]*>)(<span></span>)?(.*?)(</pre>)',
+    re.DOTALL,
+)
+_TAG = re.compile(r"<[^>]*>")
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_DEEPEST = 16  # characters: a line that begins further in has hardly any room there
+_CODE_STARTS = re.compile(
+    r'(?:<span class="gp">[^<]*</span>)?(?:<span class="w"> +</span>| +)?(?=[^\s])'
+)
+_START = re.compile(r"(?:(?:&gt;&gt;&gt;|\.\.\.) )? *")
+
+
+def whole_lines(page: str) -> str:
+    """A page whose lines of code are elements with the width of their indentation.
+
+    Args:
+        page: HTML. Commands, texts and what a notebook printed stay as they are.
+
+    Example:
+        >>> box = '<div class="highlight-default"><div class="highlight"><pre>{}</pre>'
+        >>> print(whole_lines(box.format("if it:\\n    so()\\n"))[59:])
+        <span class="line" style="--in: 0">if it:
+        </span><span class="line" style="--in: 4">    <span class="start"></span>so()
+        </span></pre>
+    """
+    return _BLOCK.sub(
+        lambda block: f"{block[1]}{block[2] or ''}{_lines(block[3])}{block[4]}", page
+    )
+
+
+def _lines(code: str) -> str:
+    # Pygments closes at the end of a line what it opened there.
+    return "".join(
+        f'<span class="line" style="--in: {_indent(line)}">{_held(line)}</span>'
+        for line in _LINE.findall(code)
+    )
+
+
+def _held(line: str) -> str:
+    """The line with a mark before its code, where no line of the page may end."""
+    start = _CODE_STARTS.match(line)
+    if not start or not start[0]:
+        return line
+    return f'{start[0]}<span class="start"></span>{line[start.end() :]}'
+
+
+def _indent(line: str) -> int:
+    start = _START.match(_TAG.sub("", line))
+    return min(len(start[0].replace("&gt;", ">")), _DEEPEST) if start else 0
