@@ -19,6 +19,9 @@ _DEEPEST = 16  # characters: a line that begins further in has hardly any room t
 _CODE_STARTS = re.compile(
     r'(?:<span class="gp">[^<]*</span>)?(?:<span class="w"> +</span>| +)?(?=[^\s])'
 )
+_OPTION = re.compile(
+    r'<span class="o">--</span>(?:<span class="[no]">[\w-]+</span>)+'
+)  # of a command in a docstring, whose language is not told
 _START = re.compile(r"(?:(?:&gt;&gt;&gt;|\.\.\.) )? *")
 
 
@@ -41,6 +44,7 @@ def whole_lines(page: str) -> str:
 
 
 def _lines(code: str) -> str:
+    code = _OPTION.sub(r'<span class="whole">\g<0></span>', code)
     # Pygments closes at the end of a line what it opened there.
     return "".join(
         f'<span class="line" style="--in: {_indent(line)}">{_held(line)}</span>'

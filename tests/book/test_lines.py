@@ -40,6 +40,12 @@ def test_what_is_copied_is_what_was_written():
         assert before == after
 
 
+def test_no_line_ends_within_an_option():
+    option = '<span class="o">--</span><span class="n">output</span>'
+    page = whole_lines(BLOCK.format("highlight-default", f"python {option} a\n"))
+    assert f'<span class="whole">{option}</span>' in page
+
+
 def test_commands_and_outputs_stay_as_they_are():
     for name in (
         "highlight-bash",
