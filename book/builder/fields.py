@@ -27,6 +27,7 @@ _ADDRESS = re.compile(
     r"\b(?:collections\.abc|datasets|numpy|pandas|pathlib|torch|transformers|typing)"
     r"(?:\.[a-z_]\w*)*\.(?=[A-Za-z])|\bPIL\.Image\."
 )
+_SHORTENED = re.compile(r"~(?:\w+\.)+(?=\w)")  # left over by Sphinx within a Literal's
 _MADE = "&lt;factory&gt;"
 
 
@@ -53,7 +54,7 @@ def readable_fields(page: str) -> str:
 
 def _gathered(fields: str) -> str:
     # What has several paragraphs, or a table, stands in one more of Sphinx's.
-    fields = _TWICE.sub(r"\1<p>", fields)
+    fields = _TWICE.sub(r"\1<p>", _SHORTENED.sub("", fields))
     fields = _NO_TYPE.sub(r"\1\2\3:", fields)
     found = _TYPE.search(fields)
     if not found:

@@ -89,6 +89,12 @@ def test_what_a_dataclass_holds_is_named_shortly():
     assert shown(page) == {"Type:": "vgpo.memory.shapes.Shape"}
 
 
+def test_no_tilde_is_left_before_a_name():
+    said = "<strong>a</strong> (<em>Mapping[str, ~vgpo.evaluation.runs.Run]</em>)"
+    page = fields(("Parameters", f"<p>{said}</p>"))
+    assert shown(page) == {"Parameters:": "a (Mapping[str, Run])"}
+
+
 def test_a_default_made_anew_is_no_tag():
     signature = '<span class="default_value"><span class="pre">{}</span></span>'
     made = readable_fields(signature.format("&lt;factory&gt;"))
