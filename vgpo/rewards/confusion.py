@@ -70,7 +70,7 @@ def confusion(
     """Counts of accepted and refused answers, right and wrong, by kind and in all.
 
     Args:
-        reward: A reward function, such as `vgpo.rewards.accuracy_reward`.
+        reward: A reward function, such as ``vgpo.rewards.accuracy_reward``.
         pairs: Answers with known verdicts.
 
     Returns:

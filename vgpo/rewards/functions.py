@@ -39,11 +39,12 @@ def accuracy_reward(
 ) -> list[float]:
     r"""1.0 where the last ``\boxed{}`` of a completion equals the reference, else 0.0.
 
-    This is R of Eq. 2. The reference decides what is compared (`vgpo.rewards.kinds`):
+    This is R of Eq. 2. The reference decides what is compared
+    (``vgpo.rewards.kinds``):
 
     - a number exactly, however it is written: ``1/2``, ``0.5`` and ``\frac{1}{2}``;
       ``1,000``, ``1e3`` and ``10^3``; ``1 1/2`` and ``1.5``. Percentages and rounded
-      decimals by the two rules of `vgpo.rewards.numbers`;
+      decimals by the two rules of ``vgpo.rewards.numbers``;
     - a choice by its letter: ``B``, ``(B)``, ``B.``, ``B: red``; ``A, C`` and ``AC``;
     - a range, a score, a ratio, a date or a time as the name that it is;
     - a quantity with its unit: ``5 cm`` is ``5\text{ cm}``, and is neither ``5`` nor
@@ -64,7 +65,7 @@ def accuracy_reward(
         completions: Texts, or conversations whose last message is the completion.
         answer: The data set's column of reference answers, one per completion; each
             may itself stand in ``\boxed{}``, in ``$`` or in another known wrapping
-            (`strip_reference`).
+            (:func:`strip_reference`).
         grading_seconds: Real time for the comparisons of one call.
         log_metric: TRL's; gets ``accuracy_reward/stopped_share``, the share of
             completions that got 0.0 because a limit stopped their comparison.
@@ -115,7 +116,7 @@ def recipe_reward(
     Only ``\boxed{`` without a blank opens a box. A completion without one gets 0.0
     (mathruler itself would take it for the answer ``None``). mathruler evaluates
     answers as Python; here it does so in a process that may neither write nor start
-    anything, with the limits of `accuracy_reward`.
+    anything, with the limits of :func:`accuracy_reward`.
 
     Args:
         completions: Texts, or conversations whose last message is the completion.
@@ -159,7 +160,7 @@ def format_reward(completions: Sequence, **columns) -> list[float]:
     r"""1.0 for ``<think>...</think>`` with a ``\boxed{}`` answer after it, else 0.0.
 
     This is what the paper's prompt asks for; the paper does not reward it. As in TRL's
-    `think_format_reward`, the completion begins with ``<think>``, opens it once and
+    ``think_format_reward``, the completion begins with ``<think>``, opens it once and
     closes it. Where a chat template has opened it already, the completion only closes
     it, and that is right, too.
 
@@ -193,7 +194,7 @@ def soft_overlong_penalty(max_completion_length: int, cache: int) -> Callable:
 
     0 up to ``max_completion_length - cache`` tokens, from there linearly down to -1
     at ``max_completion_length``, and -1 beyond (Eq. 13 of DAPO, arXiv 2503.14476).
-    It is TRL's `get_soft_overlong_punishment`, and counts ``completion_ids``.
+    It is TRL's ``get_soft_overlong_punishment``, and counts ``completion_ids``.
 
     Args:
         max_completion_length: Tokens at which the penalty is full; the trainer's own

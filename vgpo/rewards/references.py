@@ -90,7 +90,7 @@ def parse_reference(value, label_names: Sequence[str] | None = None) -> str:
         label_names: For a column of label ids, what they mean, in their order.
 
     Returns:
-        The text, without what data sets wrap around answers (`strip_reference`).
+        The text, without what data sets wrap around answers (:func:`strip_reference`).
 
     Raises:
         ValueError: ``value`` is missing, empty, a truth value, a list, a dictionary or
