@@ -47,7 +47,7 @@ def readable_fields(page: str) -> str:
         >>> page[-56:], "Return type" in page
         ('<dd class="field-odd"><p>int – Its length.</p></dd></dl>', False)
     """
-    page = page.replace(_MADE, "…")
+    page = page.replace(_MADE, "…").replace("PosixPath(", "Path(")
     page = _HOLDS.sub(lambda held: _ADDRESS.sub("", held[0]), page)
     return _FIELDS.sub(lambda fields: _gathered(fields[0]), page)
 

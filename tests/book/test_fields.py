@@ -99,3 +99,5 @@ def test_a_default_made_anew_is_no_tag():
     signature = '<span class="default_value"><span class="pre">{}</span></span>'
     made = readable_fields(signature.format("&lt;factory&gt;"))
     assert made == signature.format("…")
+    path = readable_fields(signature.format("PosixPath('results')"))
+    assert path == signature.format("Path('results')")
