@@ -17,7 +17,8 @@ _TAG = re.compile(r"<[^>]*>")
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _DEEPEST = 16  # characters: a line that begins further in has hardly any room there
 _CODE_STARTS = re.compile(
-    r'(?:<span class="gp">[^<]*</span>)?(?:<span class="w"> +</span>| +)?(?=[^\s])'
+    r'^(?:<span class="gp">[^<]*</span>)?(?:<span class="w"> +</span>| +)?'
+    r'(?:<span class="\w+">[\w@.]{1,24}</span>|[\w@.]{1,24}(?!\w))'
 )
 _OPTION = re.compile(
     r'<span class="o">--</span>(?:<span class="[no]">[\w-]+</span>)+'
@@ -34,8 +35,8 @@ def whole_lines(page: str) -> str:
     Example:
         >>> box = '<div class="highlight-default"><div class="highlight"><pre>{}</pre>'
         >>> print(whole_lines(box.format("if it:\\n    so()\\n"))[59:])
-        <span class="line" style="--in: 0">if it:
-        </span><span class="line" style="--in: 4">    <span class="start"></span>so()
+        <span class="line" style="--in: 0"><span class="start">if</span> it:
+        </span><span class="line" style="--in: 4"><span class="start">    so</span>()
         </span></pre>
     """
     return _BLOCK.sub(
@@ -53,11 +54,8 @@ def _lines(code: str) -> str:
 
 
 def _held(line: str) -> str:
-    """The line with a mark before its code, where no line of the page may end."""
-    start = _CODE_STARTS.match(line)
-    if not start or not start[0]:
-        return line
-    return f'{start[0]}<span class="start"></span>{line[start.end() :]}'
+    """The line, its prompt and its indentation kept on one line with its first word."""
+    return _CODE_STARTS.sub(r'<span class="start">\g<0></span>', line, count=1)
 
 
 def _indent(line: str) -> int:
