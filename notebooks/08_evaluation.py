@@ -634,12 +634,12 @@ for arm, s in zip(spread["arm"], spread["spread"], strict=True):
 #
 # A training takes two to ten minutes of one thread, and time did not suffice for all. Cut
 # were: in the world that misreads, GRPO, the released code, the mean, the inverted score,
-# the placebo of the other reading, the neighbours, and all ablations but one; chains with
-# fewer words, and with more, of which single trainings are there; and the ablations by the
-# other reading of the score. In that world the other reading has six seeds where ten were
-# planned, and in the look-away world one ablation six of seven. Of a larger sibling,
-# of 22 million parameters, there is the cold start, made on a GPU, and what it shows
-# ([what was tried](../book/decisions.md)); its trainings were cut.
+# the placebo of the other reading, the neighbours, longer trainings, and all ablations but
+# one; chains with fewer words, and with more, of which single trainings are there; and the
+# ablations by the other reading of the score. In that world the other reading has six
+# seeds where ten were planned, and in the look-away world one ablation six of seven. Of a
+# larger sibling, of 22 million parameters, there is the cold start, made on a GPU, and
+# what it shows ([what was tried](../book/decisions.md)); its trainings were cut.
 
 # %%
 plans = sorted(recipes.glob("*.yaml"))
