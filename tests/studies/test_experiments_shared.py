@@ -47,6 +47,7 @@ def write(cell, folder, commit=A, reward=0.5, changed=False):
             "grad_norm/area": 0.1,
         },
         "seconds": {"train": 100.0},
+        "date": "2026-11-26T12:00:00+00:00",
         "threads": 1,
         "cpu": "some kind",
         "commit": commit,
