@@ -330,8 +330,10 @@ sizes.round(3)
 # largest of these ratios is 1.30 (the others were not matched one by one). Here is every
 # arm less *that* one.
 
-
 # %%
+larger_steps = "larger_steps"
+
+
 def tell(name, outcomes, against=None):
     """What a whole grid says of its arms, outcome by outcome, in words."""
     its = read_grid(recipes / f"{name}.yaml")
@@ -344,7 +346,7 @@ def tell(name, outcomes, against=None):
         print(evidence.wrapped(said, about))
 
 
-tell("larger_steps", main_outcomes)
+tell(larger_steps, main_outcomes)
 
 # %% [markdown]
 # A DAPO whose rate is a third larger earns nearly four hundredths more than DAPO: three
