@@ -52,6 +52,22 @@ from vgpo.testbed.answers import answer
 pd.set_option("display.precision", 3)
 experiments = Path("../results/experiments")
 recipes = Path("../recipes/experiments")
+
+
+def tell(name, outcomes, against=None, arms=None, **where):
+    """What a whole grid says of its arms, outcome by outcome, in words."""
+    its = read_grid(recipes / f"{name}.yaml")
+    _, found = evidence.recorded(its, experiments)
+    for column, value in where.items():
+        found = found[found[column] == value]
+    against = against or its.baseline
+    rivals = [arm for arm in arms or its.arms if arm != against]
+    for about, outcome in outcomes.items():
+        table = evidence.planned_table(found, rivals, against, outcome)
+        said = evidence.in_words(table, against)
+        print(evidence.wrapped(said, about))
+
+
 plan = read_grid(recipes / f"{grid}.yaml")
 cells = records.grid_records(plan, experiments)
 outcomes = records.outcome_table(cells)
@@ -331,22 +347,7 @@ sizes.round(3)
 # arm less *that* one.
 
 # %%
-larger_steps = "larger_steps"
-
-
-def tell(name, outcomes, against=None):
-    """What a whole grid says of its arms, outcome by outcome, in words."""
-    its = read_grid(recipes / f"{name}.yaml")
-    _, found = evidence.recorded(its, experiments)
-    against = against or its.baseline
-    rivals = [arm for arm in its.arms if arm != against]
-    for about, outcome in outcomes.items():
-        table = evidence.planned_table(found, rivals, against, outcome)
-        said = evidence.in_words(table, against)
-        print(evidence.wrapped(said, about))
-
-
-tell(larger_steps, main_outcomes)
+tell("larger_steps", main_outcomes)
 
 # %% [markdown]
 # A DAPO whose rate is a third larger earns nearly four hundredths more than DAPO: three
@@ -620,14 +621,8 @@ tell("ablations_misread", main_outcomes)
 # the ten planned seeds of DAPO and of the paper's reading, in the look-away world.
 
 # %%
-words = "headline_words"
-its = read_grid(recipes / f"{words}.yaml")
-_, found = evidence.recorded(its, experiments)
-wordy = found[(found["setting"] == "wordy") & (found["world"] == world)]
-for name, outcome in main_outcomes.items():
-    table = evidence.planned_table(wordy, ["vgpo_token"], "dapo", outcome)
-    said = evidence.in_words(table, "dapo")
-    print(evidence.wrapped(said, name))
+wordy = {"world": world, "setting": "wordy"}
+tell("headline_words", main_outcomes, arms=["vgpo_token"], **wordy)
 
 # %% [markdown]
 # The method is behind there too, by as much as among few words. With more words to tell

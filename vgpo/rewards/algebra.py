@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from vgpo.rewards.kinds import as_symbols, is_mathematics
-from vgpo.rewards.normalise import GREEK_NAMES
+from vgpo.rewards.normalise import GREEK_LETTER
 from vgpo.rewards.numbers import parse_number
 
 Ask = Callable[[str, str, Fraction | None], bool]
@@ -52,7 +52,7 @@ _LETTER_I = re.compile(r"(?<![a-zA-Z\\_])i(?![a-zA-Z_])")
 _ARGUMENT = r"\s*(?:\\[a-zA-Z]+|\w)"
 _INDEXED = re.compile(
     rf"\\frac(?:{_ARGUMENT}){{2}}|\\sqrt(?:\[\w+\])?{_ARGUMENT}"
-    rf"|(\\(?:{'|'.join(GREEK_NAMES)}))(?![a-zA-Z])\s*(\d+(?:\.\d+)?)(?!\d|\s*\^)"
+    rf"|{GREEK_LETTER}\s*(\d+(?:\.\d+)?)(?!\d|\s*\^)"
     r"|\\[a-zA-Z]+|_\s*(?:\{[^{}]*\}|\w)|([a-zA-Z])(\d+(?:\.\d+)?)"
 )
 _REAL_PART = re.compile(r"\d\s*[+-]\s*$")

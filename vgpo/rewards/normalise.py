@@ -17,10 +17,11 @@ _GREEK_LETTERS = (
     "sigma tau upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon "
     "Phi Psi Omega"
 )
-GREEK_NAMES = tuple(_GREEK_LETTERS.split())
-"""Letters that LaTeX has a command for, by its name."""
+_GREEK_NAMES = _GREEK_LETTERS.split()
+GREEK_LETTER = rf"(\\(?:{'|'.join(_GREEK_NAMES)}))(?![a-zA-Z])"
+"""A pattern: LaTeX's command for such a letter, as a group."""
 
-_GREEK = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", GREEK_NAMES, strict=True))
+_GREEK = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", _GREEK_NAMES, strict=True))
 
 # Before compatibility normalisation, which would lose them (² would become 2).
 _SIGNS = {
@@ -89,7 +90,6 @@ _ORDINAL = r"(st|nd|rd|th)"
 _UPRIGHT = r"\\(?:text|textrm|mathrm|textsuperscript)"
 _VARIABLES = r"\(?\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\)?"
 
-_GREEK_LETTER = rf"(\\(?:{'|'.join(GREEK_NAMES)}))(?![a-zA-Z])"
 _CELLS = (
     r"\\begin\s*\{(?:array\}\s*\{[^{}]*|(?:small)?matrix)\}((?:(?!\\begin|\\end)[\s\S])*)"
     r"\\end\s*\{(?:array|(?:small)?matrix)\}"
@@ -118,8 +118,8 @@ _LATEX = [
     (r"\{([^{}]*)\\over(?![a-zA-Z])([^{}]*)\}", r"\\frac{\1}{\2}"),
     (r"^([^{}]*)\\over(?![a-zA-Z])([^{}]*)$", r"\\frac{\1}{\2}"),
     # \frac\pi2, \sqrt\pi, \sqrt[3]2: arguments without braces
-    (rf"\\(frac|sqrt(?:\[\w+\])?)\s*{_GREEK_LETTER}", r"\\\1{\2}"),
-    (rf"(\\frac\s*(?:\{{[^{{}}]*\}}|\w))\s*{_GREEK_LETTER}", r"\1{\2}"),
+    (rf"\\(frac|sqrt(?:\[\w+\])?)\s*{GREEK_LETTER}", r"\\\1{\2}"),
+    (rf"(\\frac\s*(?:\{{[^{{}}]*\}}|\w))\s*{GREEK_LETTER}", r"\1{\2}"),
     (r"(\\sqrt\[\w+\])\s*(\w)", r"\1{\2}"),
     (r"\\(?:left|right|[bB]igg?[lrm]?)\s*(?=[\\()\[\]{}|.<>/])", ""),
     (r"\\(?:displaystyle|textstyle|limits|bf|rm|it|sf|tt)(?![a-zA-Z])", ""),
@@ -180,7 +180,7 @@ _ASCII = [
     (r"(?<=\S)\*\*(?=\S)", "^"),
     (r"(?<![a-zA-Z\\])(?:infinity|infty|inf(?!\s*[({_])|oo)(?![a-zA-Z])", r"\\infty "),
     (r"(?<=[\])}])\s*U\s*(?=[\[\](]|\\\{)", r"\\cup "),
-    (rf"(?<![a-zA-Z\\])({'|'.join(GREEK_NAMES)})(?![a-zA-Z])", r"\\\1 "),
+    (rf"(?<![a-zA-Z\\])({'|'.join(_GREEK_NAMES)})(?![a-zA-Z])", r"\\\1 "),
     (r"\\(times|cdot)\s*", r"\\\1 "),
     (
         r"(?<![a-zA-Z\\])((?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|log|ln|exp)"

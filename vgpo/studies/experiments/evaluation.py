@@ -251,7 +251,7 @@ def _answer(model, processor, asked: Sequence[_Asked], evaluation: Evaluation):
     number = {id(example): place for place, example in enumerate(own)}
     ids = decode(
         model,
-        encode_prompts(processor, own, device=model.device),
+        encode_prompts(processor, own),
         uniforms,
         temperatures,
         prompts=torch.tensor([number[id(a.example)] for a in asked]),
